@@ -63,7 +63,7 @@ func TestDocument_ListsEveryCheck(t *testing.T) {
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %s |\n", c.ID, c.Title, c.Expected, c.Severity, describeScope(c), c.Rationale, exampleFix(t, c))
 	}
-	fmt.Fprintf(&b, documentTail, strings.Join(troubleshoot.SupportedKinds(), "`, `"))
+	fmt.Fprintf(&b, documentTail, strings.Join(troubleshoot.SupportedCollectors(), "`, `"), strings.Join(troubleshoot.SupportedAnalyzers(), "`, `"))
 	testkit.Golden(t, "../../docs/reference/preflights.md", []byte(b.String()))
 }
 

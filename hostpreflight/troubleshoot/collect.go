@@ -9,8 +9,14 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
+// skipError is returned for what was not examined on purpose.
+type skipError struct{ by, reason string }
+
+// Error returns the reason.
+func (e skipError) Error() string { return e.reason }
+
 // errMeasureSkipped is returned when the benchmark was skipped (--quick).
-var errMeasureSkipped = errors.New("not measured")
+var errMeasureSkipped = skipError{"user", "--quick"}
 
 // describeCPUs returns what was found for the analyzer cpu.
 func describeCPUs(f facts.Facts, _ hp.Requirements, _ collector) (string, error) {
@@ -51,10 +57,8 @@ func describeTime(f facts.Facts, _ hp.Requirements, _ collector) (string, error)
 
 // requestSysctls requests the keys in the conditions of analyzer a.
 func requestSysctls(r *facts.Request, _ hp.Requirements, _ collector, a analyzer) {
-	for _, o := range a.Outcomes {
-		if _, v := o.stateAndVerdict(); v.When != "" {
-			appendUnique(&r.Sysctls, splitSysctl(v.When)[0])
-		}
+	for _, when := range a.conditions() {
+		appendUnique(&r.Sysctls, splitSysctl(when)[0])
 	}
 }
 
@@ -65,11 +69,9 @@ func describeSysctls(f facts.Facts, _ hp.Requirements, _ collector) (string, err
 
 // requestModules requests the modules in the conditions of analyzer a.
 func requestModules(r *facts.Request, _ hp.Requirements, _ collector, a analyzer) {
-	for _, o := range a.Outcomes {
-		if _, v := o.stateAndVerdict(); v.When != "" {
-			for _, name := range strings.Split(strings.Fields(v.When)[0], ",") {
-				appendUnique(&r.Modules, name)
-			}
+	for _, when := range a.conditions() {
+		for _, name := range strings.Split(strings.Fields(when)[0], ",") {
+			appendUnique(&r.Modules, name)
 		}
 	}
 }

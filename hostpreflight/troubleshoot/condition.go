@@ -1,6 +1,7 @@
 package troubleshoot
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -70,7 +71,8 @@ func splitWords(when string, least, most int) ([]string, error) {
 	return w, nil
 }
 
-// parseCPU parses "count < 4", "supports x86-64-v2" or "machineArch == x86_64".
+// parseCPU parses "count < 4", "supports x86-64-v2", "hasFlags avx,avx2" or
+// "machineArch == x86_64". count is the larger one of logical and physical.
 func parseCPU(when string) (factsCondition, error) {
 	w, err := splitWords(when, 2, 3)
 	if err != nil {
@@ -79,7 +81,13 @@ func parseCPU(when string) (factsCondition, error) {
 	if len(w) == 2 {
 		w = append([]string{"count"}, w...)
 	}
-	if strings.EqualFold(w[1], "supports") || w[0] == "supports" {
+	if strings.EqualFold(w[1], "hasFlags") {
+		flags := strings.Split(w[2], ",")
+		return func(f facts.Facts) bool {
+			return !slices.ContainsFunc(flags, func(flag string) bool { return !slices.Contains(f.CPU.Flags, flag) })
+		}, nil
+	}
+	if strings.EqualFold(w[1], "supports") {
 		level, ok := strings.CutPrefix(w[2], "x86-64-v")
 		n, err := strconv.Atoi(level)
 		if w[2] == "x86-64" {
@@ -90,20 +98,22 @@ func parseCPU(when string) (factsCondition, error) {
 		}
 		return func(f facts.Facts) bool { return f.CPU.Level >= n }, nil
 	}
-	switch strings.ToLower(w[0]) {
-	case "count", "logical":
+	counts := map[string]func(facts.CPU) int{"count": func(c facts.CPU) int { return max(c.Count, c.Cores) }, "logical": func(c facts.CPU) int { return c.Count },
+		"physical": func(c facts.CPU) int { return cmp.Or(c.Cores, c.Count) }}
+	switch word := strings.ToLower(w[0]); word {
+	case "count", "logical", "physical":
 		n, err := parseWholeNumber(w[2])
 		if err != nil {
 			return nil, err
 		}
-		return compareNumber(w[1], float64(n), func(f facts.Facts) float64 { return float64(f.CPU.Count) })
+		return compareNumber(w[1], float64(n), func(f facts.Facts) float64 { return float64(counts[word](f.CPU)) })
 	case "machinearch":
 		if err := requireOneOf(w[1], "=", "==", "===", "!=", "!=="); err != nil {
 			return nil, err
 		}
 		return func(f facts.Facts) bool { return (unameMachine(f) == w[2]) == (w[1][0] == '=') }, nil
 	}
-	return nil, errors.New("supported are only count, logical, machineArch and supports")
+	return nil, errors.New("supported are only count, logical, physical, machineArch, supports and hasFlags")
 }
 
 // unameMachine returns the architecture as reported by uname -m.
@@ -154,56 +164,6 @@ func parseDisk(path, when string) (factsCondition, error) {
 		return nil, err
 	}
 	return compareNumber(w[1], desired, got)
-}
-
-// parseHostOS parses "ubuntu == 20.04", "rhel >= 8 && < 9" or "kernelVersion < 4.5".
-// && binds more tightly than ||.
-func parseHostOS(when string) (factsCondition, error) {
-	platform, rest, ok := strings.Cut(strings.TrimSpace(when), " ")
-	if !ok {
-		return nil, errors.New("has no comparison")
-	}
-	var either []func(string) bool
-	for _, part := range strings.Split(rest, "||") {
-		var both []func(string) bool
-		for _, one := range strings.Split(part, "&&") {
-			w, err := splitWords(one, 2, 2)
-			if err != nil {
-				return nil, err
-			}
-			if _, err := applyOperator(w[0], 0); err != nil {
-				return nil, err
-			}
-			both = append(both, func(version string) bool {
-				ok, _ := applyOperator(w[0], slices.Compare(versionNumbers(version), versionNumbers(w[1])))
-				return ok
-			})
-		}
-		either = append(either, func(version string) bool {
-			return !slices.ContainsFunc(both, func(holds func(string) bool) bool { return !holds(version) })
-		})
-	}
-	return func(f facts.Facts) bool {
-		version := f.OS.Version
-		if platform == "kernelVersion" {
-			version = f.Kernel.Release
-		} else if platform != f.OS.ID && !slices.Contains(strings.Fields(f.OS.Like), platform) {
-			return false
-		}
-		return slices.ContainsFunc(either, func(holds func(string) bool) bool { return holds(version) })
-	}, nil
-}
-
-// versionNumbers returns the first three numbers of version s; missing ones are 0.
-func versionNumbers(s string) []int {
-	all := make([]int, 3)
-	for i, part := range strings.FieldsFunc(s, func(r rune) bool { return r < '0' || r > '9' }) {
-		if i == 3 {
-			break
-		}
-		all[i], _ = strconv.Atoi(part) // digits only; a number that is too large counts as 0
-	}
-	return all
 }
 
 // timeServices returns the systemd units of services that synchronize the clock.
@@ -344,14 +304,14 @@ func parseHTTP(url, when string) (factsCondition, error) {
 	if !ok {
 		return nil, errors.New("supported are only error and statusCode")
 	}
-	// The grammar is that of versions, with statusCode in place of the platform.
-	holds, err := parseHostOS("kernelVersion " + strings.NewReplacer("&& status ", "&& ", "|| status ", "|| ").Replace(rest))
+	// The grammar is that of versions.
+	holds, err := parseVersionRange(strings.NewReplacer("&& status ", "&& ", "|| status ", "|| ", "===", "==").Replace(rest))
 	if err != nil {
 		return nil, err
 	}
 	return func(f facts.Facts) bool {
 		code, ok := status(f)
-		return ok && holds(facts.Facts{Kernel: facts.Kernel{Release: strconv.Itoa(code)}})
+		return ok && holds([]int{code, 0, 0})
 	}, nil
 }
 

@@ -19,15 +19,24 @@ type analyzerKind struct {
 	hasSettings      func(collector) bool // reports whether the collector has the settings that it needs; nil if it needs none
 	addRequest       func(*facts.Request, hp.Requirements, collector, analyzer)
 	describe         func(facts.Facts, hp.Requirements, collector) (string, error) // returns what was found; an error if it is not known
-	compileCondition func(c collector, text string) (condition, error)
+	compileCondition func(c collector, a analyzer, text string) (condition, error)
 	runEach          func(collector, []compiledOutcome) func(facts.Facts, hp.Requirements) hp.Result // returns the check's Run if it differs from the result of runFunc; nil otherwise
 	allOutcomes      bool                                                                            // every outcome that applies counts, those without a condition last (kernelModules)
 }
 
-// SupportedKinds returns the names of the supported collectors and analyzers, sorted.
-func SupportedKinds() []string { return slices.Sorted(maps.Keys(analyzerKinds())) }
+// SupportedCollectors returns the names of the supported collectors, sorted. textAnalyze
+// evaluates what some of them would write to files; these have no analyzer of their own.
+func SupportedCollectors() []string {
+	return slices.Sorted(slices.Values(slices.Concat(slices.Collect(maps.Keys(analyzerKinds())), slices.Collect(maps.Keys(fileWriters())))))
+}
 
-// analyzerKinds returns the supported kinds by their name.
+// SupportedAnalyzers returns the names of the supported analyzers, sorted.
+func SupportedAnalyzers() []string {
+	return slices.Sorted(slices.Values(append(slices.Collect(maps.Keys(analyzerKinds())), textAnalyzeName)))
+}
+
+// analyzerKinds returns the kinds that are both a collector and its analyzer, by their
+// name.
 func analyzerKinds() map[string]analyzerKind {
 	is := func(fact string) func(collector) string { return func(collector) string { return fact } }
 	return map[string]analyzerKind{
@@ -43,7 +52,7 @@ func analyzerKinds() map[string]analyzerKind {
 		"kernelModules": {title: "Kernel Modules", factName: is(facts.FactKernel), addRequest: requestModules, describe: describeModules, compileCondition: compileWithoutSettings(parseModule), allOutcomes: true},
 		"diskUsage": {title: "Disk Usage", factName: func(c collector) string { return facts.FactDisk + ":" + c.Path }, hasSettings: func(c collector) bool { return c.Path != "" },
 			addRequest: func(r *facts.Request, _ hp.Requirements, c collector, _ analyzer) { appendUnique(&r.Paths, c.Path) },
-			describe:   describeDisk, compileCondition: func(c collector, text string) (condition, error) {
+			describe:   describeDisk, compileCondition: func(c collector, _ analyzer, text string) (condition, error) {
 				return fromFactsCondition(parseDisk(c.Path, text))
 			}},
 		"tcpPortStatus": portStatusKind("tcp", "TCP Port Status"),
@@ -55,18 +64,24 @@ func analyzerKinds() map[string]analyzerKind {
 			addRequest: func(r *facts.Request, _ hp.Requirements, c collector, _ analyzer) {
 				appendUnique(&r.Sources, c.Get.URL)
 			},
-			describe: describeHTTP, compileCondition: func(c collector, text string) (condition, error) {
+			describe: describeHTTP, compileCondition: func(c collector, _ analyzer, text string) (condition, error) {
 				return fromFactsCondition(parseHTTP(c.Get.URL, text))
 			}},
 		"systemPackages":        packagesKind(),
+		"blockDevices":          devicesKind(),
+		"hostServices":          servicesKind(),
+		"certificate":           certificateKind(),
+		"subnetAvailable":       subnetKind(),
+		"tcpLoadBalancer":       balancerKind("TCP Load Balancer", false),
+		"httpLoadBalancer":      balancerKind("HTTP Load Balancer", true),
 		"filesystemPerformance": {title: "Filesystem Performance", factName: is(facts.FactMeasure + ":fsync"), addRequest: requestFsync, describe: describeFsync, compileCondition: compileWithoutSettings(parseLatency)},
 	}
 }
 
 // compileWithoutSettings returns a compile function for conditions that do not use the
 // settings of a collector. read parses the text of a condition.
-func compileWithoutSettings(read func(string) (factsCondition, error)) func(collector, string) (condition, error) {
-	return func(_ collector, text string) (condition, error) { return fromFactsCondition(read(text)) }
+func compileWithoutSettings(read func(string) (factsCondition, error)) func(collector, analyzer, string) (condition, error) {
+	return func(_ collector, _ analyzer, text string) (condition, error) { return fromFactsCondition(read(text)) }
 }
 
 // fromFactsCondition returns a condition that uses the facts only.
@@ -94,8 +109,9 @@ func (k analyzerKind) runFunc(c collector, answers []compiledOutcome) func(facts
 	}
 	return func(f facts.Facts, req hp.Requirements) hp.Result {
 		found, err := k.describe(f, req, c)
-		if errors.Is(err, errMeasureSkipped) {
-			return hp.Skip("user", "--quick")
+		var skipped skipError
+		if errors.As(err, &skipped) {
+			return hp.Skip(skipped.by, skipped.reason)
 		}
 		if err != nil {
 			return hp.Undetermined(err.Error())
@@ -178,8 +194,8 @@ func portStatusKind(protocol, title string) analyzerKind {
 			}
 			return s, nil
 		},
-		compileCondition: func(c collector, text string) (condition, error) {
-			return func(f facts.Facts, req hp.Requirements) bool { return status(f, req, c) == text }, requireOneOf(text, "connected", "address-in-use", "connection-refused", "connection-timeout", "error")
+		compileCondition: func(c collector, _ analyzer, text string) (condition, error) {
+			return func(f facts.Facts, req hp.Requirements) bool { return status(f, req, c) == text }, requireOneOf(text, networkStatuses()...)
 		}}
 }
 
@@ -194,13 +210,13 @@ func describeDial(f facts.Facts, _ hp.Requirements, c collector) (string, error)
 }
 
 // compileDialStatus compiles a condition of the analyzer tcpConnect, which is a status.
-func compileDialStatus(c collector, text string) (condition, error) {
+func compileDialStatus(c collector, _ analyzer, text string) (condition, error) {
 	if _, _, err := net.SplitHostPort(c.Address); err != nil {
 		return nil, err
 	}
 	return func(f facts.Facts, _ hp.Requirements) bool {
 		return slices.Contains(f.Dials, facts.Dial{Address: c.Address, Status: text})
-	}, requireOneOf(text, "connected", "connection-refused", "connection-timeout", "error")
+	}, requireOneOf(text, networkStatuses()...)
 }
 
 // describeHTTP returns what was found for the analyzer http.

@@ -26,7 +26,7 @@ func packagesKind() analyzerKind {
 				}
 			}
 		},
-		compileCondition: func(_ collector, text string) (condition, error) {
+		compileCondition: func(_ collector, _ analyzer, text string) (condition, error) {
 			t, err := parsePackageTemplate(text)
 			if err == nil {
 				_, err = evaluateTemplate(t, packageTemplateData(facts.Facts{}, "example"))

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 	"reflect"
 	"regexp"
 	"slices"
@@ -38,26 +39,86 @@ type collector struct {
 	CollectorName string `json:"collectorName"`
 	Exclude       any    `json:"exclude"`
 	Path          string `json:"path"`      // diskUsage
-	Port          int    `json:"port"`      // tcpPortStatus, udpPortStatus
+	Port          int    `json:"port"`      // tcpPortStatus, udpPortStatus, load balancers
 	Interface     string `json:"interface"` // tcpPortStatus, udpPortStatus
-	Address       string `json:"address"`   // tcpConnect
+	Address       string `json:"address"`   // tcpConnect, load balancers
+	Timeout       string `json:"timeout"`   // load balancers, run
 	Directory     string `json:"directory"` // filesystemPerformance
 	Get           *struct {
 		URL string `json:"url"`
 	} `json:"get"` // http
 	Post any `json:"post"`
+	Put  any `json:"put"`
+
+	CertificatePath string `json:"certificatePath"` // certificate
+	KeyPath         string `json:"keyPath"`
+
+	CIDRRangeAlloc string `json:"CIDRRangeAlloc"` // subnetAvailable
+	DesiredCIDR    int    `json:"desiredCIDR"`
+
+	Hostnames  []string `json:"hostnames"`  // dns
+	MountPoint string   `json:"mountPoint"` // cgroups
+
+	Command          string   `json:"command"` // run
+	Args             []string `json:"args"`
+	Env              []string `json:"env"`
+	InheritEnvs      []string `json:"inheritEnvs"`
+	IgnoreParentEnvs bool     `json:"ignoreParentEnvs"`
+	Input            any      `json:"input"`
+	OutputDir        string   `json:"outputDir"`
 
 	packages map[string][]string // of systemPackages, by operating system, with or without its major version: rhel, rhel9
-	Put      any                 `json:"put"`
 }
 
-// analyzer says how to evaluate what was gathered.
+// analyzer says how to evaluate what was gathered. It has the fields of all kinds.
 type analyzer struct {
 	CheckName     string    `json:"checkName"`
 	CollectorName string    `json:"collectorName"`
 	Exclude       any       `json:"exclude"`
 	Strict        any       `json:"strict"`
 	Outcomes      []outcome `json:"outcomes"`
+
+	MinimumAcceptableSize      uint64   `json:"minimumAcceptableSize"` // blockDevices; bytes
+	IncludeUnmountedPartitions bool     `json:"includeUnmountedPartitions"`
+	AdditionalDeviceTypes      []string `json:"additionalDeviceTypes"`
+
+	FileName        string   `json:"fileName"` // textAnalyze
+	RegexPattern    string   `json:"regex"`
+	RegexGroups     string   `json:"regexGroups"`
+	IgnoreIfNoFiles bool     `json:"ignoreIfNoFiles"`
+	ExcludeFiles    []string `json:"excludeFiles"`
+}
+
+// conditions returns the conditions of a's outcomes.
+func (a analyzer) conditions() (all []string) {
+	for _, o := range a.Outcomes {
+		if _, v := o.stateAndVerdict(); v != nil && v.When != "" {
+			all = append(all, v.When)
+		}
+	}
+	return all
+}
+
+// eachOutcome calls add for every outcome of a. severity is Fail when one of them fails,
+// otherwise Warn.
+func (a analyzer) eachOutcome(add func(hp.State, verdict) error) (severity hp.State, err error) {
+	severity = hp.Warn
+	if len(a.Outcomes) == 0 {
+		return "", errors.New("outcomes: must not be empty")
+	}
+	for i, o := range a.Outcomes {
+		state, v := o.stateAndVerdict()
+		if v == nil {
+			return "", fmt.Errorf("outcomes[%d]: must be exactly one of fail, warn and pass", i)
+		}
+		if state == hp.Fail {
+			severity = hp.Fail
+		}
+		if err := add(state, *v); err != nil {
+			return "", fmt.Errorf("outcomes[%d].when: %q: %w", i, v.When, err)
+		}
+	}
+	return severity, nil
 }
 
 // outcome is one possible result; exactly one of its fields is set.
@@ -86,36 +147,84 @@ func (o outcome) stateAndVerdict() (hp.State, *verdict) {
 	return "", nil
 }
 
-// Parse converts the collectors and analyzers of a HostPreflight's spec. The error
-// contains every problem, one per line.
-func Parse(collectors, analyzers []map[string]any) (Preflights, error) {
+// Parse converts the collectors and analyzers of a HostPreflight's spec. at is its path in
+// the Installer. The error contains every problem, one per line.
+func Parse(at string, collectors, analyzers []map[string]any) (Preflights, error) {
 	var p Preflights
 	var wrong []error
+	var files []producedFile
 	byKind := map[string][]collector{}
 	for i, m := range collectors {
-		where := fmt.Sprintf("spec.hostPreflights.collectors[%d]", i)
-		var c collector
-		name, err := decodeSingleKey(m, where, &c)
-		if err == nil && !slices.Contains(SupportedKinds(), name) {
-			err = fmt.Errorf("%s: collector %s is not supported; supported are: %s", where, name, strings.Join(SupportedKinds(), ", "))
-		}
-		if err == nil && (c.Post != nil || c.Put != nil) {
-			err = fmt.Errorf("%s: http supports only get", where)
-		}
-		if err == nil && name == "systemPackages" {
-			settings, _ := m[name].(map[string]any)
-			if c.packages, err = parsePackageLists(settings); err != nil {
-				err = fmt.Errorf("%s.%s: %w", where, name, err)
+		where := fmt.Sprintf("%s.collectors[%d]", at, i)
+		name, c, err := parseCollector(m, where)
+		byKind[name] = append(byKind[name], c)
+		if writer, ok := fileWriters()[name]; ok && err == nil {
+			produced := writer.files(c)
+			for j := range produced {
+				produced[j].collector = c
 			}
+			if slices.ContainsFunc(files, func(f producedFile) bool { return f.path == produced[0].path }) {
+				err = fmt.Errorf("%s.%s: another collector also produces %s; set collectorName", where, name, produced[0].path)
+			}
+			files = append(files, produced...)
 		}
 		wrong = append(wrong, err)
-		byKind[name] = append(byKind[name], c)
 	}
 	for i, m := range analyzers {
-		where := fmt.Sprintf("spec.hostPreflights.analyzers[%d]", i)
-		wrong = append(wrong, p.addAnalyzer(m, where, byKind))
+		where := fmt.Sprintf("%s.analyzers[%d]", at, i)
+		wrong = append(wrong, p.addAnalyzer(m, where, byKind, files))
 	}
 	return p, errors.Join(wrong...)
+}
+
+// parseCollector parses and validates one collector m. where is its path in the Installer.
+func parseCollector(m map[string]any, where string) (kind string, c collector, err error) {
+	kind, err = decodeSingleKey(m, where, &c)
+	switch {
+	case err != nil:
+		return kind, c, err
+	case !slices.Contains(SupportedCollectors(), kind):
+		return kind, c, fmt.Errorf("%s: collector %s is not supported; supported are: %s", where, kind, strings.Join(SupportedCollectors(), ", "))
+	case c.Post != nil || c.Put != nil:
+		return kind, c, fmt.Errorf("%s: http supports only get", where)
+	}
+	if kind == "systemPackages" {
+		settings, _ := m[kind].(map[string]any)
+		c.packages, err = parsePackageLists(settings)
+	}
+	if writer, ok := fileWriters()[kind]; ok && err == nil {
+		err = writer.validate(c)
+	}
+	if err == nil {
+		err = c.validate()
+	}
+	if err != nil {
+		err = fmt.Errorf("%s.%s: %w", where, kind, err)
+	}
+	return kind, c, err
+}
+
+// validate returns an error for a setting that cannot be used, whatever the kind is.
+func (c collector) validate() error {
+	if c.Timeout != "" {
+		if _, err := parseDuration(c.Timeout); err != nil {
+			return fmt.Errorf("timeout: %w", err)
+		}
+	}
+	if c.CIDRRangeAlloc != "" {
+		if _, err := c.allocationRange(); err != nil {
+			return err
+		}
+	}
+	if c.Port < 0 || c.Port > 65535 {
+		return fmt.Errorf("port: %d is not between 1 and 65535", c.Port)
+	}
+	for key, p := range map[string]string{"certificatePath": c.CertificatePath, "keyPath": c.KeyPath} {
+		if p != "" && !path.IsAbs(p) {
+			return fmt.Errorf("%s: %q is not an absolute path", key, p)
+		}
+	}
+	return nil
 }
 
 // decodeSingleKey decodes the only entry of m into to and returns its key, the kind.
@@ -163,41 +272,68 @@ func describeTypeError(err error) error {
 }
 
 // addAnalyzer adds the check of one analyzer m. where is its path in the Installer.
-func (p *Preflights) addAnalyzer(m map[string]any, where string, byKind map[string][]collector) error {
+func (p *Preflights) addAnalyzer(m map[string]any, where string, byKind map[string][]collector, files []producedFile) error {
 	var a analyzer
 	name, err := decodeSingleKey(m, where, &a)
 	if err != nil {
 		return err
 	}
 	where += "." + name
+	if name == textAnalyzeName {
+		return p.addTextAnalyzer(a, where, files)
+	}
 	k, ok := analyzerKinds()[name]
 	if !ok {
-		return fmt.Errorf("%s: analyzer is not supported; supported are: %s", where, strings.Join(SupportedKinds(), ", "))
+		return fmt.Errorf("%s: analyzer is not supported; supported are: %s", where, strings.Join(SupportedAnalyzers(), ", "))
 	}
 	c, err := findCollector(a, name, byKind[name], where)
 	if err != nil {
 		return err
 	}
-	excluded, err1 := parseBoolOrString(a.Exclude)
-	without, err2 := parseBoolOrString(c.Exclude)
-	strict, err3 := parseBoolOrString(a.Strict)
-	if err := errors.Join(err1, err2, err3); err != nil {
+	flags, err := parseFlags(a, []producedFile{{collector: c}})
+	if err != nil {
 		return fmt.Errorf("%s: %w", where, err)
 	}
 	answers, severity, err := compileOutcomes(a, k, c)
 	if err != nil {
 		return fmt.Errorf("%s.%w", where, err)
 	}
-	check := hp.Check{ID: p.uniqueID(cmp.Or(a.CheckName, k.title)), Group: "Vendor", Title: cmp.Or(a.CheckName, k.title), Severity: severity, Strict: strict,
-		Expected: "what the vendor requires", Rationale: "the vendor requires it (spec.hostPreflights)."}
-	check.Run = hp.RequireFact(k.factName(c), k.runFunc(c, answers))
-	if excluded || without {
+	var request func(*facts.Request, hp.Requirements)
+	if k.addRequest != nil {
+		request = func(r *facts.Request, req hp.Requirements) { k.addRequest(r, req, c, a) }
+	}
+	p.addCheck(cmp.Or(a.CheckName, k.title), severity, flags, hp.RequireFact(k.factName(c), k.runFunc(c, answers)), request)
+	return nil
+}
+
+// checkFlags are the flags of an analyzer and its collectors.
+type checkFlags struct{ excluded, strict bool }
+
+// parseFlags returns the flags of a, which evaluates files. It is excluded with the
+// collector of one of them.
+func parseFlags(a analyzer, files []producedFile) (checkFlags, error) {
+	excluded, err1 := parseBoolOrString(a.Exclude)
+	strict, err2 := parseBoolOrString(a.Strict)
+	errs := []error{err1, err2}
+	for _, f := range files {
+		without, err := parseBoolOrString(f.collector.Exclude)
+		excluded = excluded || without
+		errs = append(errs, err)
+	}
+	return checkFlags{excluded, strict}, errors.Join(errs...)
+}
+
+// addCheck adds a check and, unless it is excluded, the request for its facts; nil for
+// none.
+func (p *Preflights) addCheck(title string, severity hp.State, flags checkFlags, run func(facts.Facts, hp.Requirements) hp.Result, request func(*facts.Request, hp.Requirements)) {
+	check := hp.Check{ID: p.uniqueID(title), Group: "Vendor", Title: title, Severity: severity, Strict: flags.strict,
+		Expected: "what the vendor requires", Rationale: "the vendor requires it (spec.hostPreflights).", Run: run}
+	if flags.excluded {
 		check.Run = func(facts.Facts, hp.Requirements) hp.Result { return hp.Skip("vendor", "excluded") }
-	} else if k.addRequest != nil {
-		p.requests = append(p.requests, func(r *facts.Request, req hp.Requirements) { k.addRequest(r, req, c, a) })
+	} else if request != nil {
+		p.requests = append(p.requests, request)
 	}
 	p.Checks = append(p.Checks, check)
-	return nil
 }
 
 // findCollector returns the collector of an analyzer: the one of its kind and, if
@@ -242,27 +378,15 @@ type condition func(facts.Facts, hp.Requirements) bool
 // compileOutcomes compiles all outcomes of a. severity is Fail when one of them fails,
 // otherwise Warn.
 func compileOutcomes(a analyzer, k analyzerKind, c collector) (all []compiledOutcome, severity hp.State, err error) {
-	severity = hp.Warn
-	if len(a.Outcomes) == 0 {
-		return nil, "", errors.New("outcomes: must not be empty")
-	}
-	for i, o := range a.Outcomes {
-		state, v := o.stateAndVerdict()
-		if v == nil {
-			return nil, "", fmt.Errorf("outcomes[%d]: must be exactly one of fail, warn and pass", i)
-		}
-		if state == hp.Fail {
-			severity = hp.Fail
-		}
-		ans := compiledOutcome{state: state, verdict: *v}
+	severity, err = a.eachOutcome(func(state hp.State, v verdict) (err error) {
+		ans := compiledOutcome{state: state, verdict: v}
 		if v.When != "" {
-			if ans.condition, err = k.compileCondition(c, v.When); err != nil {
-				return nil, "", fmt.Errorf("outcomes[%d].when: %q: %w", i, v.When, err)
-			}
+			ans.condition, err = k.compileCondition(c, a, v.When)
 		}
 		all = append(all, ans)
-	}
-	return all, severity, nil
+		return err
+	})
+	return all, severity, err
 }
 
 // uniqueID returns a check id that is built from title and unique in p.

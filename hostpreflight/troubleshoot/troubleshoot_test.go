@@ -28,7 +28,7 @@ func parseYAML(t testing.TB, text string) (Preflights, error) {
 	if err := yaml.Unmarshal([]byte(text), &s); err != nil {
 		t.Fatal(err)
 	}
-	return Parse(s.Collectors, s.Analyzers)
+	return Parse("spec.hostPreflights", s.Collectors, s.Analyzers)
 }
 
 // parseExample parses testdata/preflight.yaml.
@@ -187,7 +187,7 @@ func TestCompileCondition_HoldsAsInTroubleshoot(t *testing.T) {
 		"timezone == UTC": {"time", true}, "ntp == unsynchronized+inactive": {"time", true},
 	} {
 		t.Run(c.kind+"/"+when, func(t *testing.T) {
-			holds, err := analyzerKinds()[c.kind].compileCondition(disks, when)
+			holds, err := analyzerKinds()[c.kind].compileCondition(disks, analyzer{}, when)
 			if err != nil {
 				t.Error(err)
 			} else if holds(f, hp.Requirements{}) != c.holds {
@@ -209,7 +209,7 @@ func FuzzConditions(f *testing.F) {
 	}{"https://x"}
 	f.Fuzz(func(t *testing.T, when string) {
 		for _, k := range analyzerKinds() {
-			holds, err := k.compileCondition(c, when)
+			holds, err := k.compileCondition(c, analyzer{}, when)
 			if err == nil {
 				holds(facts.Facts{}, hp.Requirements{})
 			}

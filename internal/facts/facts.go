@@ -40,10 +40,16 @@ type Facts struct {
 	Traces    []Trace           `json:"traces,omitempty"`
 	Security  Security          `json:"security"`
 	Settings  Settings          `json:"settings"`
-	Filters   []FilterChain     `json:"filters,omitempty"` // chains of the packet filter
-	Proxies   []Proxy           `json:"proxies,omitempty"` // proxy settings on this host
-	Sources   []Source          `json:"sources,omitempty"` // results for Request.Sources
-	Dials     []Dial            `json:"dials,omitempty"`   // results for Request.Dials
+	Filters   []FilterChain     `json:"filters,omitempty"`   // chains of the packet filter
+	Proxies   []Proxy           `json:"proxies,omitempty"`   // proxy settings on this host
+	Sources   []Source          `json:"sources,omitempty"`   // results for Request.Sources
+	Dials     []Dial            `json:"dials,omitempty"`     // results for Request.Dials
+	Devices   []BlockDevice     `json:"devices,omitempty"`   // all block devices, if Request.Devices is set
+	Services  []Service         `json:"services,omitempty"`  // services whose names begin with one of Request.Services
+	KeyPairs  []KeyPair         `json:"keyPairs,omitempty"`  // results for Request.KeyPairs
+	Balancers []Balancer        `json:"balancers,omitempty"` // results for Request.Balancers
+	DNS       []DNSAnswer       `json:"dns,omitempty"`       // results for Request.DNS
+	Runs      []CommandResult   `json:"-"`                   // results for Request.Runs; a program's output may be secret and is not stored
 	Measures  Measures          `json:"measures"`
 	Peers     []Peer            `json:"peers,omitempty"` // other hosts that were checked
 	Unknown   []Unknown         `json:"unknown,omitempty"`
@@ -84,6 +90,12 @@ const (
 	FactDial      = "dial"   // dial:ADDRESS
 	FactPackages  = "packages"
 	FactMeasure   = "measure" // measure:fsync, measure:write, measure:core
+	FactDevices   = "devices"
+	FactServices  = "services"
+	FactKeyPair   = "key-pair" // key-pair:PATH of the certificate
+	FactBalancer  = "balancer" // balancer:ADDRESS
+	FactDNS       = "dns"
+	FactRun       = "run" // run:NAME
 )
 
 // UnknownReason returns why fact could not be gathered, or "" if it was. A reason for
@@ -141,18 +153,21 @@ func (f Facts) Unit(name string) (Unit, bool) {
 
 // OS is the operating system, from /etc/os-release, and the architecture.
 type OS struct {
-	ID      string `json:"id"`      // debian, ubuntu, rhel, …
-	Like    string `json:"like"`    // ID_LIKE, space separated
-	Version string `json:"version"` // VERSION_ID: 12, 24.04, 9.6
-	Name    string `json:"name"`    // PRETTY_NAME
-	Arch    string `json:"arch"`    // as in GOARCH: amd64, arm64
+	ID      string `json:"id"`                // debian, ubuntu, rhel, …
+	Like    string `json:"like"`              // ID_LIKE, space separated
+	Version string `json:"version"`           // VERSION_ID: 12, 24.04, 9.6
+	Release string `json:"release,omitempty"` // version in the distribution's own release file, which may be more exact: 12.5, 2023.6.20241010
+	Name    string `json:"name"`              // PRETTY_NAME
+	Arch    string `json:"arch"`              // as in GOARCH: amd64, arm64
 }
 
 // CPU is the processors that this host can use.
 type CPU struct {
-	Count int    `json:"count"`           // online processors
-	Model string `json:"model,omitempty"` // empty if the kernel does not report it
-	Level int    `json:"level,omitempty"` // x86-64 micro-architecture level 1 to 4 (x86-64 psABI); 0 on other architectures
+	Count int      `json:"count"`           // online processors
+	Cores int      `json:"cores,omitempty"` // physical cores of them; 0 if the kernel does not report it
+	Flags []string `json:"flags,omitempty"` // features, in the kernel's names
+	Model string   `json:"model,omitempty"` // empty if the kernel does not report it
+	Level int      `json:"level,omitempty"` // x86-64 micro-architecture level 1 to 4 (x86-64 psABI); 0 on other architectures
 }
 
 // Memory is the memory of the host, in bytes.

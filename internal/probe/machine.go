@@ -22,10 +22,25 @@ func (pr prober) gatherOS(context.Context) partResult {
 		os, err = parseFile(pr.files, "/usr/lib/os-release", parseOSRelease)
 	}
 	os.Arch = pr.system.Arch
+	os.Release = pr.readReleaseFile(os.ID)
 	note := func(f *facts.Facts) { f.OS = os }
 	a := newPartResult(facts.FactOS, err, note)
 	a.record = note // the architecture is known even without os-release
 	return a
+}
+
+// readReleaseFile returns the version in the release file of the distribution id, or ""
+// if it has none. That of Ubuntu and its derivatives names the Debian that it comes from.
+func (pr prober) readReleaseFile(id string) string {
+	for _, path := range []string{"/etc/oracle-release", "/etc/redhat-release", "/etc/system-release", "/etc/debian_version"} {
+		if pr.files.Exists(path) {
+			if path == "/etc/debian_version" && (id == "ubuntu" || id == "linuxmint") {
+				return ""
+			}
+			return parseReleaseFile(pr.files.ReadBytes(path))
+		}
+	}
+	return ""
 }
 
 func (pr prober) gatherCPU(context.Context) partResult {

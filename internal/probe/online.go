@@ -19,16 +19,26 @@ const unresolvableName = "plinth-preflight.invalid."
 // the other name servers. It returns nil for every response, even for an error
 // response.
 func queryNameserver(ctx context.Context, server netip.Addr) error {
-	var dialer net.Dialer
-	r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return dialer.DialContext(ctx, network, net.JoinHostPort(server.String(), "53"))
-	}}
-	_, err := r.LookupNetIP(ctx, "ip4", unresolvableName)
+	_, err := resolverAt(net.JoinHostPort(server.String(), "53")).LookupNetIP(ctx, "ip4", unresolvableName)
 	var dns *net.DNSError
 	if errors.As(err, &dns) && !dns.IsTimeout && (dns.IsNotFound || dns.Err == "server misbehaving" || dns.IsTemporary && ctx.Err() == nil) {
 		return nil // the server refuses or cannot resolve it, but it responds
 	}
 	return err
+}
+
+// resolverAt returns a resolver that asks only server, host:port.
+func resolverAt(server string) *net.Resolver {
+	var dialer net.Dialer
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return dialer.DialContext(ctx, network, server)
+	}}
+}
+
+// resolveAt returns the addresses of name, from /etc/hosts or from server alone. name ends
+// with a dot, so that no search domain is added.
+func resolveAt(ctx context.Context, server, name string) ([]netip.Addr, error) {
+	return resolverAt(server).LookupNetIP(ctx, "ip", name)
 }
 
 // dialTCP opens a TCP connection to address and closes it.

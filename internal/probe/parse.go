@@ -43,6 +43,7 @@ func parseOSRelease(text []byte) (facts.OS, error) {
 // parseCPUInfo parses /proc/cpuinfo.
 func parseCPUInfo(text []byte) (facts.CPU, error) {
 	var cpu facts.CPU
+	socket, cores := "", map[string]bool{}
 	for line := range bytes.Lines(text) {
 		key, value, _ := strings.Cut(string(line), ":")
 		value = strings.TrimSpace(value)
@@ -51,12 +52,18 @@ func parseCPUInfo(text []byte) (facts.CPU, error) {
 			cpu.Count++
 		case "model name":
 			cpu.Model = value
-		case "flags":
-			if cpu.Level == 0 {
-				cpu.Level = psABILevel(strings.Fields(value))
+		case "physical id":
+			socket = value
+		case "core id":
+			cores[socket+"/"+value] = true
+		case "flags", "Features": // x86, ARM
+			if cpu.Flags == nil {
+				cpu.Flags = strings.Fields(value)
+				cpu.Level = psABILevel(cpu.Flags)
 			}
 		}
 	}
+	cpu.Cores = len(cores)
 	if cpu.Count == 0 {
 		return cpu, fmt.Errorf("missing processor line")
 	}

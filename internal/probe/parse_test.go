@@ -69,7 +69,7 @@ func TestParse_ReadsSystemTexts(t *testing.T) {
 	}
 	for name, c := range map[string]struct{ got, want any }{
 		"os-release": {ok(parseOSRelease([]byte(osRelease))), facts.OS{ID: "ubuntu", Like: "debian", Version: "24.04", Name: "Ubuntu 24.04.1 LTS"}},
-		"cpuinfo":    {ok(parseCPUInfo([]byte(cpuInfo))), facts.CPU{Count: 2, Model: "Old One", Level: 1}},
+		"cpuinfo":    {ok(parseCPUInfo([]byte(cpuInfo))), facts.CPU{Count: 2, Model: "Old One", Level: 1, Flags: strings.Fields("fpu cx8 lm cmov fxsr mmx syscall sse2 pni")}},
 		"meminfo":    {ok(parseMemInfo([]byte(memInfo))), facts.Memory{Total: 16090628 << 10, Available: 15090628 << 10}},
 		"swaps":      {parseSwaps([]byte(swaps)), []facts.Swap{{Path: "/swap file.img", Size: 2097148 << 10}}},
 		"status":     {ok(parseProcStatus([]byte(status))), facts.Privilege{UID: 0, Missing: []string{"sys_resource"}}},

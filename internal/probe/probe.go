@@ -48,12 +48,14 @@ type prober struct {
 
 // Gather returns the facts about machine m, and takes at most three seconds for
 // this (less if ctx ends sooner). A part that does not answer in that time is
-// listed as unknown. The requested benchmarks run after that, one by one, so
-// that no other work of this command disturbs them: usually for two seconds, at
-// most eleven.
+// listed as unknown. A vendor's programs and tests of load balancers run after
+// that, within their own time limits. The requested benchmarks run last, one by
+// one, so that no other work of this command disturbs them: usually for two
+// seconds, at most eleven.
 func Gather(ctx context.Context, m Machine, req facts.Request) facts.Facts {
 	pr := newProber(m, localSystem(), req)
 	f := gatherFacts(ctx, pr, gatherTimeout)
+	pr.runVendorTests(ctx, &f)
 	pr.runBenchmarks(ctx, &f)
 	return f
 }
@@ -129,6 +131,7 @@ func sortFacts(f *facts.Facts) {
 	slices.SortFunc(f.Unknown, func(a, b facts.Unknown) int { return strings.Compare(a.Fact, b.Fact) })
 	slices.SortFunc(f.Lookups, func(a, b facts.Lookup) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(f.Sources, func(a, b facts.Source) int { return strings.Compare(a.URL, b.URL) })
+	slices.SortFunc(f.KeyPairs, func(a, b facts.KeyPair) int { return strings.Compare(a.Certificate, b.Certificate) })
 	slices.SortFunc(f.Disks, func(a, b facts.Disk) int { return strings.Compare(a.Path, b.Path) })
 	slices.SortStableFunc(f.Traces, func(a, b facts.Trace) int { return strings.Compare(string(a.Software), string(b.Software)) })
 }
@@ -170,5 +173,5 @@ func (pr prober) listParts() []part {
 	for _, address := range pr.req.Dials {
 		parts = append(parts, part{facts.FactDial + ":" + address, func(ctx context.Context) partResult { return pr.dialAddress(ctx, address) }})
 	}
-	return parts
+	return append(parts, pr.listVendorParts()...)
 }

@@ -37,11 +37,15 @@ func fakeSystem() System {
 		},
 		QueryNameserver: func(context.Context, netip.Addr) error { return nil },
 		RequestURL:      func(context.Context, string, string) (int, time.Time, error) { return 200, time.Time{}, nil },
-		DialTCP:         func(context.Context, string) error { return nil },
-		XFSFType:        func(string) string { return "1" },
-		ListInterfaces:  func() ([]facts.Interface, error) { return []facts.Interface{{Name: "eth0", Up: true}}, nil },
-		ClockSynced:     func() (bool, error) { return true, nil },
-		Readlink:        func(string) (string, error) { return "", fs.ErrNotExist },
+		ResolveAt: func(context.Context, string, string) ([]netip.Addr, error) {
+			return nil, &net.DNSError{IsNotFound: true}
+		},
+		DialTCP:        func(context.Context, string) error { return nil },
+		TestBalancer:   func(context.Context, facts.BalancerKey) string { return "connected" },
+		XFSFType:       func(string) string { return "1" },
+		ListInterfaces: func() ([]facts.Interface, error) { return []facts.Interface{{Name: "eth0", Up: true}}, nil },
+		ClockSynced:    func() (bool, error) { return true, nil },
+		Readlink:       func(string) (string, error) { return "", fs.ErrNotExist },
 	}
 }
 

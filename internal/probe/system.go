@@ -25,7 +25,9 @@ type System struct {
 	ResolveName     func(ctx context.Context, name string) ([]netip.Addr, error)
 	QueryNameserver func(ctx context.Context, server netip.Addr) error // any response counts as success
 	RequestURL      func(ctx context.Context, url, proxy string) (status int, date time.Time, err error)
+	ResolveAt       func(ctx context.Context, server, name string) ([]netip.Addr, error) // asks only server, host:port
 	DialTCP         func(ctx context.Context, address string) error
+	TestBalancer    func(ctx context.Context, key facts.BalancerKey) (status string)
 	XFSFType        func(path string) string // "1", "0", or "" if it cannot be determined
 	ListInterfaces  func() ([]facts.Interface, error)
 	ClockSynced     func() (bool, error)
@@ -52,7 +54,9 @@ func localSystem() System {
 		},
 		QueryNameserver: queryNameserver,
 		RequestURL:      requestURL,
+		ResolveAt:       resolveAt,
 		DialTCP:         dialTCP,
+		TestBalancer:    testBalancer,
 		XFSFType:        xfsFType,
 		ListInterfaces:  listInterfaces,
 		ClockSynced:     clockSynced,

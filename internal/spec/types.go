@@ -92,8 +92,25 @@ type AddOn struct {
 	Version string `json:"version" required:"true" rule:"version-exact/addon"`
 }
 
-// HostPreflights is the spec of a troubleshoot.sh/v1beta2 HostPreflight, merged with the built-in checks.
+// HostPreflights is the spec of a troubleshoot.sh/v1beta2 HostPreflight, merged with the built-in checks,
+// or the whole document.
 type HostPreflights struct {
+	// Of a whole document: troubleshoot.sh/v1beta2.
+	APIVersion string `json:"apiVersion,omitempty"`
+	// Of a whole document: HostPreflight.
+	Kind string `json:"kind,omitempty"`
+	// Of a whole document; ignored.
+	Metadata map[string]any `json:"metadata,omitempty"`
+	// Of a whole document.
+	Spec *HostPreflightSpec `json:"spec,omitempty"`
+	// What to collect; the key of each entry is the name of a collector.
+	Collectors []map[string]any `json:"collectors,omitempty"`
+	// What to check; the key of each entry is the name of an analyzer.
+	Analyzers []map[string]any `json:"analyzers,omitempty"`
+}
+
+// HostPreflightSpec is the spec of a HostPreflight document.
+type HostPreflightSpec struct {
 	// What to collect; the key of each entry is the name of a collector.
 	Collectors []map[string]any `json:"collectors,omitempty"`
 	// What to check; the key of each entry is the name of an analyzer.

@@ -46,17 +46,18 @@ func LintFiles(files []spec.File) spec.Report {
 
 // ParseHostPreflights returns the vendor's own host preflights in Installer in.
 func ParseHostPreflights(in *spec.Installer) (troubleshoot.Preflights, error) {
-	return troubleshoot.Parse(in.Spec.HostPreflights.Collectors, in.Spec.HostPreflights.Analyzers)
+	lists := in.Spec.HostPreflights.Lists()
+	return troubleshoot.Parse(lists.Path, lists.Collectors, lists.Analyzers)
 }
 
 // validateHostPreflights returns an objection for each host preflight that is not
 // supported.
 func validateHostPreflights(in *spec.Installer) []spec.Violation {
+	all := in.Spec.HostPreflights.Violations()
 	_, err := ParseHostPreflights(in)
 	if err == nil {
-		return nil
+		return all
 	}
-	var all []spec.Violation
 	for line := range strings.Lines(err.Error()) {
 		where, what, _ := strings.Cut(strings.TrimSpace(line), ": ")
 		all = append(all, spec.Violation{Rule: "host-preflights", Path: where, Message: what, Hint: "docs/reference/preflights.md lists what is supported"})
