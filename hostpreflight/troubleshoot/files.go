@@ -85,7 +85,7 @@ func programFiles(c collector) []producedFile {
 				return r, nil
 			}
 		}
-		return facts.CommandResult{}, fmt.Errorf("`%s` was not run", strings.Join(key.Argv, " "))
+		return facts.CommandResult{}, fmt.Errorf("`%s` was not run: programs run only from a verified bundle", strings.Join(key.Argv, " "))
 	}
 	at := "host-collectors/run-host/" + key.Name
 	return []producedFile{

@@ -25,12 +25,23 @@ import (
 type Preflights struct {
 	Checks   []hp.Check
 	requests []func(*facts.Request, hp.Requirements)
+	inert    bool // the vendor's programs do not run
+}
+
+// WithoutPrograms returns p without running the vendor's programs: the checks that read
+// their output are undetermined. It is for a vendor who is not known.
+func (p Preflights) WithoutPrograms() Preflights {
+	p.inert = true
+	return p
 }
 
 // AddRequests adds the facts that the checks need to r.
 func (p Preflights) AddRequests(r *facts.Request, req hp.Requirements) {
 	for _, need := range p.requests {
 		need(r, req)
+	}
+	if p.inert {
+		r.Runs = nil
 	}
 }
 

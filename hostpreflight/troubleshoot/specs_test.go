@@ -117,6 +117,10 @@ analyzers:
 	if len(r.DNS) != 0 || !slices.Equal(r.Services, []string{"ufw"}) || !r.Devices || len(r.Balancers) != 1 {
 		t.Errorf("%+v", r)
 	}
+	var without facts.Request
+	if p.WithoutPrograms().AddRequests(&without, hp.Requirements{}); len(without.Runs) != 0 || !without.Devices {
+		t.Errorf("%+v", without)
+	}
 	installed := hp.Requirements{Owned: hp.Owned{Installed: true}}
 	if p.AddRequests(&again, installed); len(again.Balancers) != 0 {
 		t.Errorf("%+v", again.Balancers)

@@ -176,6 +176,9 @@ func bundleRequirements(ctx context.Context, req RunOptions, j *journal.Journal,
 		return hostpreflight.Requirements{}, troubleshoot.Preflights{}, err
 	}
 	vendor, err := config.ParseHostPreflights(m.Installer)
+	if !d.Trust.Verified { // anyone can write a bundle that is only inspected
+		vendor = vendor.WithoutPrograms()
+	}
 	want := desired.InstallRequirements(b, m.Installer, j, env.DataDir)
 	want.Sources = d.FetchURLs()
 	var failed error
