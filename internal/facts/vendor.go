@@ -37,7 +37,7 @@ type KeyPair struct {
 	Status KeyPairStatus `json:"status"`
 }
 
-// KeyPairStatus says whether a certificate and a key belong together.
+// KeyPairStatus is how a certificate and a key fit together.
 type KeyPairStatus string
 
 // The statuses of a key pair, in the words of troubleshoot.sh.
