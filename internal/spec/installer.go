@@ -23,6 +23,7 @@ func readInstaller(file string, data []byte, judges ...Validator) (*Installer, [
 	if data, ok := r.CheckText(data); ok {
 		roots := r.ParseDocuments(data)
 		switch {
+		case r.reportKURL(file, roots):
 		case len(roots) > 0:
 			root := roots[0]
 			r.CheckStructure(root, true)

@@ -14,11 +14,19 @@ import (
 // Report is the result of checking an Installer and an Application, or one of them.
 type Report struct {
 	Installer    *Installer     `json:"-"`               // nil if absent or invalid
-	Applications []*Application `json:"-"`               // all in the file; none if absent or if one is invalid
+	Applications []*Application `json:"-"`               // all in the files; none if absent or if one is invalid
 	Title        string         `json:"title,omitempty"` // of the application, for Gate.Explain
 	Findings     []Finding      `json:"findings"`
-	Gate         *compat.Result `json:"gate,omitempty"` // for a first install; nil without kotsadm or if findings prevent a verdict
+	Gate         *compat.Result `json:"gate,omitempty"`    // for a first install; nil without kotsadm or if findings prevent a verdict
+	Ignored      *Ignored       `json:"ignored,omitempty"` // what else the paths hold; nil for nothing
+	Files        []string       `json:"-"`                 // names of the checked files
 	readApps     []*Application // the Applications as far as they could be read
+}
+
+// Ignored counts what was found beside the manifests that Plinth reads.
+type Ignored struct {
+	Documents map[string]int `json:"documents"` // by apiVersion and kind, such as "kots.io/v1beta1 Config"
+	Files     int            `json:"files"`     // files that are not YAML
 }
 
 // Lint checks files, each with an Installer or Applications, and checks the two
@@ -31,6 +39,8 @@ func Lint(files []File, judges ...Validator) Report {
 	for _, f := range files {
 		kind, findings := manifestKind(f), []Finding(nil)
 		switch {
+		case kind == kurlInstaller:
+			_, findings = readInstaller(f.Name, f.Data)
 		case seen[kind]:
 			r := newReader(f.Name)
 			r.Report("one-document", "", nil, "is the second "+kind+" of this run", "check one "+kind+" at a time")
@@ -46,6 +56,9 @@ func Lint(files []File, judges ...Validator) Report {
 		}
 		seen[kind] = true
 		rep.Findings = append(rep.Findings, findings...)
+	}
+	for _, f := range files {
+		rep.Files = append(rep.Files, f.Name)
 	}
 	rep.crossCheck(in)
 	return rep
@@ -113,7 +126,10 @@ func manifestKind(f File) string {
 		roots = append(roots, r.ParseDocuments(doc.Text)...)
 	}
 	for _, root := range roots {
-		if _, kind := manifestType(root); kind == Kind || kind == release.Kind {
+		switch apiVersion, kind := manifestType(root); {
+		case IsKURL(apiVersion, kind):
+			return kurlInstaller
+		case kind == Kind, kind == release.Kind:
 			return kind
 		}
 	}

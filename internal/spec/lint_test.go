@@ -80,6 +80,7 @@ func unusualFiles() map[string]string {
 		"not-text":       "\x7fELF\x02\x01\x01\x00\x00",
 		"too-many":       many,
 		"empty-file":     "",
+		"kurl-installer": "apiVersion: cluster.kurl.sh/v1beta1\nkind: Installer\nmetadata: {name: a}\nspec: {kubernetes: {version: latest}}\n",
 	}
 }
 

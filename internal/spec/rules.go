@@ -47,6 +47,7 @@ func Rules() []Rule {
 	warn := func(id, summary string) Rule { return Rule{ID: id, Severity: Warning, Summary: summary} }
 	return append(strictyaml.Rules(),
 		fail("one-document", "An Installer is the only document in its file, and `lint` accepts one Installer and one Application at a time."),
+		fail("kurl-installer", "An Installer is one of Plinth; `plinth convert kurl` converts one of kURL."),
 		fail("api-version", "The apiVersion is "+APIVersion+"."),
 		fail("kind", "The kind is "+Kind+"."),
 		fail("version-exact", "Versions are exact: `vX.Y.Z+k0s.N` for k0s, `X.Y.Z` without a v for add-ons; no `latest`, `1.2.x`, range or shortened version."),

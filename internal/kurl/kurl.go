@@ -1,0 +1,313 @@
+// Package kurl converts an Installer of kURL into one of Plinth, and says of every
+// key what became of it. It is pure: a table of kURL's keys and what follows from it.
+package kurl
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/spec"
+	"github.com/plinthdev/plinth/internal/strictyaml"
+)
+
+// Verdict is what became of a key of the kURL Installer.
+type Verdict string
+
+// The verdicts, in the order in which a report lists them.
+const (
+	ByHand    Verdict = "by-hand"    // the vendor has to do something
+	Unknown   Verdict = "unknown"    // kURL has no such key
+	TakenOver Verdict = "taken-over" // the Plinth Installer has it
+	BuiltIn   Verdict = "built-in"   // Plinth does it without a setting
+	Dropped   Verdict = "dropped"    // Plinth has nothing of the kind
+)
+
+// Verdicts returns all verdicts in the order in which a report lists them.
+func Verdicts() []Verdict { return []Verdict{ByHand, Unknown, TakenOver, BuiltIn, Dropped} }
+
+// Key is one key of the kURL Installer.
+type Key struct {
+	Path    string  `json:"path"` // in the kURL Installer, such as "spec.kubernetes.version"
+	Verdict Verdict `json:"verdict"`
+	Note    string  `json:"note"` // where it went, why it was dropped, or what to do
+}
+
+// Conversion is a converted Installer.
+type Conversion struct {
+	Installer map[string]any `json:"installer"` // the content of YAML
+	Keys      []Key          `json:"keys"`      // every key of the kURL Installer, in its order
+	YAML      []byte         `json:"-"`         // the Plinth Installer, without comments
+}
+
+// Versions holds the newest version that this build of Plinth knows of each
+// component, by its key below spec of the Plinth Installer.
+type Versions map[string]string
+
+// Lint returns the findings in a Plinth Installer.
+type Lint func(installer []byte) []spec.Finding
+
+// maxRounds bounds the number of times that the result is linted: each round removes
+// at least one value, and a file has a bounded number of values.
+const maxRounds = 1000
+
+// Convert converts the kURL Installer in a file. The result has no errors of lint:
+// a value that lint refuses is left out, and its key gets the verdict ByHand with the
+// reason. The error has exit code 3 if data is not a kURL Installer.
+func Convert(file string, data []byte, known Versions, lint Lint) (Conversion, error) {
+	root, findings := readInstaller(file, data)
+	if err := spec.FindingsError("read "+file, findings); err != nil {
+		return Conversion{}, err
+	}
+	c := converter{known: known, rows: rowsByPath()}
+	c.visitMapping("", root)
+	c.addRequired()
+	for range maxRounds {
+		text, err := c.render()
+		if err != nil {
+			return Conversion{}, problem.New(problem.ExitInternal, "write the Installer", err, "this is a bug; report it with the kURL Installer")
+		}
+		findings := lint(text)
+		if !spec.HasErrors(findings) {
+			return c.finish(text)
+		}
+		if !slices.ContainsFunc(findings, func(f spec.Finding) bool { return f.Severity == spec.Error && c.removeRefused(f, text) }) {
+			return Conversion{}, problem.New(problem.ExitInternal, "convert "+file, spec.FindingsError("accept the result", findings), "this is a bug; report it with the kURL Installer")
+		}
+	}
+	return Conversion{}, problem.Newf(problem.ExitInternal, "convert "+file, "this is a bug; report it with the kURL Installer", "lint still finds errors after %d rounds", maxRounds)
+}
+
+// finish returns the conversion whose Installer is text.
+func (c *converter) finish(text []byte) (Conversion, error) {
+	out := Conversion{YAML: text, Keys: make([]Key, len(c.keys))}
+	for i, k := range c.keys {
+		out.Keys[i] = *k
+	}
+	return out, yaml.Unmarshal(text, &out.Installer)
+}
+
+// readInstaller returns the first kURL Installer in the documents of a file.
+func readInstaller(file string, data []byte) (*yaml.Node, []spec.Finding) {
+	r := strictyaml.NewReader(file, spec.Rules())
+	data, ok := r.CheckText(data)
+	if !ok {
+		return nil, r.Findings()
+	}
+	var other *yaml.Node
+	for _, root := range r.ParseDocuments(data) {
+		if spec.IsKURL(spec.DocumentType(root)) {
+			r.CheckStructure(root, false)
+			return root, r.Findings()
+		}
+		if other == nil {
+			other = root
+		}
+	}
+	if len(r.Findings()) == 0 {
+		r.Report("api-version", "apiVersion", other, "the file contains no Installer of kURL (cluster.kurl.sh/v1beta1)", "check one of Plinth with: plinth lint "+file)
+	}
+	return nil, r.Findings()
+}
+
+// converter is a conversion under way.
+type converter struct {
+	known   Versions
+	rows    map[string]row
+	keys    []*Key
+	entries []entry
+}
+
+// entry is a value of the Plinth Installer.
+type entry struct {
+	key      *Key     // the kURL key from which it comes; nil if Plinth requires it
+	path     []string // in the Plinth Installer
+	value    *yaml.Node
+	listItem bool   // value is one item of the list at path
+	fallback string // version to write instead if lint refuses the value; "" for none
+}
+
+// visitMapping visits the values of mapping n, whose path is path.
+func (c *converter) visitMapping(path string, n *yaml.Node) {
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		c.visit(strictyaml.JoinPath(path, n.Content[i].Value), n.Content[i+1])
+	}
+}
+
+// visit records the verdict about the key at path and everything below it.
+func (c *converter) visit(path string, n *yaml.Node) {
+	r, found := c.rows[path]
+	switch {
+	case found:
+		c.apply(path, r, n)
+	case !c.isGroup(path):
+		c.addKey(path, Unknown, c.suggestKey(path))
+	case n.Kind == yaml.MappingNode && len(n.Content) > 0:
+		c.visitMapping(path, n)
+	case n.Kind == yaml.MappingNode, n.Kind == yaml.ScalarNode && (n.Value == "" || n.ShortTag() == "!!null"):
+		c.addKey(path, Dropped, "is empty: kURL ignores it too")
+	default:
+		c.addKey(path, ByHand, "must be a mapping, found "+strictyaml.DescribeNode(n))
+	}
+}
+
+// apply records the verdict of row r about value n.
+func (c *converter) apply(path string, r row, n *yaml.Node) {
+	switch {
+	case n.ShortTag() == "!!null", n.Kind == yaml.ScalarNode && n.Value == "", n.Kind != yaml.ScalarNode && len(n.Content) == 0:
+		c.addKey(path, Dropped, "is empty: kURL ignores it too")
+	case r.off && (n.Value == "false" || n.Value == "0"):
+		c.addKey(path, Dropped, "is off, which is kURL's default")
+	case r.convert != nil:
+		r.convert(c, path, r, n)
+	default:
+		c.addKey(path, r.verdict, r.note)
+	}
+}
+
+// addKey records a verdict and returns it.
+func (c *converter) addKey(path string, v Verdict, note string) *Key {
+	k := &Key{Path: path, Verdict: v, Note: note}
+	c.keys = append(c.keys, k)
+	return k
+}
+
+// isGroup reports whether kURL has keys below path.
+func (c *converter) isGroup(path string) bool {
+	for known := range c.rows {
+		if strings.HasPrefix(known, path+".") {
+			return true
+		}
+	}
+	return false
+}
+
+// suggestKey returns a note with the key of kURL that is nearest to the one at path.
+func (c *converter) suggestKey(path string) string {
+	parent, last := "", path
+	if i := strings.LastIndexByte(path, '.'); i >= 0 {
+		parent, last = path[:i+1], path[i+1:]
+	}
+	var siblings []string
+	for known := range c.rows {
+		if rest, ok := strings.CutPrefix(known, parent); ok {
+			name, _, _ := strings.Cut(rest, ".")
+			siblings = append(siblings, name)
+		}
+	}
+	slices.Sort(siblings)
+	const note = "kURL has no such key and ignores it"
+	if near := problem.Nearest(last, slices.Compact(siblings)); near != "" && problem.EditDistance(last, near) <= 3 {
+		return note + "; did you mean " + parent + near + "?"
+	}
+	return note
+}
+
+// write adds a value to the Plinth Installer.
+func (c *converter) write(e entry, to string) {
+	e.path = strings.Split(to, ".")
+	c.entries = append(c.entries, e)
+}
+
+// has reports whether the Plinth Installer has a value at path or below it.
+func (c *converter) has(path string) bool {
+	want := strings.Split(path, ".")
+	return slices.ContainsFunc(c.entries, func(e entry) bool {
+		return len(e.path) >= len(want) && slices.Equal(e.path[:len(want)], want)
+	})
+}
+
+// addRequired adds what a Plinth Installer needs and the kURL Installer does not name.
+func (c *converter) addRequired() {
+	c.write(entry{value: textNode(spec.APIVersion)}, "apiVersion")
+	c.write(entry{value: textNode(spec.Kind)}, "kind")
+	if !c.has("metadata.name") {
+		c.write(entry{value: textNode(c.productName())}, "metadata.name")
+	}
+	if !c.has("spec.k0s.version") {
+		c.write(entry{value: textNode(c.known["k0s"])}, "spec.k0s.version")
+	}
+	if c.has("spec.kotsadm") && !c.has("spec.kotsadm.version") {
+		c.write(entry{value: textNode(c.known["kotsadm"])}, "spec.kotsadm.version")
+	}
+	if (c.has("spec.kotsadm") || c.has("spec.registry")) && !c.has("spec.localPathStorage") && c.known["localPathStorage"] != "" {
+		c.write(entry{value: textNode(c.known["localPathStorage"])}, "spec.localPathStorage.version")
+		c.appendNote([]string{"spec.kotsadm.version", "spec.registry.version"}, "; spec.localPathStorage is added, because its data is stored on a volume")
+	}
+}
+
+// appendNote appends text to the note of the first key of paths that there is.
+func (c *converter) appendNote(paths []string, text string) {
+	for _, k := range c.keys {
+		if slices.Contains(paths, k.Path) {
+			k.Note += text
+			return
+		}
+	}
+}
+
+// productName returns the slug of the application, or a placeholder.
+func (c *converter) productName() string {
+	for _, e := range c.entries {
+		if slices.Equal(e.path, []string{"spec", "kotsadm", "applicationSlug"}) {
+			if wrong, _ := spec.CheckValue("dns-label", e.value.Value); wrong == "" {
+				return e.value.Value
+			}
+		}
+	}
+	return "my-app"
+}
+
+// removeRefused removes the value that an error of lint is about, and reports whether
+// there was one. text is the linted Installer.
+func (c *converter) removeRefused(f spec.Finding, text []byte) bool {
+	i := c.findEntry(f.Field)
+	if i < 0 {
+		i = c.findEntry(pathAtLine(text, f.Line))
+	}
+	if i < 0 {
+		return false
+	}
+	e := c.entries[i]
+	if e.fallback != "" {
+		e.key.Note = strings.Replace(e.key.Note, "kept "+e.value.Value, fmt.Sprintf("wrote %s, the version that this build of Plinth knows, in place of %s", e.fallback, e.value.Value), 1)
+		c.entries[i].value, c.entries[i].fallback = textNode(e.fallback), ""
+		return true
+	}
+	if e.key == nil {
+		return false
+	}
+	c.entries = slices.DeleteFunc(c.entries, func(other entry) bool { return other.key == e.key })
+	e.key.Verdict, e.key.Note = ByHand, "was left out of "+joinPath(e.path)+": "+f.Message
+	if f.Hint != "" {
+		e.key.Note += " (" + f.Hint + ")"
+	}
+	return true
+}
+
+// findEntry returns the index of the entry that wrote the value at path or above it,
+// -1 if there is none.
+func (c *converter) findEntry(path string) int {
+	count := map[string]int{}
+	for i, e := range c.entries {
+		at := joinPath(e.path)
+		if e.listItem {
+			count[at]++
+			at += "[" + strconv.Itoa(count[at]-1) + "]"
+		}
+		if rest, ok := strings.CutPrefix(path, at); ok && path != "" && (rest == "" || rest[0] == '.' || rest[0] == '[') {
+			return i
+		}
+	}
+	// A missing or wrong version makes its whole component unusable.
+	return slices.IndexFunc(c.entries, func(e entry) bool {
+		return path != "" && e.key != nil && joinPath(e.path) == path+".version"
+	})
+}
+
+// joinPath returns a path as findings write it.
+func joinPath(path []string) string { return strings.Join(path, ".") }
