@@ -27,17 +27,6 @@ import (
 // of more than 1 MiB with a finding.
 const maxManifestSize = 1 << 20
 
-// LintPaths lints the Installer and Application files at paths. The error, exit code 3
-// or 4, summarizes the findings; the report is complete in that case too.
-func LintPaths(paths []string) (spec.Report, error) {
-	files, err := ReadFiles(paths)
-	if err != nil {
-		return spec.Report{}, err
-	}
-	report := LintFiles(files)
-	return report, report.Err("accept the files")
-}
-
 // LintFiles lints files with all rules that this build has for versions, k0s, the
 // add-ons and the vendor's host preflights.
 func LintFiles(files []spec.File) spec.Report {
