@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/Masterminds/semver/v3"
+
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
 )
@@ -115,6 +117,23 @@ func findVersion(all []definition, pin spec.Pin) (d definition, r addOnVersion, 
 		return d, r, fmt.Sprintf("spec.%s.version: %s is not supported (supported: %s)", pin.Key, pin.Version, strings.Join(d.knownVersions(), ", "))
 	}
 	return d, d.Versions[j], ""
+}
+
+// NewestVersions returns the newest version of each add-on that this build supports, by
+// its key below spec of an Installer.
+func NewestVersions() (map[string]string, error) {
+	all, err := loadDefinitions(definitionFiles)
+	newest := map[string]string{}
+	for _, d := range all {
+		for _, v := range d.knownVersions() {
+			is, errIs := semver.NewVersion(v)
+			was, errWas := semver.NewVersion(newest[d.Key])
+			if errIs == nil && (errWas != nil || was.LessThan(is)) {
+				newest[d.Key] = v
+			}
+		}
+	}
+	return newest, err
 }
 
 // sortByDependency returns the chosen add-ons sorted so that each one follows
