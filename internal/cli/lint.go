@@ -16,7 +16,7 @@ import (
 )
 
 func (s commandSet) lintCommand() *cobra.Command {
-	return s.NewCommand("lint FILE...", atLeastOne("FILE"), s.WithEnv(singleDocument, nil,
+	return s.NewCommand("lint FILE|DIR...", atLeastOne("FILE"), s.WithEnv(singleDocument, nil,
 		func(_ context.Context, env *action.Env, files []string) (commandOutput, error) {
 			report, err := config.LintPaths(files)
 			if report.Findings == nil {
@@ -24,10 +24,20 @@ func (s commandSet) lintCommand() *cobra.Command {
 			}
 			if spec.HasErrors(report.Findings) { // the output lists them, so the error only counts them
 				err = problem.Newf(problem.ExitConfig, "accept "+strings.Join(files, " and "),
-					"correct the errors listed above, then run the command again", "%s", ui.FormatCount(countErrors(report.Findings), "error"))
+					lintHint(report.Findings), "%s", ui.FormatCount(countErrors(report.Findings), "error"))
 			}
-			return newOutput(report, func(w io.Writer) { printer.WriteLintReport(w, report, files) }), err
+			return newOutput(report, func(w io.Writer) { printer.WriteLintReport(w, report) }), err
 		}))
+}
+
+// lintHint returns what to do about findings with errors.
+func lintHint(findings []spec.Finding) string {
+	for _, f := range findings {
+		if f.Rule == "kurl-installer" {
+			return "plinth convert kurl " + printer.QuoteShellWord(f.File) + " >installer.yaml"
+		}
+	}
+	return "correct the errors listed above, then run the command again"
 }
 
 // countErrors returns the number of findings that are errors.

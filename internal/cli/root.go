@@ -30,6 +30,7 @@ func newRootCommand(s *runner) *cobra.Command {
 	c := commandSet{s}
 	return s.NewRoot(append(c.toolCommands(),
 		c.lintCommand(),
+		c.convertCommand(),
 		c.bundleCommand(),
 		c.publishCommand(),
 		c.preflightCommand(),

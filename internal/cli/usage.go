@@ -174,7 +174,7 @@ func missingCommands() map[string]string {
 	return map[string]string{"upgrade": upgrade, "update": upgrade, "backup": backup, "restore": backup,
 		"logs": logs, "log": logs, "diagnose": logs, "support-bundle": logs,
 		"certificates": "run: plinth status, which shows the certificate that expires first", "addons": "run: plinth status, which lists the add-ons",
-		"lock": "set exact versions in the Installer", "convert": "write an Installer: docs/guide/installer.md"}
+		"lock": "set exact versions in the Installer"}
 }
 
 // missingCommandError is the error for a command of missingCommands.

@@ -5,6 +5,8 @@ package printer
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,10 +19,13 @@ import (
 	"github.com/plinthdev/plinth/internal/ui"
 )
 
-// WriteLintReport writes the findings in files, or that the files are valid.
-func WriteLintReport(w io.Writer, r spec.Report, files []string) {
+// WriteLintReport writes the findings of lint, or that the files are valid.
+func WriteLintReport(w io.Writer, r spec.Report) {
 	for _, f := range r.Findings {
 		fmt.Fprintln(w, f)
+	}
+	if r.Ignored != nil {
+		fmt.Fprintln(w, "Not for Plinth, so not checked: "+describeIgnored(*r.Ignored))
 	}
 	if spec.HasErrors(r.Findings) || r.Gate != nil && !r.Gate.Allowed() {
 		return
@@ -32,17 +37,29 @@ func WriteLintReport(w io.Writer, r spec.Report, files []string) {
 	if n := len(r.Findings); n > 0 {
 		warnings = ui.FormatCount(n, "warning")
 	}
-	fmt.Fprintf(w, "%s: valid, %s\n", strings.Join(files, ", "), warnings)
+	fmt.Fprintf(w, "%s: valid, %s\n", strings.Join(r.Files, ", "), warnings)
 	if r.Installer != nil {
-		writeNextCommand(w, suggestBuildCommand(r, files))
+		writeNextCommand(w, suggestBuildCommand(r))
 	}
+}
+
+// describeIgnored returns the documents and files that lint did not check, in words.
+func describeIgnored(i spec.Ignored) string {
+	var parts []string
+	for _, label := range slices.Sorted(maps.Keys(i.Documents)) {
+		parts = append(parts, fmt.Sprintf("%d %s", i.Documents[label], label))
+	}
+	if i.Files > 0 {
+		parts = append(parts, ui.FormatCount(i.Files, "file")+" not YAML")
+	}
+	return strings.Join(parts, ", ")
 }
 
 // suggestBuildCommand returns the command that creates a bundle from the checked
 // files.
-func suggestBuildCommand(r spec.Report, files []string) string {
+func suggestBuildCommand(r spec.Report) string {
 	command := "plinth bundle build"
-	for _, f := range files {
+	for _, f := range r.Files {
 		flag := " --installer "
 		if len(r.Applications) > 0 && f == r.Applications[0].File {
 			flag = " --application "

@@ -107,14 +107,14 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 	var installer spec.Installer
 	installer.Metadata.Name = "my-app"
 	verdict := compat.Check(compat.Input{Actual: "1.131.2", Min: "1.100.0", Target: "1.131.2", FirstInstall: true})
-	good := spec.Report{Installer: &installer, Applications: []*spec.Application{{File: "my app.yaml"}}, Title: "My App", Findings: []spec.Finding{warning}, Gate: &verdict}
+	good := spec.Report{Installer: &installer, Applications: []*spec.Application{{File: "my app.yaml"}}, Title: "My App", Files: []string{"installer.yaml", "my app.yaml"}, Findings: []spec.Finding{warning}, Gate: &verdict}
 	done := install.Result{Changed: true, ConsoleURL: "https://10.0.0.2:8800", Password: "correct-horse", Kubeconfig: "/var/lib/k0s/pki/admin.conf", Log: "/var/log/plinth/install-1.log",
 		Preflights: newReport(newEntry("memory", hostpreflight.Warn, "3 GiB", "add memory"))}
 	for name, write := range map[string]func(io.Writer){
 		"lint-findings": func(w io.Writer) {
-			WriteLintReport(w, spec.Report{Findings: []spec.Finding{finding}}, []string{"installer.yaml"})
+			WriteLintReport(w, spec.Report{Findings: []spec.Finding{finding}, Files: []string{"installer.yaml"}})
 		},
-		"lint-good": func(w io.Writer) { WriteLintReport(w, good, []string{"installer.yaml", "my app.yaml"}) },
+		"lint-good": func(w io.Writer) { WriteLintReport(w, good) },
 		"built": func(w io.Writer) {
 			WriteBuildResult(w, bundleaction.BuildResult{Path: "my-app.bundle", Digest: "sha256:abc", Size: 81e6})
 		},
