@@ -116,6 +116,22 @@ func (f Folder) Has(desc ocispec.Descriptor) bool {
 	return err == nil && st.Mode().IsRegular() && st.Size() == desc.Size
 }
 
+// Find returns the size in bytes of a blob of which only the digest is known, and
+// whether the folder contains it.
+func (f Folder) Find(d digest.Digest) (size int64, ok bool) {
+	if CheckDescriptor(ocispec.Descriptor{Digest: d}) != nil {
+		return 0, false
+	}
+	st, err := os.Stat(f.blobPath(d))
+	if err != nil || !st.Mode().IsRegular() {
+		return 0, false
+	}
+	return st.Size(), true
+}
+
+// Remove removes a blob from the folder.
+func (f Folder) Remove(d digest.Digest) error { return os.Remove(f.blobPath(d)) }
+
 // IsEmpty reports whether the folder contains no bytes of any blob, partially
 // fetched blobs included.
 func (f Folder) IsEmpty() bool {

@@ -41,7 +41,7 @@ func (r *Remote) checkBlob(ctx context.Context, d ocispec.Descriptor) (string, e
 		return "", err
 	}
 	req.Header.Set(encodingHeader, "identity")
-	resp, err := r.client.Do(req)
+	resp, err := r.http.Do(req)
 	if err != nil {
 		return "", err
 	}

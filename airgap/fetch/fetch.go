@@ -7,17 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
-	"time"
 
-	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
@@ -33,20 +28,12 @@ const ThinBundleFile = "thin.bundle"
 // maxParallel is how many blobs are downloaded at the same time.
 const maxParallel = 4
 
-// Options are settings for tests; use the zero value otherwise.
-type Options struct {
-	Transport http.RoundTripper // nil means http.DefaultTransport, with its proxies and certificate authorities
-	Backoff   time.Duration     // first pause between attempts; 0 means 1 second
-	Stall     time.Duration     // how long a connection may deliver almost no data; 0 means 30 seconds
-}
-
 // Remote is a source of blobs on the network.
 type Remote struct {
 	source   string // as the user gave it, without a password
 	blobsURL string // URL prefix; a digest is appended to it
 	thinURL  string // URL of the thin bundle; "" for a registry
-	client   *http.Client
-	Options
+	*Client
 }
 
 // Dial returns the source for the URL text: https://host/folder for a published
@@ -54,11 +41,7 @@ type Remote struct {
 // only to a registry, to authenticate. Errors are problems with the exit code for
 // a bad bundle.
 func Dial(ctx context.Context, text string, o Options) (*Remote, error) {
-	if o.Transport == nil {
-		o.Transport = http.DefaultTransport
-	}
-	o.Stall = cmp.Or(o.Stall, 30*time.Second)
-	r := &Remote{source: text, client: &http.Client{Transport: RequireTLS(o.Transport)}, Options: o}
+	r := &Remote{source: text, Client: NewClient(o)}
 	u, err := url.Parse(text)
 	if err == nil {
 		r.source = u.Redacted()
@@ -97,23 +80,11 @@ func (r *Remote) dialRegistry(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	auth, err := authn.Resolve(ctx, authn.DefaultKeychain, repo)
-	if err != nil {
-		return err
+	opened, err := OpenRepository(ctx, repo, r.Options)
+	if err == nil {
+		r.Client, r.blobsURL = opened.client, opened.url+"/blobs/sha256:"
 	}
-	bounded := boundedTransport{r.client.Transport}
-	return Retry(ctx, r.Backoff, func() (bool, error) {
-		watched, stop := watchStall(ctx, r.Stall)
-		defer stop()
-		t, err := transport.NewWithContext(watched.ctx, repo.Registry, auth, bounded, []string{repo.Scope(transport.PullScope)})
-		if err != nil {
-			err = watched.wrapError(err, repo.RegistryStr())
-		} else {
-			r.client = &http.Client{Transport: t}
-			r.blobsURL = repo.Scheme() + "://" + repo.RegistryStr() + "/v2/" + repo.RepositoryStr() + "/blobs/sha256:"
-		}
-		return false, err
-	})
+	return err
 }
 
 // String returns the URL of the source as the user gave it, without a password.
@@ -125,23 +96,9 @@ func (r *Remote) FetchThinBundle(ctx context.Context) ([]byte, error) {
 	var data []byte
 	err := errors.New("a registry has no " + ThinBundleFile)
 	if r.thinURL != "" {
-		err = Retry(ctx, r.Backoff, func() (bool, error) {
-			watched, stop := watchStall(ctx, r.Stall)
-			defer stop()
-			resp, err := Get(watched.ctx, r.client, r.thinURL)
-			if err != nil {
-				return false, watched.wrapError(err, r.source)
-			}
-			defer func() { _ = resp.Body.Close() }()
-			data, err = io.ReadAll(io.LimitReader(watched.wrapReader(resp.Body), limit.Head+1))
-			switch {
-			case err != nil:
-				return false, watched.wrapError(err, r.source)
-			case len(data) > limit.Head:
-				return false, fmt.Errorf("%s has more than %d bytes: %w", ThinBundleFile, limit.Head, ErrUnusable)
-			}
-			return false, nil
-		})
+		var doc Document
+		doc, err = r.GetDocument(ctx, r.thinURL, "", limit.Head)
+		data = doc.Data
 	}
 	if err == nil || ctx.Err() != nil {
 		return data, cmp.Or(ctx.Err(), err)
@@ -164,7 +121,7 @@ func (r *Remote) FetchBlobs(ctx context.Context, folder blob.Folder, want []ocis
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(maxParallel)
 	for _, d := range want {
-		group.Go(func() error { return r.fetchBlob(groupCtx, folder, d, counter) })
+		group.Go(func() error { return r.FetchBlob(groupCtx, folder, Blob{r.blobURL(d), d}, counter) })
 	}
 	err := group.Wait()
 	if err == nil {
@@ -190,6 +147,9 @@ func IsPermanent(err error) bool {
 	var name *net.DNSError
 	return cannotRetry(err) && !errors.As(err, &name)
 }
+
+// blobURL returns the URL of a blob.
+func (r *Remote) blobURL(want ocispec.Descriptor) string { return r.blobsURL + want.Digest.Encoded() }
 
 // unwrapURLError returns the cause of a refused plain HTTP request, without the
 // method and the URL that net/http adds and that the cause contains already.

@@ -267,7 +267,7 @@ func TestFetchBlobs_NamesWhatServerReturns(t *testing.T) {
 		"web page": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/html; charset=utf-8")
 			_, _ = io.WriteString(w, "<html>log in first</html>")
-		}, "answers with 25 bytes of text/html, the blob has 60000", true},
+		}, "answers with an HTML page", true},
 		"web page of the same size": {func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, strings.Repeat("<", 60_000))
 		}, "does not have the digest sha256:", true},
@@ -287,7 +287,7 @@ func TestFetchBlobs_NamesWhatServerReturns(t *testing.T) {
 			}
 			w.Header().Set("Content-Range", "bytes 0-59999/60000")
 			w.WriteHeader(http.StatusPartialContent)
-		}, `answers with the range "bytes 0-59999/60000" instead of "bytes 30000-59999/60000"`, true},
+		}, `answers with the range "bytes 0-59999/60000" instead of the one from byte 30000`, true},
 		"stalls": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", "60000")
 			_, _ = w.Write(make([]byte, 100))

@@ -1,27 +1,27 @@
 package fetch
 
 import (
-	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
-
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
 	"github.com/plinthdev/plinth/airgap/limit"
 )
 
-// maxAttempts is the number of attempts without any progress. With the pauses
-// between them they cover an outage of about 40 seconds.
-const maxAttempts = 5
+// maxRedirects is how many redirects one request may follow. Registries and release
+// pages need two.
+const maxRedirects = 5
 
-// RequireTLS returns a transport that refuses plain HTTP, also after redirects, except to the local machine.
-func RequireTLS(next http.RoundTripper) http.RoundTripper { return tlsTransport{next} }
+// requireTLS returns a transport that refuses plain HTTP, also after redirects,
+// except to the local machine, and endless redirects. It returns the response of a
+// server that asks to wait as an error, because the packages above it drop the
+// header that says for how long.
+func requireTLS(next http.RoundTripper) http.RoundTripper { return tlsTransport{next} }
 
-// tlsTransport implements RequireTLS.
+// tlsTransport implements requireTLS.
 type tlsTransport struct{ next http.RoundTripper }
 
 // errPlainHTTP marks a request that would be sent over the network unencrypted.
@@ -31,11 +31,26 @@ func (g tlsTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if host := r.URL.Hostname(); r.URL.Scheme != "https" && host != "localhost" && !net.ParseIP(host).IsLoopback() {
 		return nil, fmt.Errorf("%s: %w", r.URL.Redacted(), errPlainHTTP)
 	}
-	return g.next.RoundTrip(r)
+	if countRedirects(r) > maxRedirects {
+		return nil, fmt.Errorf("%s: more than %d redirects: %w", r.URL.Redacted(), maxRedirects, ErrUnusable)
+	}
+	resp, err := g.next.RoundTrip(r)
+	if err == nil && r.Method == http.MethodGet && resp.StatusCode >= 400 && resp.Header.Get("Retry-After") != "" {
+		return nil, errors.Join(newStatusError(resp), resp.Body.Close())
+	}
+	return resp, err
+}
+
+// countRedirects returns how many redirects led to a request.
+func countRedirects(r *http.Request) (n int) {
+	for ; r != nil && r.Response != nil; r = r.Response.Request {
+		n++
+	}
+	return n
 }
 
 // boundedTransport ends each response after limit.Response bytes, except to
-// requests of getFrom, whose callers have bounds of their own.
+// requests of Client.get, whose callers have bounds of their own.
 type boundedTransport struct{ next http.RoundTripper }
 
 func (b boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -53,92 +68,30 @@ const encodingHeader = "Accept-Encoding"
 type statusError struct {
 	url    string
 	status int
+	wait   time.Duration // that the server asks for before the next attempt; 0 for none
+}
+
+func newStatusError(resp *http.Response) *statusError {
+	return &statusError{resp.Request.URL.Redacted(), resp.StatusCode, parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())}
 }
 
 func (e *statusError) Error() string {
-	return fmt.Sprintf("%s answers %d %s", e.url, e.status, http.StatusText(e.status))
+	text := fmt.Sprintf("%s answers %d %s", e.url, e.status, http.StatusText(e.status))
+	if e.wait > 0 {
+		text += fmt.Sprintf(" and asks to wait %s", e.wait.Round(time.Second))
+	}
+	return text
 }
 
-// Get requests url and returns a response whose body is the whole content. Any
-// other status is an error. The client must use a transport from RequireTLS.
-func Get(ctx context.Context, client *http.Client, url string) (*http.Response, error) {
-	return getFrom(ctx, client, url, 0)
-}
-
-// getFrom requests the content of url from byte from on. A server that ignores the
-// range answers with status 200 and the whole content.
-func getFrom(ctx context.Context, client *http.Client, url string, from int64) (*http.Response, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+// parseRetryAfter returns how long a Retry-After header asks to wait: a number of
+// seconds or a date (RFC 9110, section 10.2.3). It returns 0 for anything else.
+func parseRetryAfter(value string, now time.Time) time.Duration {
+	if n, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return time.Duration(n) * time.Second
+	}
+	at, err := http.ParseTime(value)
 	if err != nil {
-		return nil, err
+		return 0
 	}
-	// Transparent gzip would change the bytes whose digest is known.
-	r.Header.Set(encodingHeader, "identity")
-	if from > 0 {
-		r.Header.Set("Range", fmt.Sprintf("bytes=%d-", from))
-	}
-	resp, err := client.Do(r)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode == http.StatusOK || from > 0 && resp.StatusCode == http.StatusPartialContent {
-		return resp, nil
-	}
-	_ = resp.Body.Close()
-	return nil, &statusError{r.URL.Redacted(), resp.StatusCode}
-}
-
-// ErrUnusable marks content that was received as published but cannot be used, so
-// another attempt does not help.
-var ErrUnusable = errors.New("it cannot be used")
-
-// Retry calls do until it succeeds, fails permanently, or has used all attempts.
-// If do reports progress (further), the count of attempts starts again. first is
-// the first pause between attempts; each further pause is three times as long, up
-// to 15 seconds. 0 means 1 second.
-func Retry(ctx context.Context, first time.Duration, do func() (further bool, err error)) error {
-	if first <= 0 {
-		first = time.Second
-	}
-	for n, pause := 1, first; ; n++ {
-		further, err := do()
-		if err == nil || cannotRetry(err) || ctx.Err() != nil {
-			return err
-		}
-		if further {
-			n, pause = 1, first
-		}
-		if n == maxAttempts {
-			return fmt.Errorf("%w (after %d attempts)", err, n)
-		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		case <-timer.C:
-		}
-		pause = min(3*pause, max(15*time.Second, first))
-	}
-}
-
-// cannotRetry reports whether another attempt cannot fix err.
-func cannotRetry(err error) bool {
-	status := 0
-	var own *statusError
-	var registry *transport.Error
-	var certificate *tls.CertificateVerificationError
-	var name *net.DNSError
-	var tooLong *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLong), errors.Is(err, errPlainHTTP), errors.Is(err, ErrUnusable), errors.Is(err, errDisk), errors.As(err, &certificate):
-		return true
-	case errors.As(err, &name):
-		return name.IsNotFound
-	case errors.As(err, &own):
-		status = own.status
-	case errors.As(err, &registry):
-		status = registry.StatusCode
-	}
-	return status > 0 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests
+	return max(at.Sub(now), 0)
 }

@@ -3,12 +3,12 @@ package pull
 import (
 	"archive/tar"
 	"bufio"
+	"bytes"
 	"cmp"
 	"compress/gzip"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -20,9 +20,11 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/build"
 	"github.com/plinthdev/plinth/airgap/fetch"
 	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/airgap/limit"
 )
 
 // maxFileSize is the maximum size of an unpacked host file in bytes.
@@ -43,13 +45,21 @@ type Release struct {
 	Licenses      string            // SPDX expression
 }
 
-// UpstreamReleases returns the release pages of the projects themselves: k0s (whose
-// release workflow writes sha256sums.txt) and KOTS.
-func UpstreamReleases() []Release {
+// GitHub is where the projects themselves publish their releases.
+const GitHub = "https://github.com"
+
+// UpstreamReleases returns the release pages of k0s (whose release workflow writes
+// sha256sums.txt) and KOTS.
+func UpstreamReleases() []Release { return ReleasesAt(GitHub) }
+
+// ReleasesAt returns the release pages of k0s and KOTS below a URL that serves what
+// is below https://github.com.
+func ReleasesAt(url string) []Release {
+	url = strings.TrimRight(url, "/")
 	return []Release{
-		{Name: "k0s", Base: "https://github.com/k0sproject/k0s/releases/download", Licenses: "Apache-2.0",
+		{Name: "k0s", Base: url + "/k0sproject/k0s/releases/download", Licenses: "Apache-2.0",
 			Path: "{version}/k0s-{version}-{arch}", ChecksumsPath: "{version}/sha256sums.txt"},
-		{Name: "kots", Base: "https://github.com/replicatedhq/kots/releases/download", Licenses: "Apache-2.0",
+		{Name: "kots", Base: url + "/replicatedhq/kots/releases/download", Licenses: "Apache-2.0",
 			Path: "v{version}/kots_linux_{arch}.tar.gz", ChecksumsPath: "v{version}/kots_{version}_checksums.txt", Member: "kots"},
 	}
 }
@@ -67,7 +77,7 @@ func fillPattern(pattern, version, arch string) string {
 
 // fetchHostFile downloads a host file, unless the folder has that version.
 func (f *fetcher) fetchHostFile(ctx context.Context, want build.HostFile) error {
-	if f.hasHostFile(want) {
+	if f.hasHostFile(ctx, want) {
 		return nil
 	}
 	i := slices.IndexFunc(f.req.Releases, func(r Release) bool { return r.Name == want.Name })
@@ -75,13 +85,9 @@ func (f *fetcher) fetchHostFile(ctx context.Context, want build.HostFile) error 
 		return fmt.Errorf("host file %s: its download location is unknown", want.Name)
 	}
 	release := f.req.Releases[i]
-	var sum string
-	err := f.retryFetch(ctx, func() (err error) {
-		sum, err = f.fetchChecksum(ctx, release, want.Version)
-		return err
-	})
+	sum, err := f.fetchChecksum(ctx, release, want.Version)
 	if err == nil {
-		err = f.retryFetch(ctx, func() error { return f.downloadRelease(ctx, release, want.Version, sum) })
+		err = f.fetchRelease(ctx, release, want.Version, sum)
 	}
 	if err != nil {
 		return fmt.Errorf("host file %s %s: %w", want.Name, want.Version, err)
@@ -89,14 +95,23 @@ func (f *fetcher) fetchHostFile(ctx context.Context, want build.HostFile) error 
 	return nil
 }
 
-// hasHostFile reports whether the folder has that version of a host file with all its
-// blobs.
-func (f *fetcher) hasHostFile(want build.HostFile) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+// hasHostFile reports whether the folder has that version of a host file, undamaged.
+func (f *fetcher) hasHostFile(ctx context.Context, want build.HostFile) bool {
 	platform := &ocispec.Platform{OS: f.os, Architecture: f.arch}
 	key := indexKey(ocispec.Descriptor{Platform: platform, Annotations: hostFileAnnotations(want.Name, want.Version, "")})
-	return slices.ContainsFunc(f.index.Manifests, func(d ocispec.Descriptor) bool { return indexKey(d) == key && f.folder.Has(d) })
+	f.mu.Lock()
+	i := slices.IndexFunc(f.index.Manifests, func(d ocispec.Descriptor) bool { return indexKey(d) == key })
+	var desc ocispec.Descriptor
+	if i >= 0 {
+		desc = f.index.Manifests[i]
+	}
+	f.mu.Unlock()
+	manifest, err := blob.ReadAll(ctx, f.folder, desc, limit.Document)
+	if err != nil {
+		return false
+	}
+	item, err := format.ParseItem(desc, manifest)
+	return err == nil && !slices.ContainsFunc(item.Blobs(), func(b ocispec.Descriptor) bool { return !f.isStored(ctx, b) })
 }
 
 // hostFileAnnotations returns the annotations of a host file's descriptor.
@@ -118,13 +133,12 @@ func (f *fetcher) fetchChecksum(ctx context.Context, r Release, version string) 
 		return "", fmt.Errorf("%w: no checksum is known", fetch.ErrUnusable)
 	}
 	from := r.urlFor(r.ChecksumsPath, version, f.arch)
-	resp, err := f.openURL(ctx, from)
+	list, err := f.client.GetDocument(ctx, from, "", maxChecksumListSize)
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = resp.Body.Close() }()
 	name := path.Base(fillPattern(r.Path, version, f.arch))
-	lines := bufio.NewScanner(io.LimitReader(resp.Body, maxChecksumListSize))
+	lines := bufio.NewScanner(bytes.NewReader(list.Data))
 	for lines.Scan() {
 		fields := strings.Fields(lines.Text())
 		if len(fields) == 2 && strings.TrimPrefix(fields[1], "*") == name {
@@ -142,38 +156,26 @@ type packedFile struct {
 	size  int64
 }
 
-// downloadRelease streams a host file into the folder: it verifies the checksum,
-// extracts the file from its archive and compresses it. The file is stored only if
-// the checksum of the download is sum.
-func (f *fetcher) downloadRelease(ctx context.Context, r Release, version, sum string) error {
+// fetchRelease downloads a release, verifies its checksum (SHA-256 in hex), and
+// stores the host file that it contains, compressed. The download itself is not kept.
+func (f *fetcher) fetchRelease(ctx context.Context, r Release, version, sum string) error {
+	want := ocispec.Descriptor{Digest: digest.NewDigestFromEncoded(digest.SHA256, strings.ToLower(sum)), Size: fetch.UnknownSize}
 	from := r.urlFor(r.Path, version, f.arch)
-	resp, err := f.openURL(ctx, from)
+	if err := f.client.FetchBlob(ctx, f.folder, fetch.Blob{URL: from, Want: want}, f.meter); err != nil {
+		return err
+	}
+	want.Size, _ = f.folder.Find(want.Digest)
+	download, err := f.folder.Open(ctx, want)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = resp.Body.Close() }()
-	f.meter.AddTotal(max(resp.ContentLength, 0))
-	body := progressReader{resp.Body, f}
 	var p packedFile
-	p.blob, err = f.folder.Add(format.TypeFile, func(w io.Writer) error {
-		hash := sha256.New()
-		tee := io.TeeReader(body, hash)
-		wrong := p.packMember(w, tee, r.Member)
-		// Read the rest for the checksum. Check the checksum first: if it is wrong,
-		// that explains any other error.
-		if _, err := io.Copy(io.Discard, tee); err != nil {
-			return fmt.Errorf("%s: %w", from, err)
-		}
-		if got := hex.EncodeToString(hash.Sum(nil)); !strings.EqualFold(got, sum) {
-			return fmt.Errorf("%s has SHA-256 %s, expected %s", from, got, sum)
-		}
-		if wrong != nil {
-			return fmt.Errorf("%w: %s: %w", fetch.ErrUnusable, from, wrong)
-		}
-		return nil
-	})
-	if err != nil {
+	p.blob, err = f.folder.Add(format.TypeFile, func(w io.Writer) error { return p.packMember(w, download, r.Member) })
+	if err := errors.Join(download.Close(), f.folder.Remove(want.Digest)); err != nil {
 		return err
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", fetch.ErrUnusable, from, err)
 	}
 	return f.addHostFile(p, r, version)
 }

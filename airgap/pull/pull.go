@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -35,23 +36,29 @@ type Request struct {
 	Images    []string // full references
 	HostFiles []build.HostFile
 	Releases  []Release               // download locations of host files; nil means UpstreamReleases()
+	Mirrors   []Mirror                // where to download images from instead of their registries
 	Platform  string                  // "" means linux/amd64
 	Progress  func(done, total int64) // in bytes; may be nil
+	Note      func(text string)       // receives why something is attempted again or done in another way, never concurrently; may be nil
 	Transport http.RoundTripper       // nil means http.DefaultTransport
 	Backoff   time.Duration           // delay before the first retry, tripled each time; 0 means one second
+	Stall     time.Duration           // how long a connection may deliver almost no data; 0 means 30 seconds
 }
 
 // fetcher executes a Request.
 type fetcher struct {
-	req       Request
-	folder    blob.Folder
-	transport http.RoundTripper
-	meter     *blob.Progress
-	os        string
-	arch      string
+	req     Request
+	options fetch.Options
+	client  *fetch.Client // for host files
+	folder  blob.Folder
+	meter   *blob.Progress
+	os      string
+	arch    string
+	blobs   sync.Map // a *sync.Mutex for each digest that is being downloaded
 
-	mu    sync.Mutex
+	mu    sync.Mutex // of all below
 	index ocispec.Index
+	noted map[string]bool // texts that were passed to Request.Note
 }
 
 // Fetch downloads everything that req requests into its folder. It does not stop at
@@ -103,12 +110,39 @@ func newFetcher(req Request) (*fetcher, error) {
 	if req.Releases == nil {
 		req.Releases = UpstreamReleases()
 	}
-	if req.Transport == nil {
-		req.Transport = http.DefaultTransport
-	}
-	f := &fetcher{req: req, folder: folder, index: index, transport: fetch.RequireTLS(req.Transport), meter: blob.NewProgress(0, req.Progress)}
+	f := &fetcher{req: req, folder: folder, index: index, meter: blob.NewProgress(0, req.Progress), noted: map[string]bool{}}
+	f.options = fetch.Options{Transport: req.Transport, Backoff: req.Backoff, Stall: req.Stall, Note: f.note}
+	f.client = fetch.NewClient(f.options)
 	f.os, f.arch, _ = strings.Cut(cmp.Or(req.Platform, "linux/amd64"), "/")
 	return f, nil
+}
+
+// note passes text to Request.Note, each text once: several images share a registry.
+func (f *fetcher) note(text string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.req.Note != nil && !f.noted[text] {
+		f.noted[text] = true
+		f.req.Note(text)
+	}
+}
+
+// isStored reports whether the folder has a blob. It reads all of it and removes it
+// if it is damaged, so that the disk cannot make every later build fail.
+func (f *fetcher) isStored(ctx context.Context, desc ocispec.Descriptor) bool {
+	if !f.folder.Has(desc) {
+		return false
+	}
+	r, err := f.folder.Open(ctx, desc)
+	if err == nil {
+		_, err = io.Copy(io.Discard, r)
+		err = errors.Join(err, r.Close())
+	}
+	if err != nil && ctx.Err() == nil {
+		f.note(fmt.Sprintf("%s is damaged in %s and is downloaded again", desc.Digest, f.folder.Dir()))
+		_ = f.folder.Remove(desc.Digest)
+	}
+	return err == nil
 }
 
 // addToIndex adds a descriptor to the folder's index. It replaces the one with the

@@ -1,0 +1,110 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/limit"
+)
+
+// Repository is a repository in a registry.
+type Repository struct {
+	client *Client
+	url    string // of the repository in the distribution API
+}
+
+// OpenRepository connects to the registry of a repository with the credentials of
+// `docker login`. If they cannot be read or are refused, it says so with
+// Options.Note and continues without.
+func OpenRepository(ctx context.Context, repo name.Repository, o Options) (*Repository, error) {
+	c := NewClient(o)
+	host := repo.RegistryStr()
+	auth, unread := authn.Resolve(ctx, authn.DefaultKeychain, repo)
+	if unread != nil {
+		c.note("the credentials for %s cannot be read, continuing without: %v", host, unread)
+		auth = authn.Anonymous
+	}
+	t, err := c.authenticate(ctx, repo, auth)
+	if IsUnauthorized(err) && auth != authn.Anonymous {
+		c.note("%s refuses the credentials of `docker login`, continuing without: %v", host, err)
+		t, err = c.authenticate(ctx, repo, authn.Anonymous)
+	}
+	if err != nil {
+		return nil, errors.Join(err, unread)
+	}
+	c.http = &http.Client{Transport: t}
+	return &Repository{c, repo.Scheme() + "://" + host + "/v2/" + repo.RepositoryStr()}, nil
+}
+
+// authenticate returns a transport that is allowed to pull from a repository.
+func (c *Client) authenticate(ctx context.Context, repo name.Repository, auth authn.Authenticator) (t http.RoundTripper, err error) {
+	bounded := boundedTransport{c.http.Transport}
+	err = c.Retry(ctx, func() (bool, error) {
+		watched, stop := watchStall(ctx, c.Stall)
+		defer stop()
+		t, err = transport.NewWithContext(watched.ctx, repo.Registry, auth, bounded, []string{repo.Scope(transport.PullScope)})
+		if err != nil {
+			return false, watched.wrapError(err, repo.RegistryStr())
+		}
+		return false, nil
+	})
+	return t, err
+}
+
+// manifestTypes are the media types of the manifests that this program can use.
+const manifestTypes = ocispec.MediaTypeImageIndex + ", " + ocispec.MediaTypeImageManifest + ", " +
+	"application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
+
+// FetchManifest returns the manifest for a tag or a digest. The digest of the
+// content is verified.
+func (r *Repository) FetchManifest(ctx context.Context, reference string) (Document, error) {
+	url := r.url + "/manifests/" + reference
+	doc, err := r.client.GetDocument(ctx, url, manifestTypes, limit.Document)
+	if err != nil {
+		return doc, err
+	}
+	if want, err := digest.Parse(reference); err == nil && digest.FromBytes(doc.Data) != want {
+		return doc, fmt.Errorf("%s: its content does not have this digest: %w", url, ErrUnusable)
+	}
+	return doc, nil
+}
+
+// ResolveTag returns the digest of the manifest that a tag names, or "" if the
+// registry does not tell. Unlike the manifest itself, Docker Hub does not count this
+// request for its limit.
+func (r *Repository) ResolveTag(ctx context.Context, tag string) (d digest.Digest, err error) {
+	url := r.url + "/manifests/" + tag
+	err = r.client.Retry(ctx, func() (bool, error) {
+		watched, stop := watchStall(ctx, r.client.Stall)
+		defer stop()
+		req, err := http.NewRequestWithContext(watched.ctx, http.MethodHead, url, nil)
+		if err != nil {
+			return false, err
+		}
+		req.Header.Set("Accept", manifestTypes)
+		resp, err := r.client.http.Do(req)
+		if err != nil {
+			return false, watched.wrapError(err, url)
+		}
+		d = digest.Digest(resp.Header.Get("Docker-Content-Digest"))
+		if resp.StatusCode != http.StatusOK || blob.CheckDescriptor(ocispec.Descriptor{Digest: d}) != nil {
+			d = "" // the request for the manifest shows what is wrong
+		}
+		return false, resp.Body.Close()
+	})
+	return d, err
+}
+
+// FetchBlob downloads a blob into folder unless it is there; see Client.FetchBlob.
+func (r *Repository) FetchBlob(ctx context.Context, folder blob.Folder, want ocispec.Descriptor, counter *blob.Progress) error {
+	return r.client.FetchBlob(ctx, folder, Blob{r.url + "/blobs/" + want.Digest.String(), want}, counter)
+}
