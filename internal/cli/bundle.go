@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/bundle"
@@ -12,16 +13,21 @@ import (
 )
 
 func (s commandSet) bundleCommand() *cobra.Command {
-	return s.NewGroup("bundle", s.bundleBuildCommand(), s.bundleInspectCommand(), s.bundleVerifyCommand(), s.bundleDiffCommand(), s.bundlePatchCommand(), s.bundleEmbedCommand())
+	return s.NewGroup("bundle", s.bundleBuildCommand(), s.bundleInspectCommand(), s.bundleVerifyCommand(), s.bundleDiffCommand(), s.bundleMirrorCommand(), s.bundlePatchCommand(), s.bundleEmbedCommand())
 }
 
 func (s commandSet) bundleBuildCommand() *cobra.Command {
 	var req bundle.BuildRequest
 	cmd := s.NewCommand("build --installer FILE --output-file FILE", requireFlags(noArgs, "installer", "output-file"), s.WithEnv(singleDocument, nil,
 		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
-			progress, end := s.NewProgress(env.Events, "bundle build", "Write the bundle")
-			req.Progress = progress
+			endDownload := s.showDownloads(env, "bundle build", &req.Downloads)
+			progress, end := s.NewProgress(env.Events, "bundle build", "bundle", "Write the bundle")
+			req.Progress = func(done, total int64) {
+				endDownload(nil)
+				progress(done, total)
+			}
 			res, err := bundle.Build(ctx, req)
+			endDownload(err)
 			end(err)
 			return newOutput(res, func(w io.Writer) { printer.WriteBuildResult(w, res) }).OrError(err)
 		}))
@@ -29,11 +35,43 @@ func (s commandSet) bundleBuildCommand() *cobra.Command {
 	f.StringVar(&req.Installer, "installer", "", "Installer `file`")
 	f.StringVar(&req.Application, "application", "", "KOTS Application `file`")
 	f.StringVar(&req.Source, "source", "registry", "OCI layout `directory`, or \"registry\" to download")
+	addDownloadFlags(f, &req.Downloads)
+	f.StringVar(&req.Downloads.Cache, "cache", "", "`directory` that keeps downloaded parts (default ~/.cache/plinth/parts)")
 	f.StringVar(&req.SignKey, "sign-key", "", "private key `file` to sign with; may be a pipe")
 	f.Int64Var(&req.Release, "release", 0, "release `number`; hosts refuse a lower one than theirs")
 	f.StringVar(&req.Expires, "expires", "", "`date` after which hosts refuse the bundle")
 	f.BoolVar(&req.Thin, "thin", false, "leave out images and host files; install fetches them with --source")
 	addOutputFileFlag(f, &req.Out)
+	return cmd
+}
+
+// addDownloadFlags adds the flags that say from where parts are downloaded.
+func addDownloadFlags(f *pflag.FlagSet, d *bundle.Downloads) {
+	f.StringArrayVar(&d.Mirrors, "mirror", nil, "`HOST=HOST/PATH` to download images from; repeat for each registry")
+	f.StringVar(&d.MirrorsFile, "mirrors", "", "`file` with such a line for each registry")
+	f.StringVar(&d.Releases, "releases", "", "`URL` that replaces https://github.com for k0s and KOTS releases")
+}
+
+// showDownloads makes d report its progress and notes. end reports the outcome.
+func (s commandSet) showDownloads(env *action.Env, verb string, d *bundle.Downloads) (end func(error)) {
+	d.Note = env.Note
+	d.Progress, end = s.NewProgress(env.Events, verb, "download", "Download the parts")
+	return end
+}
+
+func (s commandSet) bundleMirrorCommand() *cobra.Command {
+	var req bundle.MirrorRequest
+	cmd := s.NewCommand("mirror --installer FILE DIR", requireFlags(exactlyOne("DIR"), "installer"), s.WithEnv(singleDocument, nil,
+		func(ctx context.Context, env *action.Env, args []string) (commandOutput, error) {
+			end := s.showDownloads(env, "bundle mirror", &req.Downloads)
+			req.Out = args[0]
+			res, err := bundle.Mirror(ctx, req)
+			end(err)
+			return newOutput(res, func(w io.Writer) { printer.WriteMirrorResult(w, res, req.Installer) }).OrError(err)
+		}))
+	f := cmd.Flags()
+	f.StringVar(&req.Installer, "installer", "", "Installer `file`")
+	addDownloadFlags(f, &req.Downloads)
 	return cmd
 }
 
@@ -56,7 +94,7 @@ func (s commandSet) bundleVerifyCommand() *cobra.Command {
 	var req bundle.VerifyRequest
 	cmd := s.NewCommand("verify BUNDLE", exactlyOne("BUNDLE"), s.WithEnv(singleDocument, nil,
 		func(ctx context.Context, env *action.Env, args []string) (commandOutput, error) {
-			progress, end := s.NewProgress(env.Events, "bundle verify", "Verify the bundle")
+			progress, end := s.NewProgress(env.Events, "bundle verify", "bundle", "Verify the bundle")
 			req.Path, req.Now, req.Progress = args[0], env.Now(), progress
 			sum, err := bundle.Verify(ctx, req)
 			end(err)
@@ -81,7 +119,7 @@ func (s commandSet) bundlePatchCommand() *cobra.Command {
 	var out string
 	cmd := s.NewCommand("patch OLD DELTA --output-file FILE", requireFlags(exactlyTwo("OLD", "DELTA"), "output-file"), s.WithEnv(singleDocument, nil,
 		func(ctx context.Context, env *action.Env, args []string) (commandOutput, error) {
-			progress, end := s.NewProgress(env.Events, "bundle patch", "Verify the patched bundle")
+			progress, end := s.NewProgress(env.Events, "bundle patch", "bundle", "Verify the patched bundle")
 			res, err := bundle.Patch(ctx, args[0], args[1], out, progress)
 			end(err)
 			return newOutput(res, func(w io.Writer) { printer.WritePatchResult(w, res) }).OrError(err)

@@ -15,7 +15,7 @@ func (s commandSet) publishCommand() *cobra.Command {
 	var req bundle.PublishRequest
 	cmd := s.NewCommand("publish --bundle FILE --url URL DIR", requireFlags(exactlyOne("DIR"), "bundle", "url"), s.WithEnv(singleDocument, nil,
 		func(ctx context.Context, env *action.Env, args []string) (commandOutput, error) {
-			progress, end := s.NewProgress(env.Events, "publish", "Write the folder")
+			progress, end := s.NewProgress(env.Events, "publish", "bundle", "Write the folder")
 			req.Out, req.Now, req.Progress = args[0], env.Now(), progress
 			res, err := bundle.Publish(ctx, req)
 			end(err)

@@ -92,11 +92,12 @@ func answerError(agreed bool, err error, declined string) error {
 	return err
 }
 
-// NewProgress returns functions that report bytes as the only step of a verb.
-// The step starts with the first call of progress; end reports its outcome.
-func (s *runner) NewProgress(events func(step.Event), verb, title string) (progress func(done, total int64), end func(error)) {
+// NewProgress returns functions that report bytes as the step id of a verb. The step
+// starts with the first call of progress; the first call of end after that reports
+// its outcome.
+func (s *runner) NewProgress(events func(step.Event), verb, id, title string) (progress func(done, total int64), end func(error)) {
 	report := func(state step.EventState, done, total int64) {
-		events(step.Event{V: 1, Time: s.Now().UTC(), Verb: verb, Step: "bundle", Title: title, State: state, Bytes: done, Total: total})
+		events(step.Event{V: 1, Time: s.Now().UTC(), Verb: verb, Step: id, Title: title, State: state, Bytes: done, Total: total})
 	}
 	started := false
 	progress = func(done, total int64) {
@@ -114,6 +115,7 @@ func (s *runner) NewProgress(events func(step.Event), verb, title string) (progr
 		default:
 			report(step.Finished, 0, 0)
 		}
+		started = false
 	}
 }
 

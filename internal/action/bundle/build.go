@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -15,11 +14,9 @@ import (
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/airgap/build"
-	"github.com/plinthdev/plinth/airgap/pull"
 	"github.com/plinthdev/plinth/airgap/trust"
 	"github.com/plinthdev/plinth/internal/action/config"
 	"github.com/plinthdev/plinth/internal/action/source"
-	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
@@ -30,6 +27,7 @@ type BuildRequest struct {
 	Installer   string                  // file
 	Application string                  // file; "" for none
 	Source      string                  // folder in OCI image layout, or "registry"
+	Downloads   Downloads               // for Source "registry"
 	Out         string                  // file to write
 	SignKey     string                  // file with the private key; "" for an unsigned bundle
 	Release     int64                   // release number of the vendor; 0 for none
@@ -191,38 +189,4 @@ func Verify(ctx context.Context, req VerifyRequest) (airgap.Summary, error) {
 	sum := b.Inspect()
 	sum.Verified = key.Fingerprint()
 	return sum, nil
-}
-
-// fromRegistry is the Source for the registries and release downloads of the upstream projects.
-const fromRegistry = "registry"
-
-// sourceFiles returns the files of the source folder that the bundle could overwrite.
-func sourceFiles(req BuildRequest) []string {
-	if req.Source == fromRegistry {
-		return nil
-	}
-	return []string{
-		filepath.Join(req.Source, "index.json"), filepath.Join(req.Source, "oci-layout"),
-		filepath.Join(req.Source, "blobs", "sha256", filepath.Base(req.Out)),
-	}
-}
-
-// gatherParts sets the folder with the parts of want. Parts from registries are first
-// downloaded to a folder beside the bundle, which a retry uses again. done removes that
-// folder.
-func gatherParts(ctx context.Context, req BuildRequest, want *build.Request) (done func() error, err error) {
-	if strings.Contains(req.Source, "://") {
-		return nil, problem.New(problem.ExitUsage, "build a bundle", errors.New("--source is a URL"), "give a folder in OCI image layout, such as out/payload, or registry")
-	}
-	if req.Source != fromRegistry {
-		want.Layout = req.Source
-		return func() error { return nil }, nil
-	}
-	folder, err := filepath.Abs(req.Out + ".parts")
-	if err != nil {
-		return nil, err
-	}
-	want.Layout = folder
-	err = pull.Fetch(ctx, pull.Request{Folder: folder, Images: want.Images, HostFiles: want.HostFiles, Platform: want.Platform, Progress: req.Progress})
-	return func() error { return host.Local("/").RemoveAll(folder) }, err
 }

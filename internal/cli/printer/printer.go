@@ -80,6 +80,12 @@ func WriteBuildResult(w io.Writer, r bundle.BuildResult) {
 	writeNextCommand(w, "plinth bundle inspect "+QuoteShellWord(r.Path))
 }
 
+// WriteMirrorResult writes what a folder with parts has, and how to build from it.
+func WriteMirrorResult(w io.Writer, r bundle.MirrorResult, installer string) {
+	fmt.Fprintf(w, "%s has %d images, and %s\n", r.Path, len(r.Images), strings.Join(r.HostFiles, ", "))
+	writeNextCommand(w, "plinth bundle build --installer "+QuoteShellWord(installer)+" --source "+QuoteShellWord(r.Path)+" --output-file FILE")
+}
+
 // WriteBundleSummary writes the parts of a bundle with their versions and sizes.
 func WriteBundleSummary(w io.Writer, b airgap.Summary, path string) {
 	fmt.Fprintf(w, "%s\n%s\n%s\n\n", ui.CleanLine(joinNonEmpty(b.Name, b.Platform)), describeDigest(b.Digest.String()), capitalizeFirst(describeSignature(b)))
