@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -184,6 +186,58 @@ func TestWriteFile_AcceptsLayoutWrittenByAnotherTool(t *testing.T) {
 	defer func() { _ = b.Close() }()
 	if images := b.Images(); len(images) != 1 || images[0].Ref != ref || b.Platform() != "linux/amd64" {
 		t.Errorf("%+v", images)
+	}
+}
+
+func TestWriteFile_UnderstandsNamesOfOtherTools(t *testing.T) {
+	const ref = "docker.io/library/nginx:1"
+	for name, c := range map[string]struct {
+		annotations map[string]string
+		part        string // of the error; "" for success
+	}{
+		"full":         {map[string]string{ocispec.AnnotationRefName: ref}, ""},
+		"short":        {map[string]string{ocispec.AnnotationRefName: "nginx:1"}, ""},
+		"index host":   {map[string]string{ocispec.AnnotationRefName: "index.docker.io/library/nginx:1"}, ""},
+		"docker save":  {map[string]string{ocispec.AnnotationRefName: "1", "io.containerd.image.name": ref}, ""},
+		"a tag":        {map[string]string{ocispec.AnnotationRefName: "1"}, "must be the full reference"},
+		"no name":      {nil, "must be the full reference"},
+		"another name": {map[string]string{ocispec.AnnotationRefName: "nginx:2"}, "(available: docker.io/library/nginx:2)"},
+	} {
+		for _, nested := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s nested=%v", name, nested), func(t *testing.T) {
+				dir := t.TempDir()
+				l, err := layout.Write(dir, empty.Index)
+				img := airgaptest.BuildImage(t, airgaptest.Image{Ref: ref, Files: []string{"x"}, Gzip: true})
+				switch {
+				case err != nil:
+				case nested:
+					index := mutate.AppendManifests(empty.Index,
+						mutate.IndexAddendum{Add: empty.Image, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "arm64"}}},
+						mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "amd64"}}})
+					err = l.AppendIndex(index, layout.WithAnnotations(c.annotations))
+				default:
+					err = l.AppendImage(img, layout.WithAnnotations(c.annotations))
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				req := build.Request{Name: "x", Installer: []byte("x"), Layout: dir, Images: []string{ref}}
+				if c.part != "" {
+					if _, err := build.Write(t.Context(), req, io.Discard); err == nil || !strings.Contains(err.Error(), c.part) {
+						t.Errorf("want %q, got %v", c.part, err)
+					}
+					return
+				}
+				b, err := airgap.Open(t.Context(), airgaptest.WriteBundle(t, req))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = b.Close() }()
+				if images := b.Images(); len(images) != 1 || images[0].Ref != ref {
+					t.Errorf("%+v", images)
+				}
+			})
+		}
 	}
 }
 

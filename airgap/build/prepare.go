@@ -36,7 +36,11 @@ func prepareArchive(ctx context.Context, req Request) (Archive, error) {
 	if err != nil {
 		return Archive{}, err
 	}
-	wanted, err := selectManifests(index.Manifests, req, platform)
+	have, err := expandIndexes(ctx, folder, index.Manifests, platform)
+	if err != nil {
+		return Archive{}, err
+	}
+	wanted, err := selectManifests(have, req, platform)
 	if err != nil {
 		return Archive{}, err
 	}
@@ -87,11 +91,13 @@ func selectManifests(have []ocispec.Descriptor, req Request, platform string) ([
 		byName[key] = desc
 	}
 	var keys []string
+	named := map[string]string{} // the reference in the request by key
 	for _, f := range req.HostFiles {
 		keys = append(keys, itemKey(format.KindHost, f.Name, f.Version))
 	}
 	for _, ref := range req.Images {
-		keys = append(keys, itemKey(format.KindImage, ref, ""))
+		key := itemKey(format.KindImage, ref, "")
+		keys, named[key] = append(keys, key), ref
 	}
 	var found []ocispec.Descriptor
 	var missing []string
@@ -100,13 +106,13 @@ func selectManifests(have []ocispec.Descriptor, req Request, platform string) ([
 		switch {
 		case slices.Contains(keys[:i], key): // two add-ons request it
 		case ok:
-			found = append(found, withPlatform(desc, platform))
+			found = append(found, withPlatform(desc, platform, named[key]))
 		default:
 			missing = append(missing, key+similarItems(key, byName))
 		}
 	}
 	if missing != nil {
-		return nil, fmt.Errorf("this is missing in the source %s for platform %s:\n%s", req.Layout, platform, strings.Join(missing, "\n"))
+		return nil, fmt.Errorf("this is missing in the source %s for platform %s:\n%s", req.Layout, platform, strings.Join(missing, "\n")+describeUnnamed(have))
 	}
 	return found, nil
 }
@@ -115,7 +121,7 @@ func selectManifests(have []ocispec.Descriptor, req Request, platform string) ([
 // kind, name and version of anything else.
 func itemKey(kind format.Kind, name, version string) string {
 	if kind == format.KindImage {
-		return "image " + name
+		return "image " + canonicalName(name)
 	}
 	return fmt.Sprintf("%s %s %s", kind, name, version)
 }
@@ -140,8 +146,9 @@ func similarItems(key string, have map[string]ocispec.Descriptor) string {
 }
 
 // withPlatform returns the descriptor for the bundle's index: with explicit kind
-// and platform, and with the annotations of the source's descriptor.
-func withPlatform(desc ocispec.Descriptor, platform string) ocispec.Descriptor {
+// and platform, and with the annotations of the source's descriptor. image is its
+// name if it is an image.
+func withPlatform(desc ocispec.Descriptor, platform, image string) ocispec.Descriptor {
 	os, arch, _ := strings.Cut(platform, "/")
 	out := ocispec.Descriptor{MediaType: desc.MediaType, ArtifactType: desc.ArtifactType, Digest: desc.Digest, Size: desc.Size,
 		Platform: &ocispec.Platform{OS: os, Architecture: arch}, Annotations: map[string]string{}}
@@ -152,7 +159,7 @@ func withPlatform(desc ocispec.Descriptor, platform string) ocispec.Descriptor {
 	out.Annotations[format.AnnotationKind] = string(kind)
 	out.Annotations[ocispec.AnnotationRefName] = name
 	if kind == format.KindImage {
-		out.Annotations[format.AnnotationImageName] = name
+		out.Annotations[ocispec.AnnotationRefName], out.Annotations[format.AnnotationImageName] = image, image
 	} else {
 		out.Annotations[ocispec.AnnotationRefName] = string(kind) + "/" + name
 		delete(out.Annotations, ocispec.AnnotationTitle)

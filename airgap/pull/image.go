@@ -117,14 +117,14 @@ func (i *imageFetcher) resolve(ctx context.Context) (fetch.Document, error) {
 		if err != nil {
 			return doc, err
 		}
-		child, err := selectPlatform(doc, i.os, i.arch)
+		if !format.IsIndex(doc.MediaType) {
+			return doc, nil
+		}
+		child, err := format.SelectPlatform(doc.Data, i.os, i.arch)
 		if err != nil {
 			return doc, fmt.Errorf("%w: %w", fetch.ErrUnusable, err)
 		}
-		if child == "" {
-			return doc, nil
-		}
-		reference = child.String()
+		reference = child.Digest.String()
 	}
 	return fetch.Document{}, fmt.Errorf("%w: its indexes are nested more than %d deep", fetch.ErrUnusable, maxIndexDepth)
 }

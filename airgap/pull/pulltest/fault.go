@@ -28,7 +28,7 @@ func On(server Server, times int, h Handler) Fault {
 const Always = 1 << 30
 
 // maxSilence is how long a server sends nothing, in tests whose client waits.
-const maxSilence = 3 * time.Second
+const maxSilence = 30 * time.Second
 
 // Stop sends n bytes and then nothing, on a connection that stays open.
 func Stop(n int) Handler {

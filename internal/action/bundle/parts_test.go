@@ -1,0 +1,85 @@
+package bundle
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/airgap/build"
+	"github.com/plinthdev/plinth/airgap/pull"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+func TestGatherParts_RefusesInvalidSourcesBeforeDownloads(t *testing.T) {
+	lines := write(t, "docker.io=harbor.example.com/hub\nnonsense\n")
+	for name, c := range map[string]struct {
+		source string
+		d      Downloads
+		part   string
+	}{
+		"URL as source":        {"https://example.com", Downloads{}, "--source is a URL"},
+		"mirror with a folder": {"parts", Downloads{Mirrors: []string{"quay.io=example.com"}}, "are for --source registry"},
+		"cache with a folder":  {"parts", Downloads{Cache: "c"}, "are for --source registry"},
+		"bad mirror":           {fromRegistry, Downloads{Mirrors: []string{"quay.io"}}, "is not HOST=HOST/PATH"},
+		"bad mirrors file":     {fromRegistry, Downloads{MirrorsFile: lines}, "line 2: "},
+		"no mirrors file":      {fromRegistry, Downloads{MirrorsFile: "/no/such/file"}, "no such file"},
+		"releases without TLS": {fromRegistry, Downloads{Releases: "ftp://example.com"}, "is not an https URL"},
+		"releases with a path": {fromRegistry, Downloads{Releases: "example.com/github"}, "is not an https URL"},
+		"cache is a file":      {fromRegistry, Downloads{Cache: filepath.Join(lines, "x")}, "not a directory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.source == fromRegistry && c.d.Cache == "" {
+				c.d.Cache = t.TempDir()
+			}
+			_, err := gatherParts(t.Context(), BuildRequest{Source: c.source, Downloads: c.d}, &build.Request{})
+			if problem.ExitCode(err) != problem.ExitUsage || problem.Hint(err) == "" || !strings.Contains(err.Error(), c.part) {
+				t.Errorf("want %q, got %v", c.part, err)
+			}
+		})
+	}
+}
+
+func TestGatherParts_WaitsForOtherBuildWithTheSameCache(t *testing.T) {
+	noted := make(chan string, 9)
+	req := BuildRequest{Source: fromRegistry, Downloads: Downloads{Cache: t.TempDir(), Note: func(text string) { noted <- text }}}
+	var want build.Request
+	first, err := gatherParts(t.Context(), req, &want)
+	if err != nil || want.Layout != req.Downloads.Cache {
+		t.Fatal(want.Layout, err)
+	}
+	go func() {
+		<-noted
+		_ = first()
+	}()
+	second, err := gatherParts(t.Context(), req, &want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCacheFolder_FollowsXDG(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", "/var/cache/ci")
+	if got, err := cacheFolder(""); got != "/var/cache/ci/plinth/parts" || err != nil {
+		t.Errorf("%s, %v", got, err)
+	}
+	t.Setenv("XDG_CACHE_HOME", "")
+	t.Setenv("HOME", "")
+	if _, err := cacheFolder(""); problem.ExitCode(err) != problem.ExitUsage {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestDownloads_FlagsComeBeforeTheFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "mirrors")
+	if err := os.WriteFile(file, []byte("quay.io=second.example.com\nghcr.io=third.example.com\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Downloads{Mirrors: []string{"quay.io=first.example.com"}, MirrorsFile: file}.parseMirrors()
+	if err != nil || len(got) != 3 || got[0] != (pull.Mirror{Host: "quay.io", Target: "first.example.com"}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
