@@ -452,7 +452,7 @@ func TestParseMirror(t *testing.T) {
 	for text, want := range map[string]pull.Mirror{
 		"docker.io=harbor.example.com/dockerhub": {Host: "index.docker.io", Target: "harbor.example.com/dockerhub"},
 		" quay.io=harbor.example.com:8443 ":      {Host: "quay.io", Target: "harbor.example.com:8443"},
-		"registry.k8s.io=localhost/k8s/":         {Host: "registry.k8s.io", Target: "localhost/k8s"},
+		"registry.k8s.io=localhost:5000/k8s/":    {Host: "registry.k8s.io", Target: "localhost:5000/k8s"},
 		"docker.io":                              {},
 		"docker.io=":                             {},
 		"=harbor.example.com":                    {},

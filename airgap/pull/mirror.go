@@ -28,10 +28,10 @@ func ParseMirror(text string) (Mirror, error) {
 	if err != nil {
 		return Mirror{}, fmt.Errorf("mirror %q: %w", text, err)
 	}
-	if first, _, _ := strings.Cut(target, "/"); !strings.ContainsAny(first, ".:") && first != "localhost" {
+	if first, _, _ := strings.Cut(target, "/"); !strings.ContainsAny(first, ".:") || strings.Contains(target, "//") {
 		return Mirror{}, fmt.Errorf("mirror %q: %q is not a host, such as harbor.example.com", text, first)
 	}
-	if _, err := name.NewRepository(target+"/x", name.StrictValidation); err != nil {
+	if _, err := name.NewRepository(target+"/image", name.StrictValidation); err != nil {
 		return Mirror{}, fmt.Errorf("mirror %q: %w", text, err)
 	}
 	return Mirror{registry.RegistryStr(), target}, nil
