@@ -34,7 +34,7 @@ func (s commandSet) bundleBuildCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&req.Installer, "installer", "", "Installer `file`")
 	f.StringVar(&req.Application, "application", "", "KOTS Application `file`")
-	f.StringVar(&req.Source, "source", "registry", "OCI layout `directory`, or \"registry\" to download")
+	f.StringVar(&req.Source, "source", "registry", "OCI layout `directory`, or \"registry\" to fetch")
 	addDownloadFlags(f, &req.Downloads)
 	f.StringVar(&req.Downloads.Cache, "cache", "", "`directory` that keeps downloaded parts (default ~/.cache/plinth/parts)")
 	f.StringVar(&req.SignKey, "sign-key", "", "private key `file` to sign with; may be a pipe")
