@@ -109,11 +109,22 @@ func IsApplication(doc []byte) bool {
 	return unmarshal(doc, &head) == nil && head.APIVersion == APIVersion && head.Kind == Kind
 }
 
-// SameContent reports whether two files have the same first document, whatever their
-// comments and spaces are.
+// SameContent reports whether two files have the same Applications, whatever their
+// comments, spaces and other documents are.
 func SameContent(a, b []byte) bool {
-	var x, y any
-	return bytes.Equal(a, b) || unmarshal(a, &x) == nil && unmarshal(b, &y) == nil && reflect.DeepEqual(x, y)
+	x, y := values(a), values(b)
+	return bytes.Equal(a, b) || len(x) > 0 && reflect.DeepEqual(x, y)
+}
+
+// values returns all values of each Application in a file.
+func values(file []byte) (all []any) {
+	for _, doc := range Split(file) {
+		var v any
+		if IsApplication(doc.Text) && unmarshal(doc.Text, &v) == nil {
+			all = append(all, v)
+		}
+	}
+	return all
 }
 
 // unmarshal decodes the first YAML document in doc with the library of KOTS: the last of

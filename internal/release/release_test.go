@@ -154,15 +154,17 @@ func TestComparePaths_IsTheOrderOfAWalk(t *testing.T) {
 }
 
 func TestSameContent_IgnoresFormAndBoundsMemory(t *testing.T) {
-	bomb := []byte("a: &a " + strings.Repeat("x", 1<<17) + "\nb: [" + strings.Repeat("*a,", 1<<14) + "]\n")
+	bomb := []byte("apiVersion: kots.io/v1beta1\nkind: Application\na: &a " + strings.Repeat("x", 1<<17) + "\nb: [" + strings.Repeat("*a,", 1<<14) + "]\n")
 	for name, c := range map[string]struct {
 		a, b []byte
 		want bool
 	}{
-		"form":    {[]byte(old), []byte("# x\n" + strings.ReplaceAll(old, "Toy", "'Toy'")), true},
-		"values":  {[]byte(old), []byte(app), false},
-		"no YAML": {[]byte("a: ["), []byte(app), false},
-		"aliases": {bomb, append(bytes.Clone(bomb), '#'), true},
+		"form":                {[]byte(old), []byte("# x\n" + strings.ReplaceAll(old, "Toy", "'Toy'")), true},
+		"values":              {[]byte(old), []byte(app), false},
+		"another document":    {[]byte(old), []byte(configMap + "---\n" + old), true},
+		"another Application": {[]byte(old), []byte(old + "---\n" + app), false},
+		"no YAML":             {[]byte("a: ["), []byte(app), false},
+		"aliases":             {bomb, append(bytes.Clone(bomb), '#'), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			testkit.CheckBounds(t, func() {
