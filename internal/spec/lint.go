@@ -35,20 +35,20 @@ type Ignored struct {
 func Lint(files []File, judges ...Validator) Report {
 	rep := Report{Findings: []Finding{}}
 	var in *Installer
-	seen := map[string]bool{}
+	seen, wrongApp := map[string]bool{}, false
 	for _, f := range files {
 		kind, findings := manifestKind(f), []Finding(nil)
 		switch {
 		case kind == kurlInstaller:
 			_, findings = readInstaller(f.Name, f.Data)
-		case seen[kind]:
+		case seen[kind] && kind != release.Kind:
 			r := newReader(f.Name)
 			r.Report("one-document", "", nil, "is the second "+kind+" of this run", "check one "+kind+" at a time")
 			findings = r.Findings()
 		case kind == release.Kind:
-			if rep.readApps, findings = readApplications(f.Name, f.Data); !HasErrors(findings) {
-				rep.Applications = rep.readApps
-			}
+			var apps []*Application
+			apps, findings = readApplications(f.Name, f.Data)
+			rep.readApps, wrongApp = append(rep.readApps, apps...), wrongApp || HasErrors(findings)
 		default:
 			if in, findings = readInstaller(f.Name, f.Data, judges...); !HasErrors(findings) {
 				rep.Installer = in
@@ -59,6 +59,9 @@ func Lint(files []File, judges ...Validator) Report {
 	}
 	for _, f := range files {
 		rep.Files = append(rep.Files, f.Name)
+	}
+	if !wrongApp {
+		rep.Applications = rep.readApps
 	}
 	rep.crossCheck(in)
 	return rep
@@ -88,10 +91,13 @@ func (rep *Report) crossCheck(in *Installer) {
 func (rep Report) WithoutGate() Report {
 	rep.Findings = slices.Clone(rep.Findings)
 	wrong := false
+	ofApplication := func(f Finding) bool {
+		return slices.ContainsFunc(rep.readApps, func(app *Application) bool { return app.File == f.File })
+	}
 	for i, f := range rep.Findings {
 		if f.Rule == "app-version" || f.Rule == "app-bounds" {
 			rep.Findings[i].Severity = Warning
-		} else if len(rep.readApps) > 0 && f.File == rep.readApps[0].File && f.Severity == Error {
+		} else if f.Severity == Error && ofApplication(f) {
 			wrong = true
 		}
 	}

@@ -46,7 +46,7 @@ func Rules() []Rule {
 	fail := func(id, summary string) Rule { return Rule{ID: id, Severity: Error, Summary: summary} }
 	warn := func(id, summary string) Rule { return Rule{ID: id, Severity: Warning, Summary: summary} }
 	return append(strictyaml.Rules(),
-		fail("one-document", "An Installer is the only document in its file, and `lint` accepts one Installer and one Application at a time."),
+		fail("one-document", "An Installer is the only document in its file, and `lint` accepts one Installer at a time. All Applications of a release are checked."),
 		fail("kurl-installer", "An Installer is one of Plinth; `plinth convert kurl` converts one of kURL."),
 		fail("api-version", "The apiVersion is "+APIVersion+"."),
 		fail("kind", "The kind is "+Kind+"."),

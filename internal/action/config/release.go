@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/release"
 	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/strictyaml"
 )
@@ -61,11 +62,11 @@ type contents int
 
 // What a file can hold, from the least to the most that Plinth understands.
 const (
-	nothing   contents = iota
-	unclear            // a document without apiVersion or kind, or that is not YAML
-	foreign            // an Installer of kURL
-	installer          // something of plinth.dev
-	release            // an Application of KOTS
+	nothing     contents = iota
+	unclear              // a document without apiVersion or kind, or that is not YAML
+	foreign              // an Installer of kURL
+	installer            // something of plinth.dev
+	application          // an Application of KOTS
 )
 
 // readManifests reads the files at paths and those in the folders at paths.
@@ -133,8 +134,8 @@ func newManifest(f spec.File, named bool) manifest {
 	if !named && !m.yaml {
 		return m
 	}
-	for _, part := range strictyaml.SplitDocuments(f.Data) {
-		holds, label := classifyDocument(part.Text)
+	for _, doc := range release.Split(f.Data) {
+		holds, label := classifyDocument(doc.Text)
 		m.holds = max(m.holds, holds)
 		if label != "" && holds < installer {
 			m.other[label]++
@@ -151,11 +152,14 @@ func classifyDocument(text []byte) (contents, string) {
 	if !ok {
 		return unclear, "not text"
 	}
+	if release.MentionsApplication(text) && release.IsApplication(text) {
+		return application, "" // also if only KOTS can read it
+	}
 	roots := r.ParseDocuments(text)
 	if len(r.Findings()) > 0 { // often a template; KOTS reads it all the same
 		switch {
-		case bytes.Contains(text, []byte("kots.io/v1beta1")) && bytes.Contains(text, []byte("kind: Application")):
-			return release, ""
+		case release.MentionsApplication(text) && bytes.Contains(text, []byte("kind: "+release.Kind)):
+			return application, ""
 		case bytes.Contains(text, []byte("apiVersion: plinth.dev/")):
 			return installer, ""
 		}
@@ -170,8 +174,8 @@ func classifyDocument(text []byte) (contents, string) {
 		return installer, apiVersion + " " + kind
 	case spec.IsKURL(apiVersion, kind):
 		return foreign, apiVersion + " " + kind
-	case strings.HasPrefix(apiVersion, "kots.io/") && kind == "Application":
-		return release, apiVersion + " " + kind
+	case strings.HasPrefix(apiVersion, "kots.io/") && kind == release.Kind:
+		return application, apiVersion + " " + kind // of another version than KOTS reads
 	case apiVersion == "" || kind == "":
 		return unclear, "without apiVersion and kind"
 	}

@@ -54,6 +54,7 @@ func TestLintPaths_UnderstandsARelease(t *testing.T) {
 			ignored: "map[app.k8s.io/v1beta1 Application:1] 1", app: true},
 		"a release without an Installer":    {files: map[string]string{"app.yaml": kotsApp, "values.yaml": "a: 1\n"}, ignored: "map[without apiVersion and kind:1] 0", app: true},
 		"the gate":                          {files: map[string]string{"installer.yaml": goodInstaller, "app.yaml": strings.Replace(kotsApp, "1.131.2", "1.130.0", 1)}, exit: problem.ExitGate, want: "1.130.0", app: true},
+		"two Applications, one too old":     {files: map[string]string{"installer.yaml": goodInstaller, "a.yaml": kotsApp, "b.yaml": strings.Replace(kotsApp, "1.131.2", "1.130.0", 1)}, exit: problem.ExitGate, want: "1.130.0", app: true},
 		"an error in the Application":       {files: map[string]string{"app.yaml": strings.Replace(kotsApp, "1.131.2", "1.x", 1), "chart.yaml": helmChart}, exit: problem.ExitConfig, want: "[app-version]", ignored: "map[kots.io/v1beta2 HelmChart:1] 0"},
 		"an error in the Installer":         {files: map[string]string{"i.yaml": strings.Replace(goodInstaller, "1.131.2", "latest", 1)}, exit: problem.ExitConfig, want: "[version-exact]"},
 		"a folder without either":           {files: map[string]string{"chart.yaml": helmChart, "x.tgz": "x"}, exit: problem.ExitConfig, want: "no Installer and no kots.io/v1beta1 Application among 1 YAML documents and 1 other files"},
@@ -83,8 +84,8 @@ func TestLintPaths_UnderstandsARelease(t *testing.T) {
 			if report.Ignored != nil {
 				ignored = fmt.Sprint(report.Ignored.Documents, report.Ignored.Files)
 			}
-			if ignored != c.ignored || (report.Application != nil) != c.app {
-				t.Errorf("ignored %q, want %q; Application %v", ignored, c.ignored, report.Application)
+			if ignored != c.ignored || (report.Applications != nil) != c.app {
+				t.Errorf("ignored %q, want %q; Applications %v", ignored, c.ignored, report.Applications)
 			}
 		})
 	}
