@@ -33,7 +33,10 @@ const maxSilence = 30 * time.Second
 // Stop sends n bytes and then nothing, on a connection that stays open.
 func Stop(n int) Handler {
 	return func(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
-		next(&shortWriter{w, n}, r)
+		short := &shortWriter{w, n}
+		if next(short, r); short.n > 0 {
+			return // the content is shorter
+		}
 		_ = http.NewResponseController(w).Flush()
 		select {
 		case <-r.Context().Done():
@@ -52,9 +55,9 @@ func Cut(n int) Handler {
 	}
 }
 
-// Drip sends a byte every few milliseconds, for ever.
+// Drip sends 20 bytes a second, for longer than a test waits.
 func Drip(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
-	ticker := time.NewTicker(5 * time.Millisecond)
+	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
 	w.Header().Set("Content-Type", "application/octet-stream")
 	for {
