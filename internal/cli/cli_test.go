@@ -47,7 +47,7 @@ func TestRun_RefusesBadCommandLines(t *testing.T) {
 		{"help instal", `unknown command "instal"`, "did you mean install?"},
 		{"help bundle inspct", `unknown command "inspct"`, "did you mean inspect?"},
 		{"lint", `missing argument FILE`, "see: plinth lint --help"},
-		{"bundle", `missing subcommand: build, diff, embed, inspect, patch, verify`, "see: plinth bundle --help"},
+		{"bundle", `missing subcommand: build, diff, embed, inspect, mirror, patch, verify`, "see: plinth bundle --help"},
 		{"bundle bild", `unknown command "bild"`, "did you mean build?"},
 		{"instal --help", `unknown command "instal"`, "did you mean install?"},
 		{"bundle bild -h", `unknown command "bild"`, "did you mean build?"},

@@ -31,7 +31,7 @@ func TestLintFiles_IncludesRulesOfK0sAndAddOns(t *testing.T) {
 		"a key that k0s does not know": {"    config:\n      spec:\n        api:\n          extraArg: {}\n",
 			"f:10:11: error [k0s-config] spec.k0s.config.spec.api.extraArg: k0s has no such key"},
 		"a key of a list's entry": {"    config:\n      spec:\n        extensions:\n          helm:\n            charts: [{name: x, chartnam: y}]\n",
-			"f:11:13: error [k0s-config] spec.k0s.config.spec.extensions.helm.charts[0].chartnam: k0s has no such key"},
+			"f:11:32: error [k0s-config] spec.k0s.config.spec.extensions.helm.charts[0].chartnam: k0s has no such key"},
 		"a value that k0s refuses": {"    config: {spec: {telemetry: {enabled: false}, network: {kubeProxy: {mode: fast}}}}\n",
 			"k0s refuses it: "},
 		"an unknown version": {"  localPathStorage: {version: 0.0.99}\n",
