@@ -199,7 +199,7 @@ func TestInstall_FromCurlPipedToBash(t *testing.T) {
 			says   string
 		}{
 			"404":  {http.NotFound, "404 Not Found"},
-			"HTML": {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>log in</html>") }, "bytes of text/html"},
+			"HTML": {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>log in</html>") }, "answers with an HTML page"},
 			"a wrong range": {func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Range", "bytes 0-1/2")
 				w.WriteHeader(http.StatusPartialContent)
