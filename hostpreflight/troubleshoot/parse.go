@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -19,13 +18,15 @@ import (
 
 	hp "github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/problem"
 )
 
 // Preflights contains the checks of a vendor and the requests for their facts.
 type Preflights struct {
 	Checks   []hp.Check
 	requests []func(*facts.Request, hp.Requirements)
-	inert    bool // the vendor's programs do not run
+	ids      map[string]int // of Checks; the value is the last number that was appended to the ID
+	inert    bool           // the vendor's programs do not run
 }
 
 // WithoutPrograms returns p without running the vendor's programs: the checks that read
@@ -159,9 +160,9 @@ func (o outcome) stateAndVerdict() (hp.State, *verdict) {
 }
 
 // Parse converts the collectors and analyzers of a HostPreflight's spec. at is its path in
-// the Installer. The error contains every problem, one per line.
+// the Installer. The error joins every problem, each of them one line.
 func Parse(at string, collectors, analyzers []map[string]any) (Preflights, error) {
-	var p Preflights
+	p := Preflights{ids: map[string]int{}}
 	var wrong []error
 	var files []producedFile
 	byKind := map[string][]collector{}
@@ -238,12 +239,18 @@ func (c collector) validate() error {
 	return nil
 }
 
+// letters are those of which the kinds of collectors and analyzers consist, and digits.
+const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+
 // decodeSingleKey decodes the only entry of m into to and returns its key, the kind.
 func decodeSingleKey(m map[string]any, where string, to any) (kind string, err error) {
 	if len(m) != 1 {
 		return "", fmt.Errorf("%s: must have exactly one key, the kind of a collector or analyzer", where)
 	}
 	for name, body := range m {
+		if name == "" || strings.Trim(name, letters) != "" {
+			return "", fmt.Errorf("%s: %q is not the kind of a collector or analyzer", where, name)
+		}
 		kind = name
 		raw, err := json.Marshal(body)
 		if err == nil {
@@ -262,24 +269,7 @@ func describeTypeError(err error) error {
 	if !errors.As(err, &form) {
 		return err
 	}
-	found, _, _ := strings.Cut(form.Value, " ") // the value of a number follows
-	typeNames := map[string]string{"string": "text", "number": "a number", "bool": "true or false", "array": "a list", "object": "a mapping"}
-	want := "a mapping"
-	switch form.Type.Kind() {
-	case reflect.String:
-		want = "text"
-	case reflect.Bool:
-		want = "true or false"
-	case reflect.Slice:
-		want = "a list"
-	case reflect.Int, reflect.Int64, reflect.Float64:
-		want = "a number"
-	}
-	what := "value"
-	if form.Field != "" {
-		what = form.Field
-	}
-	return fmt.Errorf("%s must be %s, found %s", what, want, typeNames[found])
+	return errors.New(cmp.Or(form.Field, "value") + " " + problem.DescribeTypeError(form))
 }
 
 // addAnalyzer adds the check of one analyzer m. where is its path in the Installer.
@@ -325,13 +315,12 @@ type checkFlags struct{ excluded, strict bool }
 func parseFlags(a analyzer, files []producedFile) (checkFlags, error) {
 	excluded, err1 := parseBoolOrString(a.Exclude)
 	strict, err2 := parseBoolOrString(a.Strict)
-	errs := []error{err1, err2}
+	err := cmp.Or(err1, err2)
 	for _, f := range files {
-		without, err := parseBoolOrString(f.collector.Exclude)
-		excluded = excluded || without
-		errs = append(errs, err)
+		without, wrong := parseBoolOrString(f.collector.Exclude)
+		excluded, err = excluded || without, cmp.Or(err, wrong)
 	}
-	return checkFlags{excluded, strict}, errors.Join(errs...)
+	return checkFlags{excluded, strict}, err
 }
 
 // addCheck adds a check and, unless it is excluded, the request for its facts; nil for
@@ -373,7 +362,8 @@ func parseBoolOrString(v any) (bool, error) {
 			return b, nil
 		}
 	}
-	return false, fmt.Errorf("exclude and strict must be true or false, not %v", v)
+	found, err := json.Marshal(v) // one line
+	return false, cmp.Or(err, fmt.Errorf("exclude and strict must be true or false, not %s", found))
 }
 
 // compiledOutcome is an outcome with its compiled condition.
@@ -402,10 +392,15 @@ func compileOutcomes(a analyzer, k analyzerKind, c collector) (all []compiledOut
 
 // uniqueID returns a check id that is built from title and unique in p.
 func (p *Preflights) uniqueID(title string) string {
-	slug := strings.Trim(regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(title), "-"), "-")
-	id := "vendor-" + slug
-	for n := 2; slices.ContainsFunc(p.Checks, func(c hp.Check) bool { return c.ID == id }); n++ {
-		id = fmt.Sprintf("vendor-%s-%d", slug, n)
+	slug := "vendor-" + strings.Trim(notInID.ReplaceAllString(strings.ToLower(title), "-"), "-")
+	id := slug
+	for p.ids[id] > 0 {
+		p.ids[slug]++
+		id = fmt.Sprintf("%s-%d", slug, p.ids[slug])
 	}
+	p.ids[id] = 1
 	return id
 }
+
+// notInID matches what the ID of a check does not contain.
+var notInID = regexp.MustCompile(`[^a-z0-9]+`)

@@ -130,18 +130,23 @@ func TestParse_RejectsUnsupportedSpecs(t *testing.T) {
 		return "analyzers: [{" + kind + ": {outcomes: [{fail: {when: '" + when + "', message: m}}]}}]\n"
 	}
 	for text, wanted := range map[string]string{
-		"collectors: [{copy: {path: /a}}]":                     "spec.hostPreflights.collectors[0]: collector copy is not supported; supported are: blockDevices, certificate",
-		"collectors: [{}]":                                     "must have exactly one key",
-		"collectors: [{cpu: text}]":                            "collectors[0].cpu: value must be a mapping, found text",
-		"collectors: [{cpu: {collectorName: 5}}]":              "collectors[0].cpu: collectorName must be text, found a number",
-		one("cpu", "count < four"):                             "\"four\" is not a whole number",
-		one("memory", "< much"):                                "\"much\" is not a size such as 4Gi",
-		"collectors: [{http: {post: {url: https://x}}}]":       "http supports only get",
-		"collectors: [{cpu: {port: x}}]":                       "spec.hostPreflights.collectors[0].cpu: ",
-		"collectors: [{systemPackages: {}}]":                   "spec.hostPreflights.collectors[0].systemPackages: must list at least one package",
-		"collectors: [{systemPackages: {debian: [--root=/]}}]": "--root=/ is not the name of a package",
-		"collectors: [{systemPackages: {debian: [a]}}]\nanalyzers: [{systemPackages: {outcomes: [{pass: {when: '{{ .License }}'}}]}}]": "License",
-		"collectors: [{systemPackages: {debian: [a]}}]\nanalyzers: [{systemPackages: {outcomes: [{pass: {when: '{{ .Name }}'}}]}}]":    "example",
+		"collectors: [{copy: {path: /a}}]":                "spec.hostPreflights.collectors[0]: collector copy is not supported; supported are: blockDevices, certificate",
+		"collectors: [{}]":                                "must have exactly one key",
+		"collectors: [{cpu: text}]":                       "collectors[0].cpu: value must be a mapping, found text",
+		"collectors: [{cpu: {collectorName: 5}}]":         "collectors[0].cpu: collectorName must be text, found a number",
+		one("cpu", "count < four"):                        "\"four\" is not a whole number",
+		one("memory", "< much"):                           "\"much\" is not a size such as 4Gi",
+		"collectors: [{http: {post: {url: https://x}}}]":  "http supports only get",
+		"collectors: [{cpu: {port: x}}]":                  "spec.hostPreflights.collectors[0].cpu: ",
+		`collectors: [{"a\nb: c": text}]`:                 `spec.hostPreflights.collectors[0]: "a\nb: c" is not the kind of a collector or analyzer`,
+		`analyzers: [{"": {}}]`:                           `spec.hostPreflights.analyzers[0]: "" is not the kind`,
+		"collectors: [{cpu: {port: 1.5}}]":                "collectors[0].cpu: port must be a whole number, found 1.5",
+		"analyzers: [{cpu: {minimumAcceptableSize: -1}}]": "analyzers[0].cpu: minimumAcceptableSize must be a whole number from 0, found -1",
+		`analyzers: [{cpu: {exclude: {a: "b\nc"}, strict: 1, outcomes: [{pass: {}}]}}]`:                                                 `exclude and strict must be true or false, not {"a":"b\nc"}`,
+		"collectors: [{systemPackages: {}}]":                                                                                            "spec.hostPreflights.collectors[0].systemPackages: must list at least one package",
+		"collectors: [{systemPackages: {debian: [--root=/]}}]":                                                                          "--root=/ is not the name of a package",
+		"collectors: [{systemPackages: {debian: [a]}}]\nanalyzers: [{systemPackages: {outcomes: [{pass: {when: '{{ .License }}'}}]}}]":  "License",
+		"collectors: [{systemPackages: {debian: [a]}}]\nanalyzers: [{systemPackages: {outcomes: [{pass: {when: '{{ .Name }}'}}]}}]":     "example",
 		"analyzers: [{kernelConfigs: {outcomes: []}}]":                                                                                  "spec.hostPreflights.analyzers[0].kernelConfigs: analyzer is not supported",
 		"analyzers: [{cpu: {outcomes: []}}]":                                                                                            "analyzers[0].cpu.outcomes: must not be empty",
 		"analyzers: [{cpu: {outcomes: [{}]}}]":                                                                                          "outcomes[0]: must be exactly one of fail, warn and pass",
@@ -149,17 +154,17 @@ func TestParse_RejectsUnsupportedSpecs(t *testing.T) {
 		"analyzers: [{diskUsage: {outcomes: [{pass: {}}]}}]":                                                                            "it needs a collector of the same kind",
 		"collectors: [{tcpPortStatus: {port: 1, interface: eth0}}]\nanalyzers: [{tcpPortStatus: {outcomes: [{pass: {}}]}}]":             "the only supported interface of its collector is lo",
 		"collectors: [{diskUsage: {collectorName: a, path: /a}}]\nanalyzers: [{diskUsage: {collectorName: b, outcomes: [{pass: {}}]}}]": `there is no diskUsage collector with collectorName "b"`,
-		one("cpu", "sockets < 4"):                                                                                                       "supported are only count, logical, physical, machineArch, supports and hasFlags",
-		one("cpu", "count ~ 4"):                                                                                                         `unknown operator "~"`,
-		one("cpu", "count supports x86-64-v9x"):                                                                                         "unknown level",
-		one("memory", "< lots"):                                                                                                         `outcomes[0].when: "< lots": `,
-		one("hostOS", "ubuntu"):                                                                                                         "has no comparison",
-		one("hostOS", "ubuntu == 1 || 2"):                                                                                               "has 1 word",
-		one("time", "ntp == perhaps"):                                                                                                   "must be one of synchronized+active",
-		one("kernelModules", "overlay == gone"):                                                                                         "must be one of loaded",
-		one("filesystemPerformance", "p42 < 1ms"):                                                                                       "supported are only p50, p99 and p999",
-		one("sysctl", "vm.swappiness"):                                                                                                  "must be a key, an operator and a value",
-		one("ipv4Interfaces", "number > 1"):                                                                                             "must be one of count",
+		one("cpu", "sockets < 4"):                 "supported are only count, logical, physical, machineArch, supports and hasFlags",
+		one("cpu", "count ~ 4"):                   `unknown operator "~"`,
+		one("cpu", "count supports x86-64-v9x"):   "unknown level",
+		one("memory", "< lots"):                   `outcomes[0].when: "< lots": `,
+		one("hostOS", "ubuntu"):                   "has no comparison",
+		one("hostOS", "ubuntu == 1 || 2"):         "has 1 word",
+		one("time", "ntp == perhaps"):             "must be one of synchronized+active",
+		one("kernelModules", "overlay == gone"):   "must be one of loaded",
+		one("filesystemPerformance", "p42 < 1ms"): "supported are only p50, p99 and p999",
+		one("sysctl", "vm.swappiness"):            "must be a key, an operator and a value",
+		one("ipv4Interfaces", "number > 1"):       "must be one of count",
 	} {
 		t.Run(wanted, func(t *testing.T) {
 			if _, err := parseYAML(t, text); err == nil || !strings.Contains(err.Error(), wanted) {
@@ -167,9 +172,34 @@ func TestParse_RejectsUnsupportedSpecs(t *testing.T) {
 			}
 		})
 	}
+	if _, err := parseYAML(t, `{collectors: [{"a\nb": {}}], analyzers: [{cpu: {exclude: ["\n"], strict: "\n", outcomes: [{pass: {}}]}}]}`); strings.Count(err.Error(), "\n") != 1 {
+		t.Errorf("a problem has more than one line: %v", err)
+	}
 	if _, err := parseYAML(t, "collectors: [{run: {}}, {copy: {}}]"); strings.Count(err.Error(), "\n") != 1 {
 		t.Errorf("not all problems are in the error: %v", err)
 	}
+}
+
+func TestParse_NumbersTheChecksOfOneName(t *testing.T) {
+	const many = 10_000
+	analyzers := make([]map[string]any, many)
+	for i := range analyzers {
+		analyzers[i] = map[string]any{"cpu": map[string]any{"checkName": "CPU", "outcomes": []any{map[string]any{"pass": map[string]any{}}}}}
+	}
+	analyzers[0]["cpu"].(map[string]any)["checkName"] = "cpu 3"
+	testkit.CheckBounds(t, func() {
+		p, err := Parse("spec.hostPreflights", nil, analyzers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids := map[string]bool{}
+		for _, c := range p.Checks {
+			ids[c.ID] = true
+		}
+		if p.Checks[1].ID != "vendor-cpu" || p.Checks[2].ID != "vendor-cpu-2" || p.Checks[3].ID != "vendor-cpu-4" || len(ids) != many {
+			t.Errorf("%d IDs, from %s %s %s", len(ids), p.Checks[1].ID, p.Checks[2].ID, p.Checks[3].ID)
+		}
+	})
 }
 
 func TestCompileCondition_HoldsAsInTroubleshoot(t *testing.T) {

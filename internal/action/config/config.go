@@ -44,11 +44,12 @@ func ParseHostPreflights(in *spec.Installer) (troubleshoot.Preflights, error) {
 func validateHostPreflights(in *spec.Installer) []spec.Violation {
 	all := in.Spec.HostPreflights.Violations()
 	_, err := ParseHostPreflights(in)
-	if err == nil {
+	var wrong interface{ Unwrap() []error }
+	if !errors.As(err, &wrong) {
 		return all
 	}
-	for line := range strings.Lines(err.Error()) {
-		where, what, _ := strings.Cut(strings.TrimSpace(line), ": ")
+	for _, err := range wrong.Unwrap() {
+		where, what, _ := strings.Cut(err.Error(), ": ")
 		all = append(all, spec.Violation{Rule: "host-preflights", Path: where, Message: what, Hint: "docs/reference/preflights.md lists what is supported"})
 	}
 	return all
