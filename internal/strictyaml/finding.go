@@ -32,6 +32,9 @@ type Finding struct {
 	Hint     string   `json:"hint,omitempty"`
 }
 
+// lineBreaks replaces line breaks, which the name of a file can contain.
+var lineBreaks = strings.NewReplacer("\n", `\n`, "\r", `\r`)
+
 // String returns the finding on one line: "file:line:col: error [rule] field: message (hint)".
 func (f Finding) String() string {
 	var b strings.Builder
@@ -43,7 +46,7 @@ func (f Finding) String() string {
 	if f.Hint != "" {
 		b.WriteString(" (" + f.Hint + ")")
 	}
-	return b.String()
+	return lineBreaks.Replace(b.String())
 }
 
 // HasErrors reports whether any finding is an error.

@@ -51,6 +51,13 @@ func findingLines(r *strictyaml.Reader) string {
 	return b.String()
 }
 
+func TestFinding_StringIsOneLine(t *testing.T) {
+	f := strictyaml.Finding{File: "a\n.yaml", Line: 1, Column: 2, Field: "spec", Rule: "kind", Severity: strictyaml.Error, Message: "x\r\ny", Hint: "z"}
+	if got, want := f.String(), `a\n.yaml:1:2: error [kind] spec: x\r\ny (z)`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 func TestDecode_FillsFieldsAndDefaults(t *testing.T) {
 	s, r := decodeSample("name: a\nalways: {version: '1'}\nmaybe: {version: '2'}\nfree: {a: [1, {b: null}]}\nentries: [{c: {}}]\nwords: [x, y]\n")
 	if len(r.Findings()) != 0 {
