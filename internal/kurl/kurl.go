@@ -3,6 +3,7 @@
 package kurl
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -91,22 +92,27 @@ func (c *converter) finish(text []byte) (Conversion, error) {
 	return out, yaml.Unmarshal(text, &out.Installer)
 }
 
-// readInstaller returns the first kURL Installer in the documents of a file.
+// readInstaller returns the only kURL Installer in the documents of a file.
 func readInstaller(file string, data []byte) (*yaml.Node, []spec.Finding) {
 	r := strictyaml.NewReader(file, spec.Rules())
 	data, ok := r.CheckText(data)
 	if !ok {
 		return nil, r.Findings()
 	}
-	var other *yaml.Node
+	var found, other *yaml.Node
 	for _, root := range r.ParseDocuments(data) {
-		if spec.IsKURL(spec.DocumentType(root)) {
+		switch {
+		case !spec.IsKURL(spec.DocumentType(root)):
+			other = cmp.Or(other, root)
+		case found != nil:
+			r.Report("one-document", "", root, "is the second Installer of kURL in this file", "convert one at a time")
+		default:
 			r.CheckStructure(root, false)
-			return root, r.Findings()
+			found = root
 		}
-		if other == nil {
-			other = root
-		}
+	}
+	if found != nil {
+		return found, r.Findings()
 	}
 	if len(r.Findings()) == 0 {
 		r.Report("api-version", "apiVersion", other, "the file contains no Installer of kURL (cluster.kurl.sh/v1beta1)", "check one of Plinth with: plinth lint "+file)

@@ -138,6 +138,7 @@ func TestConvert_RefusesOtherFiles(t *testing.T) {
 		"not text":               {"\x1f\x8b\x08", "not-text"},
 		"a list":                 {"- a\n", "no Installer of kURL"},
 		"a key that is repeated": {"apiVersion: cluster.kurl.sh/v1beta1\n" + head + "spec: {}\n", "duplicate-key"},
+		"a second Installer":     {"apiVersion: cluster.kurl.sh/v1beta1\n" + head + "---\napiVersion: cluster.kurl.sh/v1beta1\n" + head, "f.yaml:6:1: error [one-document] is the second Installer of kURL"},
 		"an anchor":              {"apiVersion: cluster.kurl.sh/v1beta1\nkind: Installer\nspec: &a {kubernetes: {version: 1.27.x}}\n", "no-anchors"},
 	} {
 		t.Run(name, func(t *testing.T) {

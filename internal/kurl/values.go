@@ -1,6 +1,7 @@
 package kurl
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 
@@ -44,10 +45,13 @@ func convertName(c *converter, path string, r row, n *yaml.Node) {
 	convertText(c, path, r, n)
 }
 
-// convertKubernetes writes the version of k0s that this build knows: only that one
-// is tested with the rest.
+// convertKubernetes writes a version of k0s that this build knows: the newest of the
+// same Kubernetes minor, else the one that is tested with the rest.
 func convertKubernetes(c *converter, path string, r row, n *yaml.Node) {
 	to := c.known["k0s"]
+	if minor := kubernetesMinor(n.Value); minor != spec.KubernetesMinor(to) {
+		to = cmp.Or(spec.Versions().NewestK0s(minor), to)
+	}
 	kubernetes, _, _ := strings.Cut(strings.TrimPrefix(to, "v"), "+")
 	note := "wrote " + to + " to " + r.to + ", the version that this build of Plinth knows: Kubernetes " + kubernetes
 	if v := strings.TrimPrefix(n.Value, "v"); v != kubernetes {
@@ -55,6 +59,17 @@ func convertKubernetes(c *converter, path string, r row, n *yaml.Node) {
 	}
 	k := c.addKey(path, TakenOver, note)
 	c.write(entry{key: k, value: textNode(to)}, r.to)
+}
+
+// kubernetesMinor returns the minor of a version of Kubernetes 1 as kURL takes it, such
+// as 1.35.2, v1.35.2 or 1.35.x, or 0 for other words.
+func kubernetesMinor(version string) int {
+	parts := strings.Split(strings.TrimPrefix(version, "v"), ".")
+	if len(parts) < 2 || parts[0] != "1" {
+		return 0
+	}
+	minor, _ := strconv.Atoi(parts[1])
+	return minor
 }
 
 // convertVersion writes the version of an add-on: an exact one if lint accepts it,

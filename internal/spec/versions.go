@@ -162,6 +162,15 @@ func (m Matrix) NewestKOTS(minor int) string {
 	return ""
 }
 
+// NewestK0s returns the newest release of k0s in the matrix for a Kubernetes minor, or "".
+func (m Matrix) NewestK0s(minor int) string {
+	i := slices.IndexFunc(m.Kubernetes, func(k MinorReleases) bool { return k.Minor == minor })
+	if i < 0 {
+		return ""
+	}
+	return m.Kubernetes[i].newest()
+}
+
 func (r KOTSReleases) supports(minor int) bool {
 	return minor >= r.Kubernetes[0] && minor <= r.Kubernetes[1]
 }
