@@ -18,6 +18,7 @@ import (
 
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/testkit"
 )
 
 func describe(content string) ocispec.Descriptor {
@@ -97,6 +98,23 @@ func TestCheckDescriptor_RefusesInvalidDescriptor(t *testing.T) {
 	}
 	if err := blob.CheckDescriptor(good); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestCreateFolder_KeepsForeignFiles(t *testing.T) {
+	for _, text := range []string{`{"name": "mine"}`, "not JSON", "null", "[]", ""} {
+		t.Run(text, func(t *testing.T) {
+			index := filepath.Join(t.TempDir(), "index.json")
+			testkit.Must(t, os.WriteFile(index, []byte(text), 0o600))
+			_, err := blob.CreateFolder(filepath.Dir(index))
+			if err == nil || err.Error() != index+" is not an OCI image index" {
+				t.Error(err)
+			}
+			files, err := os.ReadDir(filepath.Dir(index))
+			if got, _ := os.ReadFile(index); err != nil || len(files) != 1 || string(got) != text {
+				t.Errorf("%d files, %q, %v", len(files), got, err)
+			}
+		})
 	}
 }
 

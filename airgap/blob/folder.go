@@ -33,14 +33,19 @@ func OpenFolder(dir string) (Folder, error) {
 }
 
 // CreateFolder returns the OCI image layout in dir. If dir is not a layout yet, it
-// creates one with an empty index.
+// creates one with an empty index. A dir with another index.json is an error, which
+// changes nothing.
 func CreateFolder(dir string) (Folder, error) {
 	f := Folder{dir}
-	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755); err != nil {
+	index, err := f.Index()
+	switch {
+	case err == nil && index.SchemaVersion != 2:
+		return f, fmt.Errorf("%s is not an OCI image index", filepath.Join(dir, "index.json"))
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return f, err
 	}
-	_, err := f.Index()
-	if !errors.Is(err, fs.ErrNotExist) {
+	missing := err != nil
+	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755); err != nil || !missing {
 		return f, err
 	}
 	err = WriteFile(filepath.Join(dir, "oci-layout"), func(w io.Writer) error {
@@ -72,7 +77,7 @@ func (f Folder) Index() (ocispec.Index, error) {
 		return index, fmt.Errorf("%s has more than %d bytes", file.Name(), limit.Document)
 	}
 	if err := json.Unmarshal(raw, &index); err != nil {
-		return index, fmt.Errorf("%s is not an OCI image index: %w", file.Name(), err)
+		return index, fmt.Errorf("%s is not an OCI image index", file.Name())
 	}
 	return index, nil
 }
