@@ -11,13 +11,20 @@ import (
 
 	"github.com/k0sproject/k0s/pkg/apis/k0s/v1beta1"
 
+	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
+)
+
+// The place and the rule of the findings about the configuration of k0s.
+const (
+	configPath = "spec.k0s.config"
+	configRule = "k0s-config"
 )
 
 // Validate returns the objections of k0s to spec.k0s.config, and unknown keys,
 // which k0s itself might not report.
 func Validate(in *spec.Installer) []spec.Violation {
-	const path, rule = "spec.k0s.config", "k0s-config"
+	const path, rule = configPath, configRule
 	var all []spec.Violation
 	for _, key := range unknownKeys(reflect.TypeFor[v1beta1.ClusterConfig](), in.Spec.K0s.Config, path) {
 		all = append(all, spec.Violation{Rule: rule, Path: key, Message: "k0s has no such key"})
@@ -28,17 +35,24 @@ func Validate(in *spec.Installer) []spec.Violation {
 	// The host is not known yet; any valid address and name will do.
 	cfg, err := buildConfig(NewSettings(in, "192.0.2.1", "host"))
 	if err != nil {
-		o := spec.Violation{Rule: rule, Path: path, Message: err.Error()}
-		var wrong *json.UnmarshalTypeError
-		if errors.As(err, &wrong) && wrong.Field != "" {
-			o.Path, o.Message = path+"."+wrong.Field, "must be of type "+wrong.Type.String()+", found "+wrong.Value
-		}
-		return []spec.Violation{o}
+		return []spec.Violation{describeDecodeError(err)}
 	}
 	for _, err := range cfg.Validate() {
 		all = append(all, spec.Violation{Rule: rule, Path: path, Message: "k0s refuses it: " + err.Error()})
 	}
 	return all
+}
+
+// describeDecodeError returns the finding for an error of the decoder of k0s.
+func describeDecodeError(err error) spec.Violation {
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) && wrong.Field != "" {
+		return spec.Violation{Rule: configRule, Path: configPath + "." + wrong.Field, Message: problem.DescribeTypeError(wrong)}
+	}
+	for cause := err; cause != nil; cause = errors.Unwrap(cause) {
+		err = cause // the innermost one, without the names of decoders
+	}
+	return spec.Violation{Rule: configRule, Path: configPath, Message: "k0s cannot decode it: " + strings.TrimPrefix(err.Error(), "time: ")}
 }
 
 // unknownKeys returns the keys of value, with the prefix path, for which a

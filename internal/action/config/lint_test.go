@@ -27,7 +27,9 @@ func TestLintFiles_IncludesRulesOfK0sAndAddOns(t *testing.T) {
 	const head = "apiVersion: plinth.dev/v1beta1\nkind: Installer\nmetadata: {name: a}\nspec:\n  k0s:\n    version: v1.33.8+k0s.1\n"
 	for name, c := range map[string]struct{ yaml, want string }{
 		"a string in place of a list": {"    config:\n      spec:\n        api:\n          sans: acme.example\n",
-			"f:10:11: error [k0s-config] spec.k0s.config.spec.api.sans: must be of type []string, found string"},
+			"f:10:11: error [k0s-config] spec.k0s.config.spec.api.sans: must be a list, found text"},
+		"a duration that is none": {"    config: {spec: {extensions: {helm: {charts: [{name: x, timeout: soon}]}}}}\n",
+			`error [k0s-config] spec.k0s.config: k0s cannot decode it: invalid duration "soon"`},
 		"a key that k0s does not know": {"    config:\n      spec:\n        api:\n          extraArg: {}\n",
 			"f:10:11: error [k0s-config] spec.k0s.config.spec.api.extraArg: k0s has no such key"},
 		"a key of a list's entry": {"    config:\n      spec:\n        extensions:\n          helm:\n            charts: [{name: x, chartnam: y}]\n",
