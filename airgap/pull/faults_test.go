@@ -450,18 +450,24 @@ func TestFetch_DownloadsFromMirror(t *testing.T) {
 
 func TestParseMirror(t *testing.T) {
 	for text, want := range map[string]pull.Mirror{
-		"docker.io=harbor.example.com/dockerhub": {Host: "index.docker.io", Target: "harbor.example.com/dockerhub"},
-		" quay.io=harbor.example.com:8443 ":      {Host: "quay.io", Target: "harbor.example.com:8443"},
-		"registry.k8s.io=localhost:5000/k8s/":    {Host: "registry.k8s.io", Target: "localhost:5000/k8s"},
-		"docker.io":                              {},
-		"docker.io=":                             {},
-		"=harbor.example.com":                    {},
-		"docker.io=https://harbor.example.com":   {},
-		"docker.io=dockerhub/mirror":             {},
-		"docker.io=harbor.example.com/UPPER":     {},
-		"docker.io/library=harbor.example.com":   {},
+		"docker.io=harbor.example.com/dockerhub":                {Host: "index.docker.io", Target: "harbor.example.com/dockerhub"},
+		" quay.io=harbor.example.com:8443 ":                     {Host: "quay.io", Target: "harbor.example.com:8443"},
+		"registry.k8s.io=localhost:5000/k8s/":                   {Host: "registry.k8s.io", Target: "localhost:5000/k8s"},
+		"docker.io":                                             {},
+		"docker.io=":                                            {},
+		"=harbor.example.com":                                   {},
+		"docker.io=https://harbor.example.com":                  {},
+		"docker.io=dockerhub/mirror":                            {},
+		"docker.io=harbor.example.com/UPPER":                    {},
+		"docker.io/library=harbor.example.com":                  {},
+		"docker.io=u:hunter2@harbor.example.com":                {},
+		"u:hunter2@docker.io":                                   {},
+		"docker.io=a.example/" + strings.Repeat("hunter2/", 99): {},
 	} {
 		got, err := pull.ParseMirror(text)
+		if strings.Contains(fmt.Sprint(err), "hunter2") {
+			t.Errorf("the error shows the password: %v", err)
+		}
 		if got != want || (err == nil) != (want != pull.Mirror{}) {
 			t.Errorf("%q = %+v, %v", text, got, err)
 		}
@@ -472,6 +478,9 @@ func TestParseMirrorFile(t *testing.T) {
 	mirrors, err := pull.ParseMirrorFile([]byte("# our Harbor\n\ndocker.io=harbor.example.com/hub\r\nquay.io=harbor.example.com/quay\n"))
 	if err != nil || len(mirrors) != 2 || mirrors[1].Target != "harbor.example.com/quay" {
 		t.Errorf("%+v, %v", mirrors, err)
+	}
+	if _, err := pull.ParseMirrorFile([]byte("# " + strings.Repeat("x", 1<<17) + "\ndocker.io=harbor.example.com")); err != nil {
+		t.Errorf("a long comment: %v", err)
 	}
 	if _, err := pull.ParseMirrorFile([]byte("\n#\nnonsense\n")); err == nil || !strings.Contains(err.Error(), "line 3: ") {
 		t.Errorf("%v", err)

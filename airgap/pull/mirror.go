@@ -1,8 +1,7 @@
 package pull
 
 import (
-	"bufio"
-	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,8 +16,18 @@ type Mirror struct {
 	Target string // registry, and a path in it or none: harbor.example.com/dockerhub
 }
 
-// ParseMirror parses HOST=HOST/PATH.
+// maxMirrorLength is the maximum length of HOST=HOST/PATH: two names of hosts and the path of a
+// repository (255 characters each in Docker's registries).
+const maxMirrorLength = 3 * 256
+
+// ParseMirror parses HOST=HOST/PATH. The error does not contain a password.
 func ParseMirror(text string) (Mirror, error) {
+	switch {
+	case strings.Contains(text, "@"):
+		return Mirror{}, errors.New("a mirror has no user and no password: they come from docker login")
+	case len(text) > maxMirrorLength:
+		return Mirror{}, fmt.Errorf("a mirror has at most %d characters", maxMirrorLength)
+	}
 	host, target, ok := strings.Cut(strings.TrimSpace(text), "=")
 	target = strings.TrimSuffix(target, "/")
 	if !ok || host == "" || target == "" {
@@ -40,19 +49,18 @@ func ParseMirror(text string) (Mirror, error) {
 // ParseMirrorFile parses a file with one HOST=HOST/PATH per line. Empty lines and
 // those that begin with # are ignored.
 func ParseMirrorFile(data []byte) (mirrors []Mirror, err error) {
-	lines := bufio.NewScanner(bytes.NewReader(data))
-	for n := 1; lines.Scan(); n++ {
-		line := strings.TrimSpace(lines.Text())
+	for i, line := range strings.Split(string(data), "\n") {
+		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
 		m, err := ParseMirror(line)
 		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", n, err)
+			return nil, fmt.Errorf("line %d: %w", i+1, err)
 		}
 		mirrors = append(mirrors, m)
 	}
-	return mirrors, lines.Err()
+	return mirrors, nil
 }
 
 // mirrorOf returns the repository to download from instead of repo: that of the
