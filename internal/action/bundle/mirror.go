@@ -27,6 +27,9 @@ type MirrorResult struct {
 // Mirror downloads all parts of the bundle for an Installer into a folder, from which
 // Build can create it without a network. What the folder has already is kept.
 func Mirror(ctx context.Context, req MirrorRequest) (MirrorResult, error) {
+	if req.Out == "" {
+		return MirrorResult{}, problem.Newf(problem.ExitUsage, "mirror the parts of an Installer", "name the folder; a variable in a script may be empty", "the name of the folder is empty")
+	}
 	files, err := config.ReadFiles([]string{req.Installer})
 	if err != nil {
 		return MirrorResult{}, err

@@ -3,9 +3,13 @@ package bundle
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -86,7 +90,7 @@ func (d Downloads) fetch(ctx context.Context, req pull.Request) (unlock func() e
 		return nil, err
 	}
 	if _, err := blob.CreateFolder(req.Folder); err != nil {
-		return nil, problem.New(problem.ExitUsage, "use the folder for downloaded parts", err, "name another one with --cache")
+		return nil, problem.New(problem.ExitUsage, "use the folder for downloaded parts", err, "choose another folder for them")
 	}
 	unlock, err = lockFolder(ctx, req.Folder, d.Note)
 	if err != nil {
@@ -111,7 +115,7 @@ func (d Downloads) parseMirrors() (mirrors []pull.Mirror, err error) {
 	if d.MirrorsFile == "" {
 		return mirrors, nil
 	}
-	data, err := os.ReadFile(d.MirrorsFile)
+	data, err := readMirrors(d.MirrorsFile)
 	var more []pull.Mirror
 	if err == nil {
 		more, err = pull.ParseMirrorFile(data)
@@ -122,16 +126,43 @@ func (d Downloads) parseMirrors() (mirrors []pull.Mirror, err error) {
 	return append(mirrors, more...), nil
 }
 
+// maxMirrorsSize is the maximum size of a file with mirrors in bytes.
+const maxMirrorsSize = 1 << 20
+
+// readMirrors reads a file with mirrors. The error does not name the file.
+func readMirrors(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	var inPath *fs.PathError
+	if errors.As(err, &inPath) {
+		return nil, inPath.Err
+	}
+	defer func() { _ = f.Close() }()
+	data, err := io.ReadAll(io.LimitReader(f, maxMirrorsSize+1))
+	switch {
+	case errors.As(err, &inPath):
+		return nil, inPath.Err
+	case len(data) > maxMirrorsSize:
+		return nil, fmt.Errorf("it has more than %d bytes", maxMirrorsSize)
+	}
+	return data, err
+}
+
 // releases returns the release pages of the host files.
 func (d Downloads) releases() ([]pull.Release, error) {
 	if d.Releases == "" {
 		return pull.UpstreamReleases(), nil
 	}
 	u, err := url.Parse(d.Releases)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" {
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || !isPort(u.Port()) {
 		return nil, problem.Newf(problem.ExitUsage, "parse --releases", "write it as --releases https://artifactory.example.com/artifactory/github", "%q is not an https URL of a folder", d.Releases)
 	}
 	return pull.ReleasesAt(d.Releases), nil
+}
+
+// isPort reports whether the port of a URL, "" for none, is one.
+func isPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil && n > 0
 }
 
 // maxLockWait is how long a build waits for another one that uses the same cache.
@@ -141,7 +172,7 @@ const maxLockWait = time.Hour
 func lockFolder(ctx context.Context, folder string, note func(string)) (unlock func() error, err error) {
 	waiting := func(string) {
 		if note != nil {
-			note("another build uses " + folder + ": waiting for it; --cache names another folder")
+			note("another build uses " + folder + ": waiting for it; builds with different folders do not wait")
 		}
 	}
 	err = wait.Until(ctx, wait.Options{What: "another build that uses " + folder, Timeout: maxLockWait, OnReason: waiting, NextCommand: "fuser -v " + filepath.Join(folder, lockFile)},

@@ -23,6 +23,9 @@ func TestGatherParts_RefusesInvalidSourcesBeforeDownloads(t *testing.T) {
 		"cache with a folder":  {"parts", Downloads{Cache: "c"}, "are for --source registry"},
 		"bad mirror":           {fromRegistry, Downloads{Mirrors: []string{"quay.io"}}, "is not HOST=HOST/PATH"},
 		"bad mirrors file":     {fromRegistry, Downloads{MirrorsFile: lines}, "line 2: "},
+		"endless mirrors file": {fromRegistry, Downloads{MirrorsFile: "/dev/zero"}, "/dev/zero: it has more than 1048576 bytes"},
+		"folder of mirrors":    {fromRegistry, Downloads{MirrorsFile: filepath.Dir(lines)}, ": is a directory"},
+		"releases at no port":  {fromRegistry, Downloads{Releases: "https://example.com:99999/a"}, "is not an https URL"},
 		"no mirrors file":      {fromRegistry, Downloads{MirrorsFile: "/no/such/file"}, "no such file"},
 		"releases without TLS": {fromRegistry, Downloads{Releases: "ftp://example.com"}, "is not an https URL"},
 		"releases with a path": {fromRegistry, Downloads{Releases: "example.com/github"}, "is not an https URL"},
@@ -57,6 +60,13 @@ func TestGatherParts_WaitsForOtherBuildWithTheSameCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := second(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMirror_RefusesAnEmptyName(t *testing.T) {
+	_, err := Mirror(t.Context(), MirrorRequest{Installer: "installer.yaml"})
+	if problem.ExitCode(err) != problem.ExitUsage || problem.Hint(err) == "" || !strings.Contains(err.Error(), "the name of the folder is empty") {
 		t.Error(err)
 	}
 }
