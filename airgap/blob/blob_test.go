@@ -118,6 +118,22 @@ func TestCreateFolder_KeepsForeignFiles(t *testing.T) {
 	}
 }
 
+func TestFolder_RefusesPipes(t *testing.T) {
+	f, err := blob.CreateFolder(t.TempDir())
+	testkit.Must(t, err)
+	desc := describe("content")
+	path := filepath.Join(f.Dir(), "blobs", "sha256", desc.Digest.Encoded())
+	testkit.Must(t, unix.Mkfifo(path, 0o600))
+	if _, err := f.Open(t.Context(), desc); err == nil || err.Error() != path+" is not a file" {
+		t.Errorf("blob: %v", err)
+	}
+	index := filepath.Join(f.Dir(), "index.json")
+	testkit.Must(t, os.Remove(index), os.Symlink(path, index))
+	if _, err := blob.OpenFolder(f.Dir()); err == nil || err.Error() != index+" is not a file" {
+		t.Errorf("index: %v", err)
+	}
+}
+
 func TestFolder_StoresOnlyVerifiedBlobs(t *testing.T) {
 	ctx := t.Context()
 	f, err := blob.CreateFolder(t.TempDir())

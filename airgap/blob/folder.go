@@ -64,7 +64,7 @@ func (f Folder) Dir() string { return f.dir }
 // Index returns the parsed index.json.
 func (f Folder) Index() (ocispec.Index, error) {
 	var index ocispec.Index
-	file, err := os.Open(filepath.Join(f.dir, "index.json"))
+	file, err := openFile(filepath.Join(f.dir, "index.json"))
 	if err != nil {
 		return index, err
 	}
@@ -107,11 +107,24 @@ func (f Folder) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadClose
 	if err := CheckDescriptor(desc); err != nil {
 		return nil, err
 	}
-	file, err := os.Open(f.blobPath(desc.Digest))
+	file, err := openFile(f.blobPath(desc.Digest))
 	if err != nil {
 		return nil, err
 	}
 	return NewReader(ctx, file, desc, f.dir), nil
+}
+
+// openFile opens a file, or the one to which a link leads. To open a pipe without a writer
+// would take for ever.
+func openFile(path string) (*os.File, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a file", path)
+	}
+	return os.Open(path)
 }
 
 // Has reports whether the folder contains a blob with the size in desc. It does
