@@ -56,7 +56,7 @@ func checkVersion(value, of string) (message, hint string) {
 	}
 	if k0s {
 		number, ok := strings.CutPrefix(v.Metadata(), "k0s.")
-		if _, err := strconv.ParseUint(number, 10, 32); !ok || err != nil {
+		if n, err := strconv.ParseUint(number, 10, 32); !ok || err != nil || strconv.FormatUint(n, 10) != number {
 			return strictyaml.QuoteValue(value) + " is not an exact k0s version", example
 		}
 	}
