@@ -66,5 +66,5 @@ func (r reader) checkKubeletSetting(path string, key, value *yaml.Node) {
 			return
 		}
 	}
-	r.Report("k0s-config-effect", path, key, "kubelet 1.33 has no such setting; k0s ignores it", "")
+	r.Report("k0s-config-effect", path, key, "kubelet 1.33 has no such setting; k0s ignores what its kubelet does not know", "")
 }
