@@ -1,12 +1,14 @@
 package spec
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/strictyaml"
 )
 
@@ -66,5 +68,17 @@ func (r reader) checkKubeletSetting(path string, key, value *yaml.Node) {
 			return
 		}
 	}
-	r.Report("k0s-config-effect", path, key, "kubelet 1.33 has no such setting; k0s ignores what its kubelet does not know", "")
+	hint := ""
+	if near := problem.Nearest(key.Value, kubeletKeys()); near != "" {
+		hint = fmt.Sprintf("did you mean %q?", near)
+	}
+	r.Report("k0s-config-effect", path, key, "kubelet 1.33 has no such setting; k0s ignores what its kubelet does not know", hint)
+}
+
+// kubeletKeys returns the names of all settings of kubelet.
+func kubeletKeys() (keys []string) {
+	for _, s := range kubeletSettings {
+		keys = append(keys, strings.Fields(s.keys)...)
+	}
+	return keys
 }

@@ -49,7 +49,7 @@ func (m Matrix) checkEndOfLife(version string, day time.Time) []Violation {
 	for _, k := range m.Kubernetes {
 		switch {
 		case !day.After(k.EndOfLife):
-			maintained = append(maintained, fmt.Sprintf("1.%d until %s", k.Minor, k.EndOfLife.Format(time.DateOnly)))
+			maintained = append(maintained, fmt.Sprintf("k0s %s, until %s", k.newest(), k.EndOfLife.Format(time.DateOnly)))
 		case k.Minor == KubernetesMinor(version):
 			ended = &k
 		}
@@ -59,7 +59,7 @@ func (m Matrix) checkEndOfLife(version string, day time.Time) []Violation {
 	}
 	hint := "use a newer plinth, which installs maintained minors"
 	if len(maintained) > 0 {
-		hint = "Kubernetes maintains " + strings.Join(maintained, ", ")
+		hint = "maintained: " + strings.Join(maintained, "; ")
 	}
 	return []Violation{{Rule: "k0s-end-of-life", Path: k0sVersionPath,
 		Message: fmt.Sprintf("Kubernetes 1.%d has had no fixes since its end of life, %s", ended.Minor, ended.EndOfLife.Format(time.DateOnly)), Hint: hint}}
@@ -82,24 +82,32 @@ func (m Matrix) checkKOTS(in *Installer) []Violation {
 	}
 	return []Violation{{Rule: "kots-kubernetes", Path: kotsVersionPath,
 		Message: fmt.Sprintf("KOTS %s supports Kubernetes %s, and k0s %s is Kubernetes 1.%d", version, describeMinors(minors[0], minors[1]), in.Spec.K0s.Version, minor),
-		Hint:    "supported together: " + strings.Join(m.nearestPairs(in.Spec.K0s.Version, version, minors), ", or ")}}
+		Hint:    "supported together: " + strings.Join(m.supportedPairs(in.Spec.K0s.Version, version, minors), ", or ")}}
 }
 
-// nearestPairs returns the supported pairs next to k0s and KOTS versions that do not fit: the same k0s
-// with the newest KOTS for it, and the same KOTS with the newest k0s of the nearest of its minors.
-func (m Matrix) nearestPairs(k0s, kots string, minors [2]int) (pairs []string) {
-	minor := KubernetesMinor(k0s)
-	if fits := m.NewestKOTS(minor); fits != "" {
+// supportedPairs returns the pairs to use instead of a k0s and a KOTS that do not fit: the same KOTS with
+// the newest k0s of each maintained minor among minors, which it supports. If Kubernetes maintains none of
+// them, it is the same k0s with the newest KOTS for it, and the same KOTS with the newest k0s for it.
+func (m Matrix) supportedPairs(k0s, kots string, minors [2]int) (pairs []string) {
+	ended := ""
+	for _, k := range m.Kubernetes {
+		pair := "k0s " + k.newest() + " with KOTS " + kots
+		switch {
+		case k.Minor < minors[0] || k.Minor > minors[1]:
+		case m.AsOf.After(k.EndOfLife):
+			ended = pair
+		default:
+			pairs = append(pairs, pair)
+		}
+	}
+	if len(pairs) > 0 {
+		return pairs
+	}
+	if fits := m.NewestKOTS(KubernetesMinor(k0s)); fits != "" {
 		pairs = append(pairs, "k0s "+k0s+" with KOTS "+fits)
 	}
-	want := minors[0]
-	if minor > minors[1] {
-		want = minors[1]
-	}
-	for _, k := range m.Kubernetes {
-		if k.Minor == want {
-			pairs = append(pairs, "k0s "+k.newest()+" with KOTS "+kots)
-		}
+	if ended != "" {
+		pairs = append(pairs, ended)
 	}
 	return pairs
 }

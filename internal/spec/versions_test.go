@@ -198,6 +198,16 @@ What this build of Plinth knows about versions, as of %s. The data and their sou
 The end of life is judged by the day of the data, %[1]s, and not by the clock: the same build of Plinth gives the
 same findings for the same file at any time, on any machine. A newer Plinth has newer data.
 
+## Choose versions
+
+1. KOTS: one that this build installs ([spec.kotsadm](../guide/installer.md#speckotsadm)) and that your Application's
+   minKotsVersion and targetKotsVersion allow.
+2. k0s: the newest release of a minor that this KOTS supports and that is not past its end of life, from the tables below.
+3. A pair that was not tried gets the warning `+"`version-untried`"+`: install it on a host of your own before you ship it.
+
+The images of k0s's own components, such as kube-proxy and CoreDNS, do not follow the release of k0s: this build knows
+only those of the release that it was tried with.
+
 ## Kubernetes and k0s
 
 | Kubernetes | end of life | newest k0s | newest KOTS for it |
