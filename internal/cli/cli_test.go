@@ -149,6 +149,22 @@ func TestRun_HintsNameTheProgramAsItWasCalled(t *testing.T) {
 	}
 }
 
+func TestConvert_WritesAFileForEveryReader(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "installer.yaml")
+	testkit.Must(t, os.WriteFile(path, []byte("apiVersion: kurl.sh/v1beta1\nkind: Installer\nmetadata: {name: a}\nspec: {ekco: {version: latest}}\n"), 0o600))
+	var stdout, stderr bytes.Buffer
+	p := Process{Out: &stdout, Err: &stderr, NeedsSudo: true, CommandName: func() string { return "../bin/plinth" }}
+	if code := Run(t.Context(), p, []string{"convert", "kurl", path}); code != problem.ExitOK {
+		t.Fatalf("exit %d: %s", code, stderr.String())
+	}
+	if text := stdout.String(); !strings.Contains(text, "# Next: plinth lint") || strings.Contains(text, "../bin") || strings.Contains(text, "sudo") {
+		t.Errorf("the file depends on who converted it:\n%s", text)
+	}
+	if code := Run(t.Context(), p, []string{"lint", path}); code != problem.ExitConfig || !strings.HasSuffix(stderr.String(), " >plinth-installer.yaml\n") {
+		t.Errorf("exit %d, the hint empties the kURL Installer: %s", code, stderr.String())
+	}
+}
+
 func TestRun_RefusesRelativeDataDir(t *testing.T) {
 	code, _, stderr := runPlinth(t, "--data-dir=rel", "status")
 	if code != problem.ExitUsage || !strings.Contains(stderr, "cannot use the data directory rel: it is not an absolute path") {

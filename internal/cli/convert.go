@@ -15,6 +15,8 @@ func (s commandSet) convertCommand() *cobra.Command {
 	return s.NewGroup("convert", s.NewCommand("kurl FILE", exactlyOne("FILE"), s.WithEnv(singleDocument, nil,
 		func(_ context.Context, _ *action.Env, args []string) (commandOutput, error) {
 			c, err := config.ConvertKURL(args[0])
-			return newOutput(c, func(w io.Writer) { printer.WriteConversion(w, c, args[0]) }).OrError(err)
+			out := newOutput(c, func(w io.Writer) { printer.WriteConversion(w, c, args[0]) })
+			out.File = true
+			return out.OrError(err)
 		})))
 }

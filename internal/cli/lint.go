@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"io"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -34,10 +35,19 @@ func (s commandSet) lintCommand() *cobra.Command {
 func lintHint(findings []spec.Finding) string {
 	for _, f := range findings {
 		if f.Rule == "kurl-installer" {
-			return "plinth convert kurl " + printer.QuoteShellWord(f.File) + " >installer.yaml"
+			return "plinth convert kurl " + printer.QuoteShellWord(f.File) + " >" + convertedName(f.File)
 		}
 	}
 	return "correct the errors listed above, then run the command again"
+}
+
+// convertedName returns the name for the converted Installer of a kURL file: never the file's own, because
+// a shell empties the file after > before the command reads it.
+func convertedName(kurlFile string) string {
+	if strings.EqualFold(filepath.Base(kurlFile), "installer.yaml") {
+		return "plinth-installer.yaml"
+	}
+	return "installer.yaml"
 }
 
 // countErrors returns the number of findings that are errors.

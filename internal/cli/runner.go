@@ -89,6 +89,7 @@ type runner struct {
 type commandOutput struct {
 	Data any
 	Text func(io.Writer)
+	File bool // Text is the content of a file: commands in it are not adapted to this user and folder
 }
 
 // newOutput returns a commandOutput: data is printed as JSON, text writes the text.
@@ -115,7 +116,7 @@ func (s *runner) writeOutcome(err error) int {
 		written = printer.WriteJSON(s.Out, s.output.Data, err, s.secrets)
 	} else {
 		if s.output.Text != nil {
-			written = printer.WriteText(s.Out, func(w io.Writer) { s.writeForUser(w, s.output.Text) })
+			written = printer.WriteText(s.Out, s.writeOutputText)
 		}
 		s.writeError(err)
 	}
@@ -124,6 +125,15 @@ func (s *runner) writeOutcome(err error) int {
 		s.writeError(err)
 	}
 	return problem.ExitCode(err)
+}
+
+// writeOutputText writes the output of the command as text.
+func (s *runner) writeOutputText(w io.Writer) {
+	if s.output.File {
+		s.output.Text(w)
+		return
+	}
+	s.writeForUser(w, s.output.Text)
 }
 
 // writeError writes err for the terminal of the user.

@@ -111,10 +111,13 @@ func readInstaller(file string, data []byte) (*yaml.Node, []spec.Finding) {
 			found = root
 		}
 	}
-	if found != nil {
+	switch {
+	case found != nil:
 		return found, r.Findings()
-	}
-	if len(r.Findings()) == 0 {
+	case len(r.Findings()) > 0:
+	case other == nil:
+		r.Report("empty-file", "", nil, "the file contains no Installer of kURL: it is empty", "restore it and write the result to another file: a shell empties the file after > before plinth reads it")
+	default:
 		r.Report("api-version", "apiVersion", other, "the file contains no Installer of kURL (cluster.kurl.sh/v1beta1)", "check one of Plinth with: plinth lint "+file)
 	}
 	return nil, r.Findings()

@@ -133,7 +133,8 @@ func TestConvert_RefusesOtherFiles(t *testing.T) {
 	const head = "kind: Installer\nmetadata: {name: a}\nspec: {kubernetes: {version: 1.27.x}}\n"
 	for name, c := range map[string]struct{ text, want string }{
 		"an Installer of Plinth": {"apiVersion: plinth.dev/v1beta1\n" + head, "plinth lint f.yaml"},
-		"nothing":                {"# only a comment\n", "no Installer of kURL"},
+		"nothing":                {"# only a comment\n", "no Installer of kURL: it is empty"},
+		"emptied by the shell":   {"", "write the result to another file"},
 		"not YAML":               {"a: b: c\n", "yaml-syntax"},
 		"not text":               {"\x1f\x8b\x08", "not-text"},
 		"a list":                 {"- a\n", "no Installer of kURL"},
