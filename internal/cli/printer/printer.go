@@ -32,6 +32,8 @@ func WriteLintReport(w io.Writer, r spec.Report) {
 	}
 	if r.Gate != nil {
 		fmt.Fprintln(w, r.Gate.Explain(r.Title).Cause)
+	} else if r.Installer == nil {
+		fmt.Fprintln(w, "the KOTS version gate had nothing to check: there is no Plinth Installer")
 	}
 	warnings := "no warnings"
 	if n := len(r.Findings); n > 0 {

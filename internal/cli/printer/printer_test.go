@@ -115,6 +115,9 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 			WriteLintReport(w, spec.Report{Findings: []spec.Finding{finding}, Files: []string{"installer.yaml"}})
 		},
 		"lint-good": func(w io.Writer) { WriteLintReport(w, good) },
+		"lint-application": func(w io.Writer) {
+			WriteLintReport(w, spec.Report{Applications: good.Applications, Title: "My App", Files: []string{"my app.yaml"}})
+		},
 		"built": func(w io.Writer) {
 			WriteBuildResult(w, bundleaction.BuildResult{Path: "my-app.bundle", Digest: "sha256:abc", Size: 81e6})
 		},
