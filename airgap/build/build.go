@@ -85,7 +85,7 @@ func Write(ctx context.Context, req Request, w io.Writer) (digest.Digest, error)
 			return "", err
 		}
 		return "", problem.New(problem.ExitBundle, "build bundle "+req.Name, err,
-			"the source "+req.Layout+" must contain everything that the Installer requests, undamaged: build it or download it again")
+			"the source "+req.Layout+" must contain everything that the Installer requests, undamaged; `plinth bundle mirror` fills such a folder")
 	}
 	return digest.FromBytes(p.Index), p.Write(ctx, w)
 }

@@ -90,7 +90,7 @@ func (f *fetcher) fetchHostFile(ctx context.Context, want build.HostFile) error 
 		err = f.fetchRelease(ctx, release, want.Version, sum)
 	}
 	if err != nil {
-		return fmt.Errorf("host file %s %s: %w", want.Name, want.Version, err)
+		return &partError{part: "host file " + want.Name + " " + want.Version, err: err}
 	}
 	return nil
 }

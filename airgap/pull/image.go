@@ -42,7 +42,7 @@ func (f *fetcher) fetchImage(ctx context.Context, text string) error {
 		err = explainRefusal(i.fetch(ctx), i.from.RegistryStr())
 	}
 	if err != nil {
-		return fmt.Errorf("image %s: %w", text, err)
+		return &partError{part: "image " + text, err: err}
 	}
 	return nil
 }

@@ -67,7 +67,8 @@ type fetcher struct {
 func Fetch(ctx context.Context, req Request) error {
 	fail := func(err error) error {
 		return problem.New(problem.ExitBundle, "download the bundle's content", err,
-			"check the versions, the network, proxy settings and `docker login`; then run the same command again: it resumes")
+			"check the versions, the network, proxy settings and `docker login`; then run the same command again: it resumes\n"+
+				"without a network: `plinth bundle build --source DIR` builds from a folder that `plinth bundle mirror` filled")
 	}
 	f, err := newFetcher(req)
 	if err != nil {
@@ -91,11 +92,46 @@ func Fetch(ctx context.Context, req Request) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if err := errors.Join(wrong...); err != nil {
+	if err := joinFailures(wrong); err != nil {
 		return fail(err)
 	}
 	f.meter.Finish()
 	return nil
+}
+
+// partError is why an image or a host file was not downloaded.
+type partError struct {
+	part string // such as "image docker.io/library/nginx:1.27"
+	more int    // other parts with the same cause
+	err  error
+}
+
+func (e *partError) Error() string {
+	if e.more > 0 {
+		return fmt.Sprintf("%s and %d more: %v", e.part, e.more, e.err)
+	}
+	return e.part + ": " + e.err.Error()
+}
+
+func (e *partError) Unwrap() error { return e.err }
+
+// joinFailures joins the errors of parts, each cause once: a registry that does not
+// answer fails all its images in the same way.
+func joinFailures(wrong []error) error {
+	var joined []error
+	first := map[string]*partError{}
+	for _, err := range wrong {
+		p, ok := err.(*partError)
+		if ok && first[p.err.Error()] != nil {
+			first[p.err.Error()].more++
+			continue
+		}
+		if ok {
+			first[p.err.Error()] = p
+		}
+		joined = append(joined, err)
+	}
+	return errors.Join(joined...)
 }
 
 func newFetcher(req Request) (*fetcher, error) {

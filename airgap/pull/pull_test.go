@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -290,6 +291,30 @@ func TestFetch_ReportsAllFailuresTogether(t *testing.T) {
 	}
 	req.Images, req.HostFiles = req.Images[:3], req.HostFiles[:2]
 	buildBundle(t, req) // the rest was downloaded
+}
+
+// Without a network every part fails; the message must stay readable.
+func TestFetch_ReportsEachCauseOnce(t *testing.T) {
+	u := newUpstream(t)
+	req := u.newRequest(t)
+	req.HostFiles = nil
+	req.Images = []string{"a.invalid/one:1", "a.invalid/two:1", "b.invalid/three:1"}
+	req.Transport = unreachable{}
+	err := pull.Fetch(t.Context(), req)
+	if err == nil {
+		t.Fatal("no error")
+	}
+	lines := strings.Split(err.Error(), "\n")
+	if len(lines) != 2 || !strings.Contains(lines[0], "image a.invalid/one:1 and 1 more: ") || !strings.Contains(lines[1], "image b.invalid/three:1: ") {
+		t.Errorf("got:\n%v", err)
+	}
+}
+
+// unreachable is a network on which no host has an address.
+type unreachable struct{}
+
+func (unreachable) RoundTrip(r *http.Request) (*http.Response, error) {
+	return nil, &net.DNSError{Err: "no such host", Name: r.URL.Hostname(), IsNotFound: true}
 }
 
 func TestFetch_RejectsDownloadWithoutMatchingChecksum(t *testing.T) {
