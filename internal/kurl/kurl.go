@@ -1,5 +1,5 @@
-// Package kurl converts an Installer of kURL into one of Plinth, and says of every
-// key what became of it. It is pure: a table of kURL's keys and what follows from it.
+// Package kurl converts an Installer of kURL into one of Plinth, and reports what
+// became of every key. It is pure: a table of kURL's keys and what follows from it.
 package kurl
 
 import (
@@ -70,17 +70,23 @@ func Convert(file string, data []byte, known Versions, lint Lint) (Conversion, e
 	for range maxRounds {
 		text, err := c.render()
 		if err != nil {
-			return Conversion{}, problem.New(problem.ExitInternal, "write the Installer", err, "this is a bug; report it with the kURL Installer")
+			return Conversion{}, bugError("write the Installer", err)
 		}
 		findings := lint(text)
 		if !spec.HasErrors(findings) {
 			return c.finish(text)
 		}
 		if !slices.ContainsFunc(findings, func(f spec.Finding) bool { return f.Severity == spec.Error && c.removeRefused(f, text) }) {
-			return Conversion{}, problem.New(problem.ExitInternal, "convert "+file, spec.FindingsError("accept the result", findings), "this is a bug; report it with the kURL Installer")
+			return Conversion{}, bugError("convert "+file, spec.FindingsError("accept the result", findings))
 		}
 	}
-	return Conversion{}, problem.Newf(problem.ExitInternal, "convert "+file, "this is a bug; report it with the kURL Installer", "lint still finds errors after %d rounds", maxRounds)
+	return Conversion{}, bugError("convert "+file, fmt.Errorf("lint still finds errors after %d rounds", maxRounds))
+}
+
+// bugError returns the error of a conversion that fails for any Installer that reaches
+// this point. doing names what failed.
+func bugError(doing string, cause error) error {
+	return problem.New(problem.ExitInternal, doing, cause, "this is a bug; report it with the kURL Installer")
 }
 
 // finish returns the conversion whose Installer is text.
@@ -143,32 +149,32 @@ type entry struct {
 // visitMapping visits the values of mapping n, whose path is path.
 func (c *converter) visitMapping(path string, n *yaml.Node) {
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		c.visit(strictyaml.JoinPath(path, n.Content[i].Value), n.Content[i+1])
+		c.visitKey(strictyaml.JoinPath(path, n.Content[i].Value), n.Content[i+1])
 	}
 }
 
-// visit records the verdict about the key at path and everything below it.
-func (c *converter) visit(path string, n *yaml.Node) {
+// visitKey records the verdict about the key at path and everything below it.
+func (c *converter) visitKey(path string, n *yaml.Node) {
 	r, found := c.rows[path]
 	switch {
 	case found:
-		c.apply(path, r, n)
+		c.applyRow(path, r, n)
 	case !c.isGroup(path):
 		c.addKey(path, Unknown, c.suggestKey(path))
 	case n.Kind == yaml.MappingNode && len(n.Content) > 0:
 		c.visitMapping(path, n)
-	case n.Kind == yaml.MappingNode, n.Kind == yaml.ScalarNode && (n.Value == "" || n.ShortTag() == "!!null"):
-		c.addKey(path, Dropped, "is empty: kURL ignores it too")
+	case n.Kind != yaml.SequenceNode && isEmpty(n):
+		c.addKey(path, Dropped, emptyNote)
 	default:
 		c.addKey(path, ByHand, "must be a mapping, found "+strictyaml.DescribeNode(n))
 	}
 }
 
-// apply records the verdict of row r about value n.
-func (c *converter) apply(path string, r row, n *yaml.Node) {
+// applyRow records the verdict of row r about value n.
+func (c *converter) applyRow(path string, r row, n *yaml.Node) {
 	switch {
-	case n.ShortTag() == "!!null", n.Kind == yaml.ScalarNode && n.Value == "", n.Kind != yaml.ScalarNode && len(n.Content) == 0:
-		c.addKey(path, Dropped, "is empty: kURL ignores it too")
+	case isEmpty(n):
+		c.addKey(path, Dropped, emptyNote)
 	case r.off && (n.Value == "false" || n.Value == "0"):
 		c.addKey(path, Dropped, "is off, which is kURL's default")
 	case r.convert != nil:
@@ -176,6 +182,17 @@ func (c *converter) apply(path string, r row, n *yaml.Node) {
 	default:
 		c.addKey(path, r.verdict, r.note)
 	}
+}
+
+// emptyNote is the note of a key without a value.
+const emptyNote = "is empty: kURL ignores it too"
+
+// isEmpty reports whether n has no value: null, "" or a mapping or list without entries.
+func isEmpty(n *yaml.Node) bool {
+	if n.Kind == yaml.ScalarNode {
+		return n.Value == "" || n.ShortTag() == "!!null"
+	}
+	return len(n.Content) == 0
 }
 
 // addKey records a verdict and returns it.
@@ -216,14 +233,14 @@ func (c *converter) suggestKey(path string) string {
 	return note
 }
 
-// write adds a value to the Plinth Installer.
-func (c *converter) write(e entry, to string) {
+// addEntry adds a value to the Plinth Installer.
+func (c *converter) addEntry(e entry, to string) {
 	e.path = strings.Split(to, ".")
 	c.entries = append(c.entries, e)
 }
 
-// has reports whether the Plinth Installer has a value at path or below it.
-func (c *converter) has(path string) bool {
+// hasEntry reports whether the Plinth Installer has a value at path or below it.
+func (c *converter) hasEntry(path string) bool {
 	want := strings.Split(path, ".")
 	return slices.ContainsFunc(c.entries, func(e entry) bool {
 		return len(e.path) >= len(want) && slices.Equal(e.path[:len(want)], want)
@@ -232,19 +249,19 @@ func (c *converter) has(path string) bool {
 
 // addRequired adds what a Plinth Installer needs and the kURL Installer does not name.
 func (c *converter) addRequired() {
-	c.write(entry{value: textNode(spec.APIVersion)}, "apiVersion")
-	c.write(entry{value: textNode(spec.Kind)}, "kind")
-	if !c.has("metadata.name") {
-		c.write(entry{value: textNode(c.productName())}, "metadata.name")
+	c.addEntry(entry{value: textNode(spec.APIVersion)}, "apiVersion")
+	c.addEntry(entry{value: textNode(spec.Kind)}, "kind")
+	if !c.hasEntry("metadata.name") {
+		c.addEntry(entry{value: textNode(c.productName())}, "metadata.name")
 	}
-	if !c.has("spec.k0s.version") {
-		c.write(entry{value: textNode(c.known["k0s"])}, "spec.k0s.version")
+	if !c.hasEntry("spec.k0s.version") {
+		c.addEntry(entry{value: textNode(c.known["k0s"])}, "spec.k0s.version")
 	}
-	if c.has("spec.kotsadm") && !c.has("spec.kotsadm.version") {
-		c.write(entry{value: textNode(c.known["kotsadm"])}, "spec.kotsadm.version")
+	if c.hasEntry("spec.kotsadm") && !c.hasEntry("spec.kotsadm.version") {
+		c.addEntry(entry{value: textNode(c.known["kotsadm"])}, "spec.kotsadm.version")
 	}
-	if (c.has("spec.kotsadm") || c.has("spec.registry")) && !c.has("spec.localPathStorage") && c.known["localPathStorage"] != "" {
-		c.write(entry{value: textNode(c.known["localPathStorage"])}, "spec.localPathStorage.version")
+	if (c.hasEntry("spec.kotsadm") || c.hasEntry("spec.registry")) && !c.hasEntry("spec.localPathStorage") && c.known["localPathStorage"] != "" {
+		c.addEntry(entry{value: textNode(c.known["localPathStorage"])}, "spec.localPathStorage.version")
 		c.appendNote([]string{"spec.kotsadm.version", "spec.registry.version"}, "; spec.localPathStorage is added, because its data is stored on a volume")
 	}
 }

@@ -15,13 +15,11 @@ type row struct {
 
 // Notes that several rows share.
 const (
-	noOverride = "the bundle pins every component by digest; there is no other place to load one from"
 	chart      = "ship it with your application, as a Helm chart"
 	ofChart    = "goes into the values of that chart"
-	kubelet    = "is a setting of kubelet: k0s has it in spec.workerProfiles of its ClusterConfig (spec.k0s.config)"
-	runtime    = "is different on each host; a node joins with a token of `plinth token create`"
-	kubeadm    = "is about kubeadm, which k0s does not use; `plinth install --ignore-host-preflight` names a check of Plinth to ignore"
-	nodePlan   = "k0s creates the cluster network"
+	localPath  = "Plinth's storage class is called local-path and is the default: charts that name another need a change"
+	balancers  = "each worker has a load balancer of its own to all controllers"
+	ended      = "kURL no longer supports it; k0s takes its place"
 	noCNI      = "k0s's kube-router is the only network of pods"
 	freeRange  = "Plinth does not search for a free network: it uses its default unless spec.network names one"
 	oneNode    = "volumes are folders of a node and are not replicated: check that your application needs no more"
@@ -29,7 +27,6 @@ const (
 	hostByHand = "Plinth changes no firewall and no SELinux mode: run the commands on each host before `plinth install`; docs/guide/requirements.md lists the ports"
 	hostKept   = "Plinth leaves it as it is on every host"
 	hostChecks = "the host preflights report what blocks the cluster; `plinth install --ignore-host-preflight` ignores one"
-	upgradeAid = "is for upgrades of kURL clusters"
 )
 
 // table says what becomes of every key of kURL's Installer. The keys are those of
@@ -46,14 +43,14 @@ var table = []row{
 	{group: "spec.kubernetes", keys: "useStandardNodePortRange", to: "spec.network.nodePortRange", convert: convertPortRange, off: true},
 	{group: "spec.kubernetes", keys: "HACluster", verdict: BuiltIn, off: true, note: "every cluster can have several controllers: `plinth token create --role controller`"},
 	{group: "spec.kubernetes", keys: "loadBalancerAddress", verdict: ByHand, note: "is not part of the Installer: `plinth install --api-address` names the load balancer"},
-	{group: "spec.kubernetes", keys: "loadBalancerUseFirstPrimary", verdict: BuiltIn, off: true, note: "each worker has a load balancer of its own to all controllers"},
-	{group: "spec.kubernetes", keys: "bootstrapToken bootstrapTokenTTL certKey controlPlane kubeadmToken kubeadmTokenCAHash masterAddress", verdict: Dropped, off: true, note: runtime},
-	{group: "spec.kubernetes", keys: "containerLogMaxSize containerLogMaxFiles maxPodsPerNode kubeReserved evictionThresholdResources systemReservedResources", verdict: ByHand, off: true, note: kubelet},
+	{group: "spec.kubernetes", keys: "loadBalancerUseFirstPrimary", verdict: BuiltIn, off: true, note: balancers},
+	{group: "spec.kubernetes", keys: "bootstrapToken bootstrapTokenTTL certKey controlPlane kubeadmToken kubeadmTokenCAHash masterAddress", verdict: Dropped, off: true, note: "is different on each host; a node joins with a token of `plinth token create`"},
+	{group: "spec.kubernetes", keys: "containerLogMaxSize containerLogMaxFiles maxPodsPerNode kubeReserved evictionThresholdResources systemReservedResources", verdict: ByHand, off: true, note: "is a setting of kubelet: k0s has it in spec.workerProfiles of its ClusterConfig (spec.k0s.config)"},
 	{group: "spec.kubernetes", keys: "cisCompliance", verdict: BuiltIn, off: true, note: "docs/guide/hardening.md has the CIS benchmark item by item"},
 	{group: "spec.kubernetes", keys: "clusterName", verdict: Dropped, note: "metadata.name names the cluster"},
-	{group: "spec.kubernetes", keys: "initIgnorePreflightErrors upgradeIgnorePreflightErrors", verdict: Dropped, note: kubeadm},
-	{group: "spec.k3s", keys: "version", verdict: Dropped, note: "kURL no longer supports it; k0s takes its place"},
-	{group: "spec.rke2", keys: "version", verdict: Dropped, note: "kURL no longer supports it; k0s takes its place"},
+	{group: "spec.kubernetes", keys: "initIgnorePreflightErrors upgradeIgnorePreflightErrors", verdict: Dropped, note: "is about kubeadm, which k0s does not use; `plinth install --ignore-host-preflight` names a check of Plinth to ignore"},
+	{group: "spec.k3s", keys: "version", verdict: Dropped, note: ended},
+	{group: "spec.rke2", keys: "version", verdict: Dropped, note: ended},
 
 	{group: "spec.containerd", keys: "version", verdict: BuiltIn, note: "k0s contains its own containerd"},
 	{group: "spec.containerd", keys: "tomlConfig", verdict: ByHand, note: "write it to a file in /etc/k0s/containerd.d on each host, for the containerd of k0s"},
@@ -68,7 +65,7 @@ var table = []row{
 	{group: "spec.weave", keys: "version", verdict: BuiltIn, note: noCNI + "; it does not encrypt traffic, as Weave does by default"},
 	{group: "spec.weave", keys: "podCIDR", to: "spec.network.podCIDR", convert: convertText},
 	{group: "spec.weave", keys: "podCidrRange", verdict: Dropped, note: freeRange},
-	{group: "spec.weave", keys: "noMasqLocal", verdict: Dropped, note: nodePlan},
+	{group: "spec.weave", keys: "noMasqLocal", verdict: Dropped, note: "k0s creates the cluster network"},
 	{group: "spec.antrea", keys: "version", verdict: BuiltIn, note: noCNI + "; it does not encrypt traffic, as Antrea does by default"},
 	{group: "spec.antrea", keys: "podCIDR", to: "spec.network.podCIDR", convert: convertText},
 	{group: "spec.antrea", keys: "podCidrRange", verdict: Dropped, note: freeRange},
@@ -78,11 +75,11 @@ var table = []row{
 
 	{group: "spec.openebs", keys: "version", to: "spec.localPathStorage.version", verdict: TakenOver, convert: convertStorage, note: "volumes are folders of a node, as with OpenEBS LocalPV"},
 	{group: "spec.openebs", keys: "isLocalPVEnabled", verdict: BuiltIn, off: true, note: "localPathStorage is that kind of storage"},
-	{group: "spec.openebs", keys: "localPVStorageClassName", verdict: ByHand, note: "Plinth's storage class is called local-path and is the default: charts that name another need a change"},
+	{group: "spec.openebs", keys: "localPVStorageClassName", verdict: ByHand, note: localPath},
 	{group: "spec.openebs", keys: "isCstorEnabled cstorStorageClassName", verdict: Dropped, off: true, note: ofStorage},
 	{group: "spec.openebs", keys: "namespace", verdict: Dropped, note: "localPathStorage has a namespace of its own"},
 	{group: "spec.rook", keys: "version", to: "spec.localPathStorage.version", verdict: ByHand, convert: convertStorage, note: oneNode + "; there is no object store and no shared file system either"},
-	{group: "spec.rook", keys: "storageClassName", verdict: ByHand, note: "Plinth's storage class is called local-path and is the default: charts that name another need a change"},
+	{group: "spec.rook", keys: "storageClassName", verdict: ByHand, note: localPath},
 	{group: "spec.rook", keys: "blockDeviceFilter nodes bypassUpgradeWarning cephReplicaCount isBlockStorageEnabled isSharedFilesystemDisabled hostpathRequiresPrivileged minimumNodeCount", verdict: Dropped, off: true, note: ofStorage},
 	{group: "spec.longhorn", keys: "version", to: "spec.localPathStorage.version", verdict: ByHand, convert: convertStorage, note: oneNode},
 	{group: "spec.longhorn", keys: "storageOverProvisioningPercentage uiBindPort uiReplicaCount", verdict: Dropped, off: true, note: ofStorage},
@@ -118,7 +115,7 @@ var table = []row{
 	{group: "spec.helm", keys: "additionalImages", verdict: ByHand, note: "list them in additionalImages of the Application"},
 
 	{group: "spec.ekco", keys: "version", verdict: BuiltIn, note: "Plinth's agent renews certificates; `plinth node remove` removes a node"},
-	{group: "spec.ekco", keys: "enableInternalLoadBalancer", verdict: BuiltIn, off: true, note: "each worker has a load balancer of its own to all controllers"},
+	{group: "spec.ekco", keys: "enableInternalLoadBalancer", verdict: BuiltIn, off: true, note: balancers},
 	{group: "spec.ekco", keys: "minReadyMasterNodeCount minReadyWorkerNodeCount nodeUnreachableToleration shouldEnablePurgeNodes", verdict: Dropped, off: true, note: "Plinth removes no node by itself: `plinth node remove`"},
 	{group: "spec.ekco", keys: "shouldDisableRebootServices shouldDisableClearNodes", verdict: Dropped, off: true, note: "is about storage of kURL that blocks a shutdown"},
 	{group: "spec.ekco", keys: "rookShouldUseAllNodes rookShouldDisableReconcileMDSPlacement rookShouldDisableReconcileCephCSIResources minioShouldDisableManagement kotsadmShouldDisableManagement", verdict: Dropped, off: true, note: "there is nothing to manage: neither Rook nor MinIO, and Plinth keeps the copies of the console"},
@@ -150,7 +147,7 @@ var table = []row{
 	{group: "spec.kurl", keys: "excludeBuiltinHostPreflights", verdict: ByHand, off: true, note: "the built-in checks always run: `plinth install --ignore-host-preflight` names each check to ignore"},
 	{group: "spec.kurl", keys: "skipSystemPackageInstall", verdict: BuiltIn, off: true, note: "Plinth installs no package on a host"},
 	{group: "spec.kurl", keys: "ipv6", verdict: ByHand, off: true, note: "Plinth clusters use IPv4 only"},
-	{group: "spec.kurl", keys: "hostnameCheck ignoreRemoteLoadImagesPrompt ignoreRemoteUpgradePrompt", verdict: Dropped, off: true, note: upgradeAid},
+	{group: "spec.kurl", keys: "hostnameCheck ignoreRemoteLoadImagesPrompt ignoreRemoteUpgradePrompt", verdict: Dropped, off: true, note: "is for upgrades of kURL clusters"},
 	{group: "spec.kurl.hostPreflights", keys: "apiVersion kind metadata status", verdict: Dropped, note: "spec.hostPreflights holds the lists alone"},
 	{group: "spec.kurl.hostPreflights.spec", keys: "collectors", to: "spec.hostPreflights.collectors", convert: convertList},
 	{group: "spec.kurl.hostPreflights.spec", keys: "analyzers", to: "spec.hostPreflights.analyzers", convert: convertList},
@@ -171,7 +168,7 @@ func rowsByPath() map[string]row {
 		}
 	}
 	for name := range strings.FieldsSeq(overridable) {
-		rows["spec."+name+".s3Override"] = row{verdict: Dropped, note: noOverride}
+		rows["spec."+name+".s3Override"] = row{verdict: Dropped, note: "the bundle pins every component by digest; there is no other place to load one from"}
 	}
 	return rows
 }

@@ -22,7 +22,7 @@ func convertText(c *converter, path string, r row, n *yaml.Node) {
 		return
 	}
 	k := c.addKey(path, TakenOver, joinNotes("is now "+r.to, r.note))
-	c.write(entry{key: k, value: textNode(n.Value)}, r.to)
+	c.addEntry(entry{key: k, value: textNode(n.Value)}, r.to)
 }
 
 // convertNumber writes a whole number.
@@ -33,7 +33,7 @@ func convertNumber(c *converter, path string, r row, n *yaml.Node) {
 		return
 	}
 	k := c.addKey(path, TakenOver, joinNotes("is now "+r.to, r.note))
-	c.write(entry{key: k, value: &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.Itoa(i)}}, r.to)
+	c.addEntry(entry{key: k, value: &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: strconv.Itoa(i)}}, r.to)
 }
 
 // convertName writes the name of the Installer, if it is one for Plinth too.
@@ -58,7 +58,7 @@ func convertKubernetes(c *converter, path string, r row, n *yaml.Node) {
 		note += "; " + describeVersion(n.Value)
 	}
 	k := c.addKey(path, TakenOver, note)
-	c.write(entry{key: k, value: textNode(to)}, r.to)
+	c.addEntry(entry{key: k, value: textNode(to)}, r.to)
 }
 
 // kubernetesMinor returns the minor of a version of Kubernetes 1 as kURL takes it, such
@@ -84,10 +84,10 @@ func convertVersion(c *converter, path string, r row, n *yaml.Node) {
 		c.addKey(path, ByHand, "this build of Plinth has no spec."+component+"; "+r.note)
 	case wrong != "":
 		k := c.addKey(path, TakenOver, joinNotes("wrote "+known+" to "+r.to+", the version that this build of Plinth knows, because "+describeVersion(n.Value), r.note))
-		c.write(entry{key: k, value: textNode(known)}, r.to)
+		c.addEntry(entry{key: k, value: textNode(known)}, r.to)
 	default:
 		k := c.addKey(path, TakenOver, joinNotes("is now "+r.to+": kept "+n.Value, r.note))
-		c.write(entry{key: k, value: textNode(n.Value), fallback: known}, r.to)
+		c.addEntry(entry{key: k, value: textNode(n.Value), fallback: known}, r.to)
 	}
 }
 
@@ -107,15 +107,15 @@ func convertStorage(c *converter, path string, r row, _ *yaml.Node) {
 		return
 	}
 	k := c.addKey(path, r.verdict, "wrote "+known+" to "+r.to+"; "+r.note)
-	if !c.has(r.to) {
-		c.write(entry{key: k, value: textNode(known)}, r.to)
+	if !c.hasEntry(r.to) {
+		c.addEntry(entry{key: k, value: textNode(known)}, r.to)
 	}
 }
 
 // convertPortRange writes the range of node ports that Kubernetes has by default.
 func convertPortRange(c *converter, path string, r row, _ *yaml.Node) {
 	k := c.addKey(path, TakenOver, joinNotes("is now "+r.to, r.note))
-	c.write(entry{key: k, value: textNode("30000-32767")}, r.to)
+	c.addEntry(entry{key: k, value: textNode("30000-32767")}, r.to)
 }
 
 // convertProxy writes one proxy for both protocols. The note does not contain the
@@ -123,7 +123,7 @@ func convertPortRange(c *converter, path string, r row, _ *yaml.Node) {
 func convertProxy(c *converter, path string, r row, n *yaml.Node) {
 	k := c.addKey(path, TakenOver, "is now spec.proxy.httpProxy and spec.proxy.httpsProxy")
 	for _, name := range []string{"httpProxy", "httpsProxy"} {
-		c.write(entry{key: k, value: textNode(n.Value)}, r.to+"."+name)
+		c.addEntry(entry{key: k, value: textNode(n.Value)}, r.to+"."+name)
 	}
 }
 
@@ -140,7 +140,7 @@ func convertList(c *converter, path string, r row, n *yaml.Node) {
 			continue
 		}
 		k := c.addKey(at, TakenOver, joinNotes("is now "+r.to, r.note))
-		c.write(entry{key: k, value: item, listItem: true}, r.to)
+		c.addEntry(entry{key: k, value: item, listItem: true}, r.to)
 	}
 }
 
