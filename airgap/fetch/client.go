@@ -28,7 +28,7 @@ func (o Options) note(format string, args ...any) {
 }
 
 // Client downloads content over HTTPS. It refuses plain HTTP except to this
-// machine, gives up silent connections, and resumes and retries.
+// machine, ends silent connections, and resumes and retries.
 type Client struct {
 	http *http.Client
 	Options
@@ -44,16 +44,16 @@ func NewClient(o Options) *Client {
 // Document is a small file that was read completely.
 type Document struct {
 	Data      []byte
-	MediaType string // without parameters; "" if the server does not tell
+	MediaType string // without parameters; "" if the server declares none
 }
 
-// GetDocument returns the content at url, at most most bytes, with retries. accept
+// GetDocument returns the content at url, at most maxSize bytes, with retries. accept
 // is the value of the Accept header; "" for none.
-func (c *Client) GetDocument(ctx context.Context, url, accept string, most int64) (doc Document, err error) {
+func (c *Client) GetDocument(ctx context.Context, url, accept string, maxSize int64) (doc Document, err error) {
 	err = c.Retry(ctx, func() (bool, error) {
 		watched, stop := watchStall(ctx, c.Stall)
 		defer stop()
-		doc, err = c.getDocument(watched, url, accept, most)
+		doc, err = c.getDocument(watched, url, accept, maxSize)
 		if err != nil {
 			return false, watched.wrapError(err, url)
 		}
@@ -63,15 +63,15 @@ func (c *Client) GetDocument(ctx context.Context, url, accept string, most int64
 }
 
 // getDocument implements one attempt of GetDocument.
-func (c *Client) getDocument(watched stallWatcher, url, accept string, most int64) (Document, error) {
+func (c *Client) getDocument(watched stallWatcher, url, accept string, maxSize int64) (Document, error) {
 	resp, err := c.get(watched.ctx, request{url: url, accept: accept})
 	if err != nil {
 		return Document{}, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	data, err := io.ReadAll(io.LimitReader(watched.wrapReader(resp.Body), most+1))
-	if err == nil && int64(len(data)) > most {
-		err = fmt.Errorf("it has more than %d bytes: %w", most, ErrUnusable)
+	data, err := io.ReadAll(io.LimitReader(watched.wrapReader(resp.Body), maxSize+1))
+	if err == nil && int64(len(data)) > maxSize {
+		err = fmt.Errorf("it has more than %d bytes: %w", maxSize, ErrUnusable)
 	}
 	return Document{data, mediaType(resp)}, err
 }

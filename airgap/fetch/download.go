@@ -79,8 +79,8 @@ func (c *Client) fetchRest(ctx context.Context, p *partialBlob, at string, count
 		return diskError(err)
 	case err != nil:
 		return watched.wrapError(err, at)
-	case p.size > p.most():
-		return errors.Join(fmt.Errorf("%s sends more than the %d bytes of the blob: %w", at, p.most(), ErrUnusable), p.clearContent())
+	case p.size > p.maxSize():
+		return errors.Join(fmt.Errorf("%s sends more than the %d bytes of the blob: %w", at, p.maxSize(), ErrUnusable), p.clearContent())
 	case p.size < p.want.Size:
 		return fmt.Errorf("%s: the connection ended after %d of %d bytes", at, p.size, p.want.Size)
 	}

@@ -34,8 +34,8 @@ func openPartialBlob(path string, want ocispec.Descriptor) (*partialBlob, error)
 		return nil, err
 	}
 	p := &partialBlob{file: file, want: want, hash: sha256.New()}
-	p.size, err = io.CopyBuffer(p.hash, io.LimitReader(file, p.most()+1), make([]byte, 1<<20))
-	if err == nil && p.size > p.most() {
+	p.size, err = io.CopyBuffer(p.hash, io.LimitReader(file, p.maxSize()+1), make([]byte, 1<<20))
+	if err == nil && p.size > p.maxSize() {
 		err = p.clearContent()
 	}
 	if err != nil {
@@ -44,8 +44,8 @@ func openPartialBlob(path string, want ocispec.Descriptor) (*partialBlob, error)
 	return p, err
 }
 
-// most returns the maximum size of the blob in bytes.
-func (p *partialBlob) most() int64 {
+// maxSize returns the maximum size of the blob in bytes.
+func (p *partialBlob) maxSize() int64 {
 	if p.want.Size == UnknownSize {
 		return limit.Blob
 	}
@@ -72,7 +72,7 @@ func (p *partialBlob) rejectContent(err error) error {
 
 // appendFrom appends the content of r, up to one byte more than the blob has.
 func (p *partialBlob) appendFrom(r io.Reader) error {
-	n, err := io.CopyBuffer(io.MultiWriter(p.file, p.hash), io.LimitReader(r, p.most()-p.size+1), make([]byte, 256<<10))
+	n, err := io.CopyBuffer(io.MultiWriter(p.file, p.hash), io.LimitReader(r, p.maxSize()-p.size+1), make([]byte, 256<<10))
 	p.size += n
 	return err
 }
@@ -86,7 +86,7 @@ func (p *partialBlob) isComplete() bool {
 // removes the content if the server sends all of it.
 func (p *partialBlob) checkResponse(resp *http.Response) error {
 	if resp.StatusCode == http.StatusPartialContent {
-		if got := resp.Header.Get("Content-Range"); !p.continues(got) {
+		if got := resp.Header.Get("Content-Range"); !p.isNextRange(got) {
 			return p.rejectContent(fmt.Errorf("answers with the range %q instead of the one from byte %d", got, p.size))
 		}
 		return nil
@@ -97,9 +97,9 @@ func (p *partialBlob) checkResponse(resp *http.Response) error {
 	return p.clearContent() // the server sends the whole content even if a range was requested
 }
 
-// continues reports whether a Content-Range header describes content that follows
+// isNextRange reports whether a Content-Range header describes content that follows
 // the one that p has (RFC 9110, section 14.4).
-func (p *partialBlob) continues(contentRange string) bool {
+func (p *partialBlob) isNextRange(contentRange string) bool {
 	var from, to int64
 	var total string
 	if n, _ := fmt.Sscanf(contentRange, "bytes %d-%d/%s", &from, &to, &total); n != 3 {

@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/format"
 	"github.com/plinthdev/plinth/airgap/limit"
 )
 
@@ -61,8 +62,7 @@ func (c *Client) authenticate(ctx context.Context, repo name.Repository, auth au
 }
 
 // manifestTypes are the media types of the manifests that this program can use.
-const manifestTypes = ocispec.MediaTypeImageIndex + ", " + ocispec.MediaTypeImageManifest + ", " +
-	"application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json"
+const manifestTypes = ocispec.MediaTypeImageIndex + ", " + ocispec.MediaTypeImageManifest + ", " + format.DockerIndex + ", " + format.DockerManifest
 
 // FetchManifest returns the manifest for a tag or a digest. The digest of the
 // content is verified.

@@ -28,7 +28,7 @@ var ErrUnusable = errors.New("it cannot be used")
 // Retry calls do until it succeeds, fails permanently, or has used all attempts.
 // If do reports progress (further), the count of attempts starts again. The pauses
 // between attempts are those of Options.Backoff, or longer if the server asks for
-// it. Options.Note is told before each pause.
+// it. Options.Note is called before each pause.
 func (o Options) Retry(ctx context.Context, do func() (further bool, err error)) error {
 	first := cmp.Or(max(o.Backoff, 0), time.Second)
 	for n, pause := 1, first; ; n++ {
