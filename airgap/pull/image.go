@@ -52,7 +52,7 @@ func explainRefusal(err error, host string) error {
 	if !fetch.IsUnauthorized(err) {
 		return err
 	}
-	return fmt.Errorf("%w: log in with `docker login %s`, or check the name: registries answer so for a repository that does not exist, too", err, host)
+	return fmt.Errorf("%w: log in with `docker login %s`, or check the name: many registries give the same answer for a repository that does not exist", err, host)
 }
 
 // repository connects to the repository of the image or its mirror, once.

@@ -92,7 +92,7 @@ func Alter(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
 	next(&alteringWriter{ResponseWriter: w}, r)
 }
 
-// Loop redirects to ever new URLs of the same server.
+// Loop redirects without end, to a new URL of the same server each time.
 func Loop(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 	n, _ := strconv.Atoi(r.URL.Query().Get("n"))
 	http.Redirect(w, r, r.URL.Path+"?n="+strconv.Itoa(n+1), http.StatusFound)

@@ -1,6 +1,6 @@
-// Package pulltest plays what a build downloads from: a registry with a token server
-// and a CDN for its blobs, and a release page, all with TLS. Faults make them behave
-// as such servers do on the internet.
+// Package pulltest simulates the servers from which a build downloads: a registry with
+// a token server and a CDN for its blobs, and a release page, all with TLS. Faults make
+// them behave as such servers do on the internet.
 package pulltest
 
 import (
@@ -43,11 +43,11 @@ type Request struct {
 	Nth int // counted from 1 for each server, method and path
 }
 
-// Upstream plays the servers.
+// Upstream is a set of simulated servers.
 type Upstream struct {
 	Transport http.RoundTripper // trusts the servers
 	urls      map[Server]string
-	store     http.Handler // the registry behind the doors
+	store     http.Handler // the content of the registry, without authentication
 	push      *httptest.Server
 
 	mu       sync.Mutex
@@ -87,7 +87,7 @@ func (u *Upstream) Host() string { return strings.TrimPrefix(u.urls[Registry], "
 // URL returns the URL of a server.
 func (u *Upstream) URL(s Server) string { return u.urls[s] }
 
-// Break makes the servers behave as fault says, from now on.
+// Break makes the servers behave as fault says, and clears the recorded requests.
 func (u *Upstream) Break(fault Fault) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
