@@ -73,7 +73,8 @@ func DecodeApplication(doc []byte) (Application, error) {
 	for key, want := range specTypes {
 		values[key] = read("spec."+key, spec[key], want)
 	}
-	app.Title, app.MinKotsVersion, app.TargetKotsVersion = values["title"], values["minKotsVersion"], values["targetKotsVersion"]
+	app.Title = values["title"]
+	app.MinKotsVersion, app.TargetKotsVersion = values["minKotsVersion"], values["targetKotsVersion"]
 	sort.Slice(app.WrongTypes, func(i, j int) bool { return app.WrongTypes[i].Path < app.WrongTypes[j].Path })
 	return app, nil
 }
