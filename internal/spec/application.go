@@ -62,8 +62,8 @@ func readApplications(file string, data []byte) (apps []*Application, findings [
 	return apps, r.Findings()
 }
 
-// newApplicationReader returns a reader for which that what KOTS decodes in its own way
-// is a warning.
+// newApplicationReader returns a reader that only warns of what KOTS decodes in its own
+// way.
 func newApplicationReader(file string) reader {
 	rules := Rules()
 	for i, rule := range rules {
@@ -82,7 +82,7 @@ func (r reader) reportMissing(data []byte) {
 	case len(roots) == 0:
 		r.Report("empty-file", "", nil, "contains no YAML document", "")
 	default:
-		apiVersion, kind := manifestType(roots[0])
+		apiVersion, kind := DocumentType(roots[0])
 		r.Report("app-missing", "", roots[0], "does not contain a "+release.APIVersion+" "+release.Kind,
 			"found "+strictyaml.QuoteValue(apiVersion+" "+kind)+"; only "+release.APIVersion+" has minKotsVersion and targetKotsVersion")
 	}
@@ -100,14 +100,14 @@ func (r reader) readDocument(text []byte) *Application {
 	var doc yaml.Node
 	syntax := yaml.NewDecoder(bytes.NewReader(text)).Decode(&doc) // KOTS does not read what follows the first document either
 	if !release.IsApplication(text) {
-		if syntax != nil && likeApplication.Match(text) && !r.nameTemplate(text) {
+		if syntax != nil && likeApplication.Match(text) && !r.reportTemplate(text) {
 			r.ReportSyntaxError(text, syntax)
 		}
 		return nil
 	}
 	values, err := release.DecodeApplication(text)
 	if err != nil {
-		if !r.nameTemplate(text) {
+		if !r.reportTemplate(text) {
 			r.Report("yaml-syntax", "", nil, "KOTS cannot decode this Application: "+strings.TrimPrefix(err.Error(), "yaml: "), "")
 		}
 		return nil
@@ -120,8 +120,9 @@ func (r reader) readDocument(text []byte) *Application {
 	return r.checkApplication(root, values)
 }
 
-// manifestType returns the apiVersion and kind of a document.
-func manifestType(root *yaml.Node) (apiVersion, kind string) {
+// DocumentType returns the apiVersion and kind of the YAML document root, "" for one
+// that it does not have. Of repeated keys the last one counts, as for KOTS.
+func DocumentType(root *yaml.Node) (apiVersion, kind string) {
 	if v := lastChild(root, "apiVersion"); v != nil {
 		apiVersion = v.Value
 	}
@@ -148,9 +149,9 @@ func lastChild(n *yaml.Node, name string) *yaml.Node {
 	return nil
 }
 
-// find returns the value at a path of two keys, or the nearest node above it: a merge key
+// findValue returns the value at a path of two keys, or the nearest node above it: a merge key
 // can set a value that has no key.
-func find(root *yaml.Node, path string) *yaml.Node {
+func findValue(root *yaml.Node, path string) *yaml.Node {
 	at := root
 	for name := range strings.SplitSeq(path, ".") {
 		below := lastChild(at, name)
@@ -168,7 +169,7 @@ func (r reader) checkApplication(root *yaml.Node, values release.Application) *A
 	app := &Application{Name: values.Name, Title: values.Title,
 		MinKotsVersion: values.MinKotsVersion, TargetKotsVersion: values.TargetKotsVersion}
 	for _, wrong := range values.WrongTypes {
-		rule, at := "wrong-type", find(root, wrong.Path)
+		rule, at := "wrong-type", findValue(root, wrong.Path)
 		if wrong.Path == compat.FieldMin || wrong.Path == compat.FieldTarget || wrong.Path == "spec" {
 			rule = "app-version" // the bounds are unknown
 		}
@@ -181,7 +182,7 @@ func (r reader) checkApplication(root *yaml.Node, values release.Application) *A
 	low := r.checkBound(root, compat.FieldMin, values.MinKotsVersion)
 	high := r.checkBound(root, compat.FieldTarget, values.TargetKotsVersion)
 	if low != nil && high != nil && low.Compare(*high) > 0 {
-		r.Report("app-bounds", compat.FieldMin, find(root, compat.FieldMin),
+		r.Report("app-bounds", compat.FieldMin, findValue(root, compat.FieldMin),
 			strictyaml.QuoteValue(app.MinKotsVersion)+" is higher than targetKotsVersion "+strictyaml.QuoteValue(app.TargetKotsVersion), "no version of KOTS satisfies both")
 	}
 	return app
@@ -198,10 +199,10 @@ func (r reader) checkBound(root *yaml.Node, path, written string) *compat.Versio
 		return &v
 	}
 	message, hint := strictyaml.QuoteValue(written)+" is not a version: "+err.Error(), "KOTS would ignore it; use a version such as 1.131.2"
-	if template := strings.Contains(written, "{{"); template {
+	if strings.Contains(written, "{{") {
 		message, hint = strictyaml.QuoteValue(written)+" is a template", "KOTS compares versions before it renders templates, and would ignore it; use a version such as 1.131.2"
 	}
-	r.Report("app-version", path, find(root, path), message, hint)
+	r.Report("app-version", path, findValue(root, path), message, hint)
 	return nil
 }
 
@@ -209,9 +210,9 @@ func (r reader) checkBound(root *yaml.Node, path, written string) *compat.Versio
 // YAML outside of quotes; the second can be.
 var templates, plainTemplates = regexp.MustCompile(`(?:^|[^l{])(\{\{)`), regexp.MustCompile(`(repl\{\{)`)
 
-// nameTemplate reports the first template in a document that cannot be decoded, which is
+// reportTemplate reports the first template in a document that cannot be decoded, which is
 // then nearly always the cause, and whether there is one.
-func (r reader) nameTemplate(text []byte) bool {
+func (r reader) reportTemplate(text []byte) bool {
 	for _, form := range []*regexp.Regexp{templates, plainTemplates} {
 		line := 0
 		for code := range bytes.Lines(text) {

@@ -45,8 +45,8 @@ const (
 	reasonCharts  = "the bundle contains neither the chart nor its images: every cluster fetches them when it starts"
 )
 
-// rows returns a row for each of the fields, separated by spaces, below parent.
-func rows(treatment Treatment, reason, parent, fields string) []K0sField {
+// fieldRows returns a row for each of the fields, separated by spaces, below parent.
+func fieldRows(treatment Treatment, reason, parent, fields string) []K0sField {
 	var all []K0sField
 	for name := range strings.FieldsSeq(fields) {
 		all = append(all, K0sField{Path: parent + "." + name, Treatment: treatment, Reason: reason})
@@ -58,25 +58,25 @@ func apiFields() []K0sField {
 	const api, flags = "spec.api", "spec.api.extraArgs"
 	return slices.Concat(
 		[]K0sField{{"apiVersion", "", Owned, reasonFixed}, {"kind", "", Owned, reasonFixed}, {"metadata", "", Owned, reasonFixed}, {"status", "", Owned, reasonFixed}},
-		rows(Owned, reasonHost, api, "address"),
-		rows(Owned, reasonAPI, api, "externalAddress onlyBindToAddress"),
-		rows(Owned, reasonPorts, api, "port k0sApiPort"),
-		rows(Merged, "added to the names and addresses of the host", api, "sans"),
-		rows(Owned, "Plinth creates the cluster's authority, for ten years", api, "ca.expiresAfter"),
-		rows(Passed, "", api, "ca.certificatesExpireAfter"),
-		rows(Merged, "added to Plinth's flags; those of the audit log can be replaced", api, "extraArgs"),
-		rows(Owned, reasonHost, flags, "advertise-address"),
-		rows(Owned, reasonAPI, flags, "bind-address"),
-		rows(Owned, reasonPorts, flags, "secure-port"),
-		rows(Owned, "set spec.network.nodePortRange of the Installer", flags, "service-node-port-range"),
-		rows(Owned, reasonService, flags, "service-cluster-ip-range"),
-		rows(Owned, reasonEtcd, flags, "etcd-*"),
-		rows(Owned, "Plinth encrypts Secrets in etcd, with a key that all controllers share", flags, "encryption-provider-*"),
-		rows(Owned, "a bootstrap token could get the certificate of any node", flags, "enable-bootstrap-token-auth"),
-		rows(Owned, "it limits how long a node that was removed keeps reading", flags, "min-request-timeout"),
-		rows(Owned, "it would turn off NodeRestriction, which keeps nodes apart", flags, "enable-admission-plugins"),
-		rows(Owned, "set spec.featureGates of the ClusterConfig", flags, "feature-gates"),
-		rows(Owned, reasonTrust, flags, `anonymous-auth authentication-* authorization-* token-auth-file client-ca-file
+		fieldRows(Owned, reasonHost, api, "address"),
+		fieldRows(Owned, reasonAPI, api, "externalAddress onlyBindToAddress"),
+		fieldRows(Owned, reasonPorts, api, "port k0sApiPort"),
+		fieldRows(Merged, "added to the names and addresses of the host", api, "sans"),
+		fieldRows(Owned, "Plinth creates the cluster's authority, for ten years", api, "ca.expiresAfter"),
+		fieldRows(Passed, "", api, "ca.certificatesExpireAfter"),
+		fieldRows(Merged, "added to Plinth's flags; those of the audit log can be replaced", api, "extraArgs"),
+		fieldRows(Owned, reasonHost, flags, "advertise-address"),
+		fieldRows(Owned, reasonAPI, flags, "bind-address"),
+		fieldRows(Owned, reasonPorts, flags, "secure-port"),
+		fieldRows(Owned, "set spec.network.nodePortRange of the Installer", flags, "service-node-port-range"),
+		fieldRows(Owned, reasonService, flags, "service-cluster-ip-range"),
+		fieldRows(Owned, reasonEtcd, flags, "etcd-*"),
+		fieldRows(Owned, "Plinth encrypts Secrets in etcd, with a key that all controllers share", flags, "encryption-provider-*"),
+		fieldRows(Owned, "a bootstrap token could get the certificate of any node", flags, "enable-bootstrap-token-auth"),
+		fieldRows(Owned, "it limits how long a node that was removed keeps reading", flags, "min-request-timeout"),
+		fieldRows(Owned, "it would turn off NodeRestriction, which keeps nodes apart", flags, "enable-admission-plugins"),
+		fieldRows(Owned, "set spec.featureGates of the ClusterConfig", flags, "feature-gates"),
+		fieldRows(Owned, reasonTrust, flags, `anonymous-auth authentication-* authorization-* token-auth-file client-ca-file
 			requestheader-* kubelet-certificate-authority kubelet-client-* proxy-client-* tls-cert-file tls-private-key-file
 			service-account-key-file service-account-signing-key-file disable-admission-plugins admission-control-config-file`),
 	)
@@ -86,34 +86,34 @@ func controlPlaneFields() []K0sField {
 	const manager, scheduler, etcd = "spec.controllerManager.extraArgs", "spec.scheduler.extraArgs", "spec.storage.etcd"
 	const trust = "kubeconfig authentication-* authorization-* client-ca-file requestheader-*"
 	return slices.Concat(
-		rows(Passed, "", "spec.controllerManager", "extraArgs"),
-		rows(Owned, reasonPodCIDR, manager, "cluster-cidr"),
-		rows(Owned, reasonService, manager, "service-cluster-ip-range"),
-		rows(Owned, "kube-router needs a pod network for each node", manager, "allocate-node-cidrs"),
-		rows(Owned, "every node uses a /24 of spec.network.podCIDR, as the preflights check", manager, "node-cidr-mask-size*"),
-		rows(Owned, reasonPorts, manager, "secure-port"),
-		rows(Owned, reasonTrust, manager, "cluster-signing-* root-ca-file service-account-private-key-file "+trust),
-		rows(Passed, "", "spec.scheduler", "extraArgs"),
-		rows(Owned, reasonPorts, scheduler, "secure-port"),
-		rows(Owned, reasonTrust, scheduler, trust),
-		rows(Owned, reasonEtcd, "spec.storage", "type kine etcd.externalCluster"),
-		rows(Owned, reasonHost, etcd, "peerAddress"),
-		rows(Passed, "", etcd, "extraArgs ca.expiresAfter ca.certificatesExpireAfter"),
-		rows(Owned, reasonLog, etcd, "extraArgs.data-dir extraArgs.wal-dir"),
-		rows(Owned, reasonHost, etcd+".extraArgs", "name listen-client-urls listen-peer-urls advertise-client-urls initial-*"),
-		rows(Owned, reasonTrust, etcd+".extraArgs", "client-cert-auth trusted-ca-file cert-file key-file peer-*"),
+		fieldRows(Passed, "", "spec.controllerManager", "extraArgs"),
+		fieldRows(Owned, reasonPodCIDR, manager, "cluster-cidr"),
+		fieldRows(Owned, reasonService, manager, "service-cluster-ip-range"),
+		fieldRows(Owned, "kube-router needs a pod network for each node", manager, "allocate-node-cidrs"),
+		fieldRows(Owned, "every node uses a /24 of spec.network.podCIDR, as the preflights check", manager, "node-cidr-mask-size*"),
+		fieldRows(Owned, reasonPorts, manager, "secure-port"),
+		fieldRows(Owned, reasonTrust, manager, "cluster-signing-* root-ca-file service-account-private-key-file "+trust),
+		fieldRows(Passed, "", "spec.scheduler", "extraArgs"),
+		fieldRows(Owned, reasonPorts, scheduler, "secure-port"),
+		fieldRows(Owned, reasonTrust, scheduler, trust),
+		fieldRows(Owned, reasonEtcd, "spec.storage", "type kine etcd.externalCluster"),
+		fieldRows(Owned, reasonHost, etcd, "peerAddress"),
+		fieldRows(Passed, "", etcd, "extraArgs ca.expiresAfter ca.certificatesExpireAfter"),
+		fieldRows(Owned, reasonLog, etcd, "extraArgs.data-dir extraArgs.wal-dir"),
+		fieldRows(Owned, reasonHost, etcd+".extraArgs", "name listen-client-urls listen-peer-urls advertise-client-urls initial-*"),
+		fieldRows(Owned, reasonTrust, etcd+".extraArgs", "client-cert-auth trusted-ca-file cert-file key-file peer-*"),
 	)
 }
 
 func networkFields() []K0sField {
 	const network, proxy, router = "spec.network", "spec.network.kubeProxy", "spec.network.kuberouter"
 	return slices.Concat(
-		rows(Owned, reasonPodCIDR, network, "podCIDR"),
-		rows(Owned, reasonService, network, "serviceCIDR"),
-		rows(Merged, "cluster.local without it; Plinth's add-ons follow it", network, "clusterDomain"),
-		rows(Owned, reasonRouter, network, "provider calico dualStack"),
-		rows(Owned, "it needs an image that is not in the bundle; Plinth balances the load on each worker itself", network, "nodeLocalLoadBalancing"),
-		rows(Owned, "Plinth does not set up virtual addresses; name the one of a load balancer with `plinth install --api-address`", network, "controlPlaneLoadBalancing"),
+		fieldRows(Owned, reasonPodCIDR, network, "podCIDR"),
+		fieldRows(Owned, reasonService, network, "serviceCIDR"),
+		fieldRows(Merged, "cluster.local without it; Plinth's add-ons follow it", network, "clusterDomain"),
+		fieldRows(Owned, reasonRouter, network, "provider calico dualStack"),
+		fieldRows(Owned, "it needs an image that is not in the bundle; Plinth balances the load on each worker itself", network, "nodeLocalLoadBalancing"),
+		fieldRows(Owned, "Plinth does not set up virtual addresses; name the one of a load balancer with `plinth install --api-address`", network, "controlPlaneLoadBalancing"),
 		[]K0sField{
 			{proxy + ".disabled", "", Passed, ""},
 			{proxy + ".disabled", "true", Warned, "services have no addresses unless kuberouter.extraArgs sets run-service-proxy to \"true\" or a chart replaces kube-proxy"},
@@ -121,46 +121,46 @@ func networkFields() []K0sField {
 			{proxy + ".mode", "userspace", Owned, "kube-proxy has no such mode since Kubernetes 1.26; use iptables, ipvs or nftables"},
 			{proxy + ".nodePortAddresses", "", Warned, "users reach the console only at these addresses"},
 		},
-		rows(Merged, "metrics are served on loopback without it", proxy, "metricsBindAddress"),
-		rows(Passed, "", proxy, "extraArgs"),
-		rows(Passed, "", proxy+".iptables", "masqueradeBit masqueradeAll localhostNodePorts syncPeriod minSyncPeriod"),
-		rows(Passed, "", proxy+".ipvs", "syncPeriod minSyncPeriod scheduler excludeCIDRs strictARP tcpTimeout tcpFinTimeout udpTimeout"),
-		rows(Passed, "", proxy+".nftables", "syncPeriod minSyncPeriod masqueradeBit masqueradeAll"),
-		rows(Passed, "", router, "autoMTU mtu hairpin ipMasq peerRouterASNs peerRouterIPs"),
-		rows(Warned, "k0s ignores it; set hairpin", router, "hairpinMode"),
-		rows(Merged, "metrics are off without it", router, "metricsPort"),
-		rows(Merged, "added to the flag that turns metrics off, which metrics-port replaces", router, "extraArgs"),
-		rows(Owned, "kube-router may only read, because root on each worker has its credential", router, "extraArgs.run-loadbalancer"),
-		rows(Owned, reasonPorts, router, "extraArgs.health-port extraArgs.bgp-port"),
+		fieldRows(Merged, "metrics are served on loopback without it", proxy, "metricsBindAddress"),
+		fieldRows(Passed, "", proxy, "extraArgs"),
+		fieldRows(Passed, "", proxy+".iptables", "masqueradeBit masqueradeAll localhostNodePorts syncPeriod minSyncPeriod"),
+		fieldRows(Passed, "", proxy+".ipvs", "syncPeriod minSyncPeriod scheduler excludeCIDRs strictARP tcpTimeout tcpFinTimeout udpTimeout"),
+		fieldRows(Passed, "", proxy+".nftables", "syncPeriod minSyncPeriod masqueradeBit masqueradeAll"),
+		fieldRows(Passed, "", router, "autoMTU mtu hairpin ipMasq peerRouterASNs peerRouterIPs"),
+		fieldRows(Warned, "k0s ignores it; set hairpin", router, "hairpinMode"),
+		fieldRows(Merged, "metrics are off without it", router, "metricsPort"),
+		fieldRows(Merged, "added to the flag that turns metrics off, which metrics-port replaces", router, "extraArgs"),
+		fieldRows(Owned, "kube-router may only read, because root on each worker has its credential", router, "extraArgs.run-loadbalancer"),
+		fieldRows(Owned, reasonPorts, router, "extraArgs.health-port extraArgs.bgp-port"),
 	)
 }
 
 func nodeFields() []K0sField {
 	const profiles, kubelet = "spec.workerProfiles[]", "spec.workerProfiles[].values"
 	return slices.Concat(
-		rows(Passed, "", profiles, "name values"),
-		rows(Owned, "k0s sets it", kubelet, "apiVersion kind clusterDNS clusterDomain staticPodURL containerRuntimeEndpoint"),
-		rows(Owned, "Plinth imports the images of the bundle into the containerd of k0s", kubelet, "imageServiceEndpoint"),
-		rows(Owned, reasonTrust, kubelet, "authentication authorization rotateCertificates serverTLSBootstrap tlsCertFile tlsPrivateKeyFile"),
-		rows(Owned, reasonPorts, kubelet, "address port readOnlyPort healthzPort healthzBindAddress enableServer"),
-		rows(Owned, "Plinth gives pods the name servers of the host", kubelet, "resolvConf"),
-		rows(Owned, "every host that joins is a node that runs workloads", kubelet, "registerNode registerWithTaints"),
-		rows(Owned, "the bundle pins every image by digest", "spec", "images"),
-		rows(Owned, "Plinth gives files to the users that k0s creates by default", "spec", "installConfig"),
-		rows(Owned, "konnectivity does not run: API servers reach nodes directly", "spec", "konnectivity"),
+		fieldRows(Passed, "", profiles, "name values"),
+		fieldRows(Owned, "k0s sets it", kubelet, "apiVersion kind clusterDNS clusterDomain staticPodURL containerRuntimeEndpoint"),
+		fieldRows(Owned, "Plinth imports the images of the bundle into the containerd of k0s", kubelet, "imageServiceEndpoint"),
+		fieldRows(Owned, reasonTrust, kubelet, "authentication authorization rotateCertificates serverTLSBootstrap tlsCertFile tlsPrivateKeyFile"),
+		fieldRows(Owned, reasonPorts, kubelet, "address port readOnlyPort healthzPort healthzBindAddress enableServer"),
+		fieldRows(Owned, "Plinth gives pods the name servers of the host", kubelet, "resolvConf"),
+		fieldRows(Owned, "every host that joins is a node that runs workloads", kubelet, "registerNode registerWithTaints"),
+		fieldRows(Owned, "the bundle pins every image by digest", "spec", "images"),
+		fieldRows(Owned, "Plinth gives files to the users that k0s creates by default", "spec", "installConfig"),
+		fieldRows(Owned, "konnectivity does not run: API servers reach nodes directly", "spec", "konnectivity"),
 	)
 }
 
 func otherFields() []K0sField {
 	const helm, gates, gate = "spec.extensions.helm", "spec.featureGates[]", "spec.featureGates[].name"
 	return slices.Concat(
-		rows(Merged, "off without it", "spec", "telemetry.enabled"),
-		rows(Warned, "k0s ignores it since 1.31; add spec.localPathStorage to the Installer", "spec.extensions", "storage.type storage.create_default_storage_class"),
-		rows(Passed, "", helm, "concurrencyLevel"),
-		rows(Passed, "", helm+".repositories[]", "name url insecure caFile certFile keyfile username password"),
-		rows(Passed, "", helm+".charts[]", "name version values namespace timeout forceUpgrade order"),
-		rows(Warned, reasonCharts, helm+".charts[]", "chartname"),
-		rows(Passed, "", gates, "name enabled components"),
+		fieldRows(Merged, "off without it", "spec", "telemetry.enabled"),
+		fieldRows(Warned, "k0s ignores it since 1.31; add spec.localPathStorage to the Installer", "spec.extensions", "storage.type storage.create_default_storage_class"),
+		fieldRows(Passed, "", helm, "concurrencyLevel"),
+		fieldRows(Passed, "", helm+".repositories[]", "name url insecure caFile certFile keyfile username password"),
+		fieldRows(Passed, "", helm+".charts[]", "name version values namespace timeout forceUpgrade order"),
+		fieldRows(Warned, reasonCharts, helm+".charts[]", "chartname"),
+		fieldRows(Passed, "", gates, "name enabled components"),
 		[]K0sField{
 			{gate, "AllowParsingUserUIDFromCertAuth", Owned, "the trust between hosts needs its default: the ID of the admission in the certificates of nodes"},
 			{gate, "ValidatingAdmissionPolicy", Owned, "the trust between hosts needs its default: the policies that refuse what a node must not write"},

@@ -14,14 +14,10 @@ func IsKURL(apiVersion, kind string) bool {
 // reportKURL reports the first Installer of kURL among roots, and whether there is one.
 func (r reader) reportKURL(file string, roots []*yaml.Node) bool {
 	for _, root := range roots {
-		if apiVersion, kind := manifestType(root); IsKURL(apiVersion, kind) {
+		if apiVersion, kind := DocumentType(root); IsKURL(apiVersion, kind) {
 			r.Report("kurl-installer", "apiVersion", root, "this is an Installer of kURL, not of Plinth", "convert it with: plinth convert kurl "+file)
 			return true
 		}
 	}
 	return false
 }
-
-// DocumentType returns the apiVersion and kind of the YAML document root, "" for one
-// that it does not have.
-func DocumentType(root *yaml.Node) (apiVersion, kind string) { return manifestType(root) }

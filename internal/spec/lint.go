@@ -132,7 +132,7 @@ func manifestKind(f File) string {
 		roots = append(roots, r.ParseDocuments(doc.Text)...)
 	}
 	for _, root := range roots {
-		switch apiVersion, kind := manifestType(root); {
+		switch apiVersion, kind := DocumentType(root); {
 		case IsKURL(apiVersion, kind):
 			return kurlInstaller
 		case kind == Kind, kind == release.Kind:
