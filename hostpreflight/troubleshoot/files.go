@@ -1,6 +1,7 @@
 package troubleshoot
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -58,19 +59,11 @@ func validateProgram(c collector) error {
 	return nil
 }
 
-// programName returns the name of the files of a run collector.
-func programName(c collector) string {
-	if c.CollectorName == "" {
-		return "run-host"
-	}
-	return c.CollectorName
-}
-
 // programFiles returns the standard output of a run collector, and how it ended. Without
 // inheritEnvs the program gets only PATH, HOME, TMPDIR and LC_ALL of this process.
 func programFiles(c collector) []producedFile {
 	timeout, _ := time.ParseDuration(c.Timeout) // validated
-	key := facts.CommandKey{Name: programName(c), Argv: append([]string{c.Command}, c.Args...), Env: c.Env, Timeout: timeout}
+	key := facts.CommandKey{Name: cmp.Or(c.CollectorName, "run-host"), Argv: append([]string{c.Command}, c.Args...), Env: c.Env, Timeout: timeout}
 	if !c.IgnoreParentEnvs {
 		key.Inherit = c.InheritEnvs
 	}
@@ -125,10 +118,7 @@ func validateDNS(c collector) error {
 
 // dnsFiles returns the answers of the name servers of /etc/resolv.conf.
 func dnsFiles(c collector) []producedFile {
-	name := c.CollectorName
-	if name == "" {
-		name = "dns"
-	}
+	name := cmp.Or(c.CollectorName, "dns")
 	request := func(r *facts.Request) {
 		for _, h := range c.Hostnames {
 			appendUnique(&r.DNS, h)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -84,10 +83,22 @@ func parseHostOS(when string) (factsCondition, error) {
 	}, validatePlatform(word)
 }
 
+// platformWords returns all platforms and families, sorted.
+func platformWords() []string {
+	var words []string
+	for platform, family := range platformFamilies() {
+		words = append(words, platform)
+		if family != "" {
+			words = append(words, family)
+		}
+	}
+	slices.Sort(words)
+	return slices.Compact(words)
+}
+
 // validatePlatform returns an error unless word is a platform or a family.
 func validatePlatform(word string) error {
-	known := platformFamilies()
-	words := slices.Compact(slices.Sorted(slices.Values(slices.DeleteFunc(slices.Concat(slices.Collect(maps.Keys(known)), slices.Collect(maps.Values(known))), func(s string) bool { return s == "" }))))
+	words := platformWords()
 	if slices.Contains(words, word) {
 		return nil
 	}
