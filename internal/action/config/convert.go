@@ -7,12 +7,9 @@ import (
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
-// k0sVersion is the k0s release that a converted Installer has: that of the example
-// Installer, with which this build is tested.
-const k0sVersion = "v1.33.8+k0s.1"
-
 // ConvertKURL converts the kURL Installer in the file at path into one of Plinth that
-// lint accepts.
+// lint accepts. Its k0s is the one with which this build is tested, and its add-ons are
+// the newest that this build supports.
 func ConvertKURL(path string) (kurl.Conversion, error) {
 	files, err := ReadFiles([]string{path})
 	if err != nil {
@@ -22,7 +19,7 @@ func ConvertKURL(path string) (kurl.Conversion, error) {
 	if err != nil {
 		return kurl.Conversion{}, problem.New(problem.ExitInternal, "read the built-in add-ons", err, "")
 	}
-	known["k0s"] = k0sVersion
+	known["k0s"] = spec.Versions().Tried[0].K0s
 	return kurl.Convert(path, files[0].Data, known, func(installer []byte) []spec.Finding {
 		return LintFiles([]spec.File{{Name: "installer.yaml", Data: installer}}).Findings
 	})

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/release"
 	"github.com/plinthdev/plinth/internal/spec"
@@ -45,7 +46,7 @@ func describeFolder(ignored spec.Ignored) string {
 	for _, count := range ignored.Documents {
 		n += count
 	}
-	return fmt.Sprintf(" among %d YAML documents and %d other files", n, ignored.Files)
+	return fmt.Sprintf(" among %s and %s", hostpreflight.FormatCount(n, "YAML document"), hostpreflight.FormatCount(ignored.Files, "other file"))
 }
 
 // manifest is one file given to lint.

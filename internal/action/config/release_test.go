@@ -57,7 +57,7 @@ func TestLintPaths_UnderstandsARelease(t *testing.T) {
 		"two Applications, one too old":     {files: map[string]string{"installer.yaml": goodInstaller, "a.yaml": kotsApp, "b.yaml": strings.Replace(kotsApp, "1.131.2", "1.130.0", 1)}, exit: problem.ExitGate, want: "1.130.0", app: true},
 		"an error in the Application":       {files: map[string]string{"app.yaml": strings.Replace(kotsApp, "1.131.2", "1.x", 1), "chart.yaml": helmChart}, exit: problem.ExitConfig, want: "[app-version]", ignored: "map[kots.io/v1beta2 HelmChart:1] 0"},
 		"an error in the Installer":         {files: map[string]string{"i.yaml": strings.Replace(goodInstaller, "1.131.2", "latest", 1)}, exit: problem.ExitConfig, want: "[version-exact]"},
-		"a folder without either":           {files: map[string]string{"chart.yaml": helmChart, "x.tgz": "x"}, exit: problem.ExitConfig, want: "no Installer and no kots.io/v1beta1 Application among 1 YAML documents and 1 other files"},
+		"a folder without either":           {files: map[string]string{"chart.yaml": helmChart, "x.tgz": "x"}, exit: problem.ExitConfig, want: "no Installer and no kots.io/v1beta1 Application among 1 YAML document and 1 other file"},
 		"an empty folder":                   {exit: problem.ExitConfig, want: "no Installer"},
 		"a kURL Installer alone":            {files: map[string]string{"kurl.yaml": kurlInstaller}, paths: []string{"kurl.yaml"}, exit: problem.ExitConfig, want: "this is an Installer of kURL, not of Plinth (convert it with: plinth convert kurl "},
 		"a kURL Installer in a folder":      {files: map[string]string{"kurl.yaml": kurlInstaller, "app.yaml": kotsApp}, exit: problem.ExitConfig, want: "[kurl-installer]", app: true},
