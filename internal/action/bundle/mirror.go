@@ -7,7 +7,6 @@ import (
 	"github.com/plinthdev/plinth/airgap/pull"
 	"github.com/plinthdev/plinth/internal/action/config"
 	"github.com/plinthdev/plinth/internal/problem"
-	"github.com/plinthdev/plinth/internal/spec"
 )
 
 // MirrorRequest describes the folder to fill.
@@ -38,7 +37,7 @@ func Mirror(ctx context.Context, req MirrorRequest) (MirrorResult, error) {
 	if err := report.Err("mirror the parts of this Installer"); err != nil {
 		return MirrorResult{}, err
 	}
-	if spec.Lint(files).Installer == nil {
+	if report.Installer == nil {
 		return MirrorResult{}, problem.Newf(problem.ExitConfig, "mirror the parts of an Installer", "name the Installer with --installer", "%s is not an Installer", req.Installer)
 	}
 	want, err := resolveContents(report.Installer)
