@@ -84,7 +84,7 @@ func WriteBuildResult(w io.Writer, r bundle.BuildResult) {
 
 // WriteMirrorResult writes what a folder with parts has, and how to build from it.
 func WriteMirrorResult(w io.Writer, r bundle.MirrorResult, installer string) {
-	fmt.Fprintf(w, "%s has %d images, and %s\n", r.Path, len(r.Images), strings.Join(r.HostFiles, ", "))
+	fmt.Fprintf(w, "%s has %s, and %s\n", r.Path, ui.FormatCount(len(r.Images), "image"), strings.Join(r.HostFiles, ", "))
 	writeNextCommand(w, "plinth bundle build --installer "+QuoteShellWord(installer)+" --source "+QuoteShellWord(r.Path)+" --output-file FILE")
 }
 

@@ -121,6 +121,9 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 		"built": func(w io.Writer) {
 			WriteBuildResult(w, bundleaction.BuildResult{Path: "my-app.bundle", Digest: "sha256:abc", Size: 81e6})
 		},
+		"mirrored": func(w io.Writer) {
+			WriteMirrorResult(w, bundleaction.MirrorResult{Path: "my parts", Images: []string{"docker.io/library/nginx:1"}, HostFiles: []string{"k0s v1.33.8+k0s.1", "kots 1.131.2"}}, "installer.yaml")
+		},
 		"inspected": func(w io.Writer) { WriteBundleSummary(w, bundle, "my-app.bundle") },
 		"verified":  func(w io.Writer) { WriteVerifyResult(w, bundle, "my-app.bundle", "") },
 		"install-plan": func(w io.Writer) {
