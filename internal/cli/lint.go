@@ -18,13 +18,13 @@ import (
 
 func (s commandSet) lintCommand() *cobra.Command {
 	return s.NewCommand("lint FILE|DIR...", atLeastOne("FILE"), s.WithEnv(singleDocument, nil,
-		func(_ context.Context, env *action.Env, files []string) (commandOutput, error) {
-			report, err := config.LintPaths(files)
+		func(_ context.Context, env *action.Env, paths []string) (commandOutput, error) {
+			report, err := config.LintPaths(paths)
 			if report.Findings == nil {
 				return commandOutput{}, err // the files could not be read
 			}
 			if spec.HasErrors(report.Findings) { // the output lists them, so the error only counts them
-				err = problem.Newf(problem.ExitConfig, "accept "+strings.Join(files, " and "),
+				err = problem.Newf(problem.ExitConfig, "accept "+strings.Join(paths, " and "),
 					lintHint(report.Findings), "%s", ui.FormatCount(countErrors(report.Findings), "error"))
 			}
 			return newOutput(report, func(w io.Writer) { printer.WriteLintReport(w, report) }), err
