@@ -71,8 +71,8 @@ const maxServers = 3
 // ForPods returns the configuration for pods, given the files of Paths that exist.
 // direct reports that k0s chooses that file by itself and that pods can use a server
 // that they get from it, and are not harmed by the others. Otherwise only servers that
-// work in a pod are in the result; there may be none. A loopback address in a pod is the pod itself: CoreDNS,
-// which asks these servers, finds that it asks itself and ends.
+// work in a pod are in the result; there may be none. A loopback address in a pod is
+// the pod itself: CoreDNS, which asks these servers, finds that it asks itself and ends.
 func ForPods(files []File) (chosen File, direct bool) {
 	own := find(files, HostFile)
 	if slices.Equal(addresses(own), []string{"127.0.0.53"}) {
