@@ -134,13 +134,14 @@ func TestSettings_LeaveOutDisabledKubeProxy(t *testing.T) {
 func TestStartArguments_SelectTheWorkerProfile(t *testing.T) {
 	for profile, want := range map[string]string{"": "", spec.DefaultWorkerProfile: "", "big": "--profile=big"} {
 		for _, worker := range []bool{false, true} {
-			s := Service{Host: hosttest.New(t).Host(), Worker: worker, Settings: settings()}
-			s.Settings.WorkerProfile = profile
-			args := s.startArguments()
-			got := slices.DeleteFunc(args, func(a string) bool { return !strings.HasPrefix(a, "--profile") })
-			if strings.Join(got, " ") != want {
-				t.Errorf("profile %q, worker %t: %q", profile, worker, got)
-			}
+			t.Run(fmt.Sprintf("profile %q, worker %t", profile, worker), func(t *testing.T) {
+				s := Service{Host: hosttest.New(t).Host(), Worker: worker, Settings: settings()}
+				s.Settings.WorkerProfile = profile
+				got := slices.DeleteFunc(s.startArguments(), func(a string) bool { return !strings.HasPrefix(a, "--profile") })
+				if strings.Join(got, " ") != want {
+					t.Errorf("%q, want %q", got, want)
+				}
+			})
 		}
 	}
 }
