@@ -27,10 +27,8 @@ func (c *Client) WaitPods(ctx context.Context, w Wait, namespace string, expect 
 
 // podsReason returns the reason why the pods are not all up, or "" if they are.
 func podsReason(pods []corev1.Pod, expect []string) string {
-	for _, name := range expect {
-		if !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return strings.HasPrefix(p.Name, name) && !isIgnoredPod(&p) }) {
-			return fmt.Sprintf("no pod of %s yet", name)
-		}
+	if reason := missingPod(pods, expect); reason != "" {
+		return reason
 	}
 	var waiting []string
 	alive := 0
@@ -50,6 +48,16 @@ func podsReason(pods []corev1.Pod, expect []string) string {
 		return ""
 	}
 	return fmt.Sprintf("%d of %d pods Ready; pod %s", alive-len(waiting), alive, waiting[0])
+}
+
+// missingPod returns which of the name prefixes in expect no pod has yet, in words, or "".
+func missingPod(pods []corev1.Pod, expect []string) string {
+	for _, name := range expect {
+		if !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return strings.HasPrefix(p.Name, name) && !isIgnoredPod(&p) }) {
+			return fmt.Sprintf("no pod of %s yet", name)
+		}
+	}
+	return ""
 }
 
 // isIgnoredPod reports whether a pod is ignored: one that is terminating, or an

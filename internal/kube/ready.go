@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 )
@@ -20,24 +21,31 @@ func (c *Client) PodsReason(ctx context.Context, namespace string, expect ...str
 	return podsReason(list.Items, expect), nil
 }
 
-// StartingPod returns the name of a pod with a container that has not started
-// yet, or "" if there is none.
-func (c *Client) StartingPod(ctx context.Context, namespace string) (string, error) {
+// StartingPod returns a pod with a container that has not started yet and the reason to
+// wait for it, or "" and "" if all pods have started. A pod must exist for each name
+// prefix in expect: while one is missing, pod is "".
+func (c *Client) StartingPod(ctx context.Context, namespace string, expect ...string) (pod, reason string, err error) {
 	list, err := c.core.Pods(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	for i := range list.Items {
-		p := &list.Items[i]
+	pod, reason = startingPod(list.Items, expect)
+	return pod, reason, nil
+}
+
+// startingPod is StartingPod for the pods of a namespace.
+func startingPod(pods []corev1.Pod, expect []string) (pod, reason string) {
+	for i := range pods {
+		p := &pods[i]
 		started := len(p.Status.ContainerStatuses) > 0
 		for _, s := range p.Status.ContainerStatuses {
 			started = started && s.State.Waiting == nil
 		}
 		if !started && !isIgnoredPod(p) {
-			return p.Name, nil
+			return p.Name, "pod " + p.Name + " has not started"
 		}
 	}
-	return "", nil
+	return "", missingPod(pods, expect)
 }
 
 // CheckAPIReady returns an error unless the API server at address

@@ -18,11 +18,8 @@ func (c Cluster) waitSystemPodsStarted() step.Step {
 		if err != nil {
 			return "", err
 		}
-		pod, err := client.StartingPod(ctx, systemNamespace)
-		if pod != "" {
-			pod = "pod " + pod + " has not started"
-		}
-		return pod, err
+		_, reason, err := client.StartingPod(ctx, systemNamespace, c.K0s.Settings.SystemPods()...)
+		return reason, err
 	}
 	return step.Step{ID: "system-pods-start", Title: "Wait for the system pods to start",
 		Check: func(ctx context.Context) (step.State, error) {
@@ -40,14 +37,14 @@ func (c Cluster) waitSystemPodsStarted() step.Step {
 					if err != nil {
 						return false, err.Error(), nil
 					}
-					pod, err := client.StartingPod(ctx, systemNamespace)
+					pod, reason, err := client.StartingPod(ctx, systemNamespace, c.K0s.Settings.SystemPods()...)
 					if err != nil {
 						return false, err.Error(), nil
 					}
 					if nudge.shouldReplace(pod) {
 						err = client.Delete(ctx, kube.Object{APIVersion: "v1", Kind: "Pod", Namespace: systemNamespace, Name: pod})
 					}
-					return pod == "", "pod " + pod + " has not started", err
+					return reason == "", reason, err
 				})
 		},
 	}
