@@ -170,7 +170,7 @@ func (s *runner) commandName(text string) string {
 	return cmp.Or(s.CommandName(), removedProgram)
 }
 
-// removedProgram stands in commands for a program whose file was removed.
+// removedProgram is the name in commands of a program whose file was removed.
 const removedProgram = "./EXECUTABLE"
 
 // interruptedError returns err, with the exit code for an interrupt if it is a
