@@ -77,13 +77,23 @@ func (a *Authorizer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxReviewBytes)).Decode(&q); err != nil {
 		why = "the request is too large to be reviewed"
 	} else {
-		records, _ := a.Records.Get(r.Context()) // the last ones, if they cannot be read now
-		why = reviewUser(records, q.Spec)
+		why = a.review(r.Context(), q.Spec)
 	}
 	answer := authzv1.SubjectAccessReview{TypeMeta: metav1.TypeMeta{APIVersion: authzv1.SchemeGroupVersion.String(), Kind: "SubjectAccessReview"},
 		Status: authzv1.SubjectAccessReviewStatus{Denied: why != "", Reason: why}}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(answer) // the API server may have disconnected
+}
+
+// review returns why a user's request is denied, or "". A node is denied by new records only.
+func (a *Authorizer) review(ctx context.Context, s reviewedUser) (why string) {
+	for _, maxAge := range []time.Duration{recordsMaxAge, deniedMaxAge} {
+		records, _ := a.Records.Get(ctx, maxAge) // the last ones, if they cannot be read now
+		if why = reviewUser(records, s); why == "" {
+			break
+		}
+	}
+	return why
 }
 
 // limitReviews answers at most maxReviews requests at the same time.

@@ -140,3 +140,28 @@ func TestAuthorizer_KeepsTheLastRecords(t *testing.T) {
 		t.Errorf("without the API server the last records are forgotten, after %d reads", reads)
 	}
 }
+
+func TestAuthorizer_ReadsTheRecordsAgainBeforeItDenies(t *testing.T) {
+	now, reads, records := noon, 0, kube.NodeRecords{"n1": reviewed["n1"]}
+	a := &Authorizer{&RecordCache{Now: func() time.Time { return now }, Read: func(context.Context) (kube.NodeRecords, error) {
+		reads++
+		return records, nil
+	}}}
+	denied := func() bool {
+		t.Helper()
+		_, answer := ask(t, a, fmt.Sprintf(reviewJSON, "system:node:w1", "u2"))
+		return answer.Status.Denied
+	}
+	if !denied() || reads != 1 {
+		t.Fatalf("a node that was not admitted is not denied, after %d reads", reads)
+	}
+	now = now.Add(deniedMaxAge - 1)
+	if !denied() || reads != 1 {
+		t.Errorf("a node that is not admitted has the records read all the time: %d reads", reads)
+	}
+	records = reviewed
+	now = now.Add(1)
+	if denied() || reads != 2 {
+		t.Errorf("a node that was admitted a moment ago is denied, after %d reads; the API server would keep that for 10 s", reads)
+	}
+}

@@ -8,8 +8,13 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 )
 
-// recordsMaxAge is how old the records may be with which a RecordCache answers.
+// recordsMaxAge is how old the records may be by which a node keeps what it has.
 const recordsMaxAge = 2 * time.Second
+
+// deniedMaxAge is how old the records may be by which a node is refused: the node may have been admitted
+// a moment ago, and the API server keeps a denial for 10 s. It limits how often a refused node has
+// the records read.
+const deniedMaxAge = 200 * time.Millisecond
 
 // recordsTimeout is how long a client waits for the records. The API server waits longer for a review.
 const recordsTimeout = 2 * time.Second
@@ -26,12 +31,12 @@ type RecordCache struct {
 	readAt  time.Time
 }
 
-// Get returns the records, at most recordsMaxAge old. If they cannot be read, it returns the last ones
+// Get returns the records, less than maxAge old. If they cannot be read, it returns the last ones
 // and the error.
-func (c *RecordCache) Get(ctx context.Context) (kube.NodeRecords, error) {
+func (c *RecordCache) Get(ctx context.Context, maxAge time.Duration) (kube.NodeRecords, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.Now().Sub(c.readAt) < recordsMaxAge {
+	if c.Now().Sub(c.readAt) < maxAge {
 		return c.records, c.err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordsTimeout) // others wait for it, too

@@ -37,7 +37,7 @@ type membershipServer struct {
 // may be a member for recordsMaxAge longer.
 func (s membershipServer) Membership(ctx context.Context, p nodecert.NodeID) (agent.Membership, error) {
 	m := agent.Membership{Node: p.Node, UID: p.UID, State: agent.StateUnknown}
-	records, err := s.records.Get(ctx)
+	records, err := s.records.Get(ctx, recordsMaxAge)
 	if err != nil { // without the API server of this host, older records say nothing
 		return m, err
 	}
