@@ -70,6 +70,7 @@ type Settings struct {
 	ServiceCIDR   string         // address range of the services
 	NodePortRange string         // such as "80-32767"
 	NeverPull     bool           // never pull images: all of them are on the node
+	Images        []string       // references of which k0s's images get their tags; nil for those of the k0s that Plinth is built with
 	APIAddress    string         // name or address of a load balancer in front of the controllers, added to the API's certificate; "" for none
 	Overlay       map[string]any // the Installer's spec.k0s.config, merged over the generated configuration
 	WorkerProfile string         // of kubelet's settings in the overlay; "" for that of k0s
@@ -94,23 +95,6 @@ func RenderConfig(s Settings) ([]byte, error) {
 		return nil, fmt.Errorf("k0s rejects the configuration: %w", errors.Join(errs...))
 	}
 	return yaml.Marshal(cfg)
-}
-
-// Images returns the references of the images that a controller with these
-// settings runs, the one that every pod needs first.
-func Images(s Settings) ([]string, error) {
-	cfg, err := buildConfig(s)
-	if err != nil {
-		return nil, err
-	}
-	i := cfg.Spec.Images
-	// In the order in which they are needed: the sandbox, the images that make
-	// the node Ready, the images of the system pods.
-	refs := []string{i.Pause.URI(), i.KubeRouter.CNI.URI(), i.KubeRouter.CNIInstaller.URI()}
-	if s.RunsKubeProxy() {
-		refs = append(refs, i.KubeProxy.URI())
-	}
-	return append(refs, i.CoreDNS.URI(), i.MetricsServer.URI()), nil
 }
 
 // RunsKubeProxy reports whether the nodes run kube-proxy: they do unless the overlay disables it.
@@ -207,6 +191,7 @@ func authorizerConf(hostname string) (string, error) {
 // it.
 func mergeConfig(s Settings) (*v1beta1.ClusterConfig, error) {
 	cfg := v1beta1.DefaultClusterConfig()
+	setImageTags(cfg.Spec.Images, s.Images)
 	cfg.Spec.API.Address = s.Address
 	// The API server address of every node: on a controller its own API server,
 	// on a worker its load balancer. So nothing in the cluster depends on the

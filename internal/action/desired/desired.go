@@ -88,6 +88,9 @@ func JoinSteps(ctx context.Context, target Target, b *airgap.Bundle, in *spec.In
 func buildCluster(ctx context.Context, target Target, b *airgap.Bundle, in *spec.Installer) (plan.Cluster, error) {
 	set := k0s.NewSettings(in, target.Address.String(), target.Node)
 	set.APIAddress = target.API
+	for _, i := range b.Images() {
+		set.Images = append(set.Images, i.Ref)
+	}
 	refs, err := k0s.Images(set)
 	if err != nil {
 		return plan.Cluster{}, problem.New(problem.ExitConfig, "render k0s's configuration", err, "fix spec.k0s.config in the Installer")

@@ -105,6 +105,32 @@ func TestSplitImages_RefusesBundleWithoutBootImage(t *testing.T) {
 	}
 }
 
+// A k0s of another version than the linked one runs the images of its bundle.
+func TestBuildCluster_TakesTheImagesOfTheBundle(t *testing.T) {
+	known, err := k0s.KnownImages("v1.36.3+k0s.2")
+	testkit.Must(t, err)
+	req := airgaptest.NewRequest(t)
+	req.Images = known
+	var content []airgaptest.Image
+	for _, ref := range known {
+		content = append(content, airgaptest.Image{Ref: ref, Files: []string{ref}})
+	}
+	req.Layout = airgaptest.WriteLayout(t, content, airgaptest.HostFiles())
+	target := Target{Host: hosttest.New(t).Host(), Journal: emptyJournal(t), Now: clock, DataDir: dataDir, Node: "n1", Address: netip.MustParseAddr("10.0.0.5")}
+	c, err := buildCluster(t.Context(), target, open(t, req), installer(t))
+	testkit.Must(t, err)
+	if got := refs(c.Images.Boot); got != strings.Join(known, " ") || len(c.Images.Rest) > 0 {
+		t.Errorf("the node boots with %s, want %v", got, known)
+	}
+	rendered, err := k0s.RenderConfig(c.K0s.Settings)
+	testkit.Must(t, err)
+	for _, tag := range []string{"1.14.6-k0s.0", "v1.36.3-1", "3.10.2-0"} {
+		if !strings.Contains(string(rendered), "version: "+tag) {
+			t.Errorf("the configuration lacks %s:\n%s", tag, rendered)
+		}
+	}
+}
+
 func TestHostArtifacts_MapsKnownFilesAndRefusesUnknownOnes(t *testing.T) {
 	files, err := hostArtifacts(t.Context(), open(t, airgaptest.NewRequest(t)))
 	testkit.Must(t, err)
