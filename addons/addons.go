@@ -11,8 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/Masterminds/semver/v3"
-
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
 )
@@ -35,7 +33,7 @@ type AddOn struct {
 	Deploy      string            // DeployChart or DeployKOTS
 	Namespace   string            // namespace of its objects
 	PodSecurity PodSecurity       // what pods in Namespace may do
-	Images      map[string]string // image references by role
+	Images      map[string]string // image references by role; "" if only the component itself knows it
 	Release     string            // name of the Helm release
 	Chart       Chart             // chart of that release
 	Values      map[string]any    // values of that release
@@ -43,11 +41,13 @@ type AddOn struct {
 	ClusterDomain string // DNS domain of the cluster's services
 }
 
-// ImageRefs returns the references of the add-on's images, sorted.
+// ImageRefs returns the known references of the add-on's images, sorted.
 func (a AddOn) ImageRefs() []string {
 	refs := make([]string, 0, len(a.Images))
 	for _, ref := range a.Images {
-		refs = append(refs, ref)
+		if ref != "" {
+			refs = append(refs, ref)
+		}
 	}
 	slices.Sort(refs)
 	return refs
@@ -112,25 +112,21 @@ func findVersion(all []definition, pin spec.Pin) (d definition, r addOnVersion, 
 		return d, r, fmt.Sprintf("spec.%s: this build of plinth has no such add-on", pin.Key)
 	}
 	d = all[i]
-	j := slices.IndexFunc(d.Versions, func(r addOnVersion) bool { return r.Version == pin.Version })
-	if j < 0 {
-		return d, r, fmt.Sprintf("spec.%s.version: %s is not supported (supported: %s)", pin.Key, pin.Version, strings.Join(d.knownVersions(), ", "))
+	r, ok := d.find(pin.Version)
+	if !ok {
+		return d, r, fmt.Sprintf("spec.%s.version: %s is not supported (supported: %s)", pin.Key, pin.Version, d.supported())
 	}
-	return d, d.Versions[j], ""
+	return d, r, ""
 }
 
-// NewestVersions returns the newest version of each add-on that this build supports, by
-// its key below spec of an Installer.
+// NewestVersions returns the newest version of each add-on whose versions this build lists one by
+// one, by its key below spec of an Installer. An add-on with a range of versions has none.
 func NewestVersions() (map[string]string, error) {
 	all, err := loadDefinitions(definitionFiles)
 	newest := map[string]string{}
 	for _, d := range all {
-		for _, v := range d.knownVersions() {
-			is, errIs := semver.NewVersion(v)
-			was, errWas := semver.NewVersion(newest[d.Key])
-			if errIs == nil && (errWas != nil || was.LessThan(is)) {
-				newest[d.Key] = v
-			}
+		if last := d.Versions[len(d.Versions)-1]; last.Version != "" {
+			newest[d.Key] = last.Version
 		}
 	}
 	return newest, err

@@ -62,7 +62,7 @@ func TestResolve_ReportsAllUnsupportedVersionsWithTheSupportedOnes(t *testing.T)
 		t.Fatalf("exit code %d of %v", problem.ExitCode(err), err)
 	}
 	for _, want := range []string{
-		"spec.kotsadm.version: 1.75.0 is not supported (supported: 1.131.2)",
+		"spec.kotsadm.version: 1.75.0 is not supported (supported: 1.109.0 and later)",
 		"spec.registry.version: 2.8.3 is not supported (supported: 3.1.2)",
 		"spec.velero: this build of plinth has no such add-on",
 	} {
@@ -167,10 +167,13 @@ func TestParseDefinition_RejectsInvalidFields(t *testing.T) {
 	tests := []struct{ name, yaml, want string }{
 		{"valid", validDefinition, ""},
 		{"digest", strings.Replace(validDefinition, "toy:1.0.0}", "toy@sha256:"+strings.Repeat("a", 64)+"}", 1), ""},
-		{"unknown key", validDefinition + "images: []\n", "field images not found"},
+		{"unknown key", validDefinition + "imagse: {}\n", "field imagse not found"},
 		{"no versions", strings.Replace(validDefinition, "versions:", "versions: []\nx:", 1), "field x not found"},
 		{"unknown deploy method", strings.Replace(validDefinition, "deploy: chart", "deploy: magic", 1), `"magic" is neither`},
-		{"duplicate version", validDefinition[:strings.Index(validDefinition, "values:")] + "  - version: 1.0.0\n", "a duplicate"},
+		{"duplicate version", validDefinition[:strings.Index(validDefinition, "values:")] + "  - version: 1.0.0\n", "1.0.0 is not higher than 1.0.0"},
+		{"ranges", strings.Replace(validDefinition, "version: 1.0.0", "from: 1.0.0", 1), ""},
+		{"a version and a range in one", strings.Replace(validDefinition, "version: 1.0.0", "version: 1.0.0\n    from: 1.0.0", 1), "exactly one of version and from"},
+		{"not a version", strings.Replace(validDefinition, "version: 1.0.0", "from: latest", 1), "exactly one of version and from"},
 		{"no tag", strings.Replace(validDefinition, "toy:1.0.0}", "toy}", 1), "not a full image reference"},
 		{"no registry", strings.Replace(validDefinition, "docker.io/library/", "", 1), "not a full image reference"},
 		{"two documents", validDefinition + "---\n" + validDefinition, "more than one document"},

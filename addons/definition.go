@@ -2,6 +2,7 @@ package addons
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,24 +21,26 @@ import (
 
 // definition is the content of an addon.yaml.
 type definition struct {
-	Name        string         `yaml:"name"`        // name of its folder
-	Key         string         `yaml:"key"`         // key in the Installer's spec
-	Title       string         `yaml:"title"`       // display name
-	Deploy      string         `yaml:"deploy"`      // DeployChart or DeployKOTS
-	Namespace   string         `yaml:"namespace"`   // template over templateData
-	Release     string         `yaml:"release"`     // name of the Helm release; defaults to Name
-	PodSecurity PodSecurity    `yaml:"podSecurity"` // of Namespace
-	After       []string       `yaml:"after"`       // names of the add-ons to install before this one
-	Versions    []addOnVersion `yaml:"versions"`    // the tested versions
-	Values      string         `yaml:"values"`      // template over templateData of the chart's values, YAML
+	Name        string            `yaml:"name"`        // name of its folder
+	Key         string            `yaml:"key"`         // key in the Installer's spec
+	Title       string            `yaml:"title"`       // display name
+	Deploy      string            `yaml:"deploy"`      // DeployChart or DeployKOTS
+	Namespace   string            `yaml:"namespace"`   // template over templateData
+	Release     string            `yaml:"release"`     // name of the Helm release; defaults to Name
+	PodSecurity PodSecurity       `yaml:"podSecurity"` // of Namespace
+	After       []string          `yaml:"after"`       // names of the add-ons to install before this one
+	Images      map[string]string `yaml:"images"`      // of every version, like addOnVersion.Images
+	Versions    []addOnVersion    `yaml:"versions"`    // the supported versions
+	Values      string            `yaml:"values"`      // template over templateData of the chart's values, YAML
 
 	chart fs.FS
 }
 
-// addOnVersion is one supported version of an add-on.
+// addOnVersion is one supported version of an add-on, or a range of them.
 type addOnVersion struct {
-	Version string            `yaml:"version"`
-	Images  map[string]string `yaml:"images"` // full references with tag or digest, by role
+	Version string            `yaml:"version"` // the only version; empty for a range
+	From    string            `yaml:"from"`    // the first version of a range, which ends at the next entry
+	Images  map[string]string `yaml:"images"`  // full references by role, with tag or digest and {version} for the version; "" if only the component itself knows it
 }
 
 // templateData is the data that the templates of a definition can use.
@@ -85,32 +88,34 @@ func (d definition) checkFields() error {
 	if len(d.Versions) == 0 {
 		bad("versions: must not be empty")
 	}
-	ref := regexp.MustCompile(imageRefPattern)
-	for i, r := range d.Versions {
-		if r.Version == "" || slices.Contains(d.knownVersions()[:i], r.Version) {
-			bad("versions[%d]: version is empty or a duplicate", i)
-		}
-		for role, image := range r.Images {
-			if !ref.MatchString(image) {
-				bad("versions[%d].images.%s: %q is not a full image reference", i, role, image)
+	reference := regexp.MustCompile(imageRefPattern)
+	checkImages := func(where string, images map[string]string) {
+		for role, image := range images {
+			if image != "" && !reference.MatchString(expandVersion(image, "1")) {
+				bad("%simages.%s: %q is not a full image reference", where, role, image)
 			}
 		}
 	}
-	return errors.Join(errs...)
-}
-
-func (d definition) knownVersions() []string {
-	var v []string
-	for _, r := range d.Versions {
-		v = append(v, r.Version)
+	checkImages("", d.Images)
+	previous := ""
+	for i, r := range d.Versions {
+		first := cmp.Or(r.Version, r.From)
+		if !isVersion(first) || r.Version != "" && r.From != "" {
+			bad("versions[%d]: exactly one of version and from must be set", i)
+		} else if i > 0 && compareVersions(previous, first) >= 0 {
+			bad("versions[%d]: %s is not higher than %s, the version before it", i, first, previous)
+		}
+		checkImages(fmt.Sprintf("versions[%d].", i), r.Images)
+		previous = first
 	}
-	return v
+	return errors.Join(errs...)
 }
 
 // resolveVersion returns the definition as an AddOn of version r, with the
 // templates executed and the chart packaged.
 func (d definition) resolveVersion(in *spec.Installer, dataDir string, r addOnVersion) (AddOn, error) {
-	data := templateData{Spec: in.Spec, Images: r.Images, DataDir: dataDir}
+	images := d.imagesOf(r)
+	data := templateData{Spec: in.Spec, Images: images, DataDir: dataDir}
 	namespace, err := renderTemplate(d.Namespace, data)
 	if err != nil {
 		return AddOn{}, fmt.Errorf("namespace: %w", err)
@@ -129,7 +134,7 @@ func (d definition) resolveVersion(in *spec.Installer, dataDir string, r addOnVe
 	}
 	return AddOn{
 		Name: d.Name, Title: d.Title, Version: r.Version, Deploy: d.Deploy,
-		Namespace: namespace, PodSecurity: d.PodSecurity, Images: r.Images, Release: d.Release, Chart: chart, Values: values,
+		Namespace: namespace, PodSecurity: d.PodSecurity, Images: images, Release: d.Release, Chart: chart, Values: values,
 		ClusterDomain: in.Spec.K0s.ClusterDomain(),
 	}, nil
 }

@@ -8,8 +8,8 @@ import (
 )
 
 // ConvertKURL converts the kURL Installer in the file at path into one of Plinth that
-// lint accepts. Its k0s is the one with which this build is tested, and its add-ons are
-// the newest that this build supports.
+// lint accepts. Its k0s and its KOTS are the newest with which this build is tested, and
+// its other add-ons are the newest that this build supports.
 func ConvertKURL(path string) (kurl.Conversion, error) {
 	files, err := ReadFiles([]string{path})
 	if err != nil {
@@ -19,7 +19,9 @@ func ConvertKURL(path string) (kurl.Conversion, error) {
 	if err != nil {
 		return kurl.Conversion{}, problem.New(problem.ExitInternal, "read the built-in add-ons", err, "")
 	}
-	known["k0s"] = spec.Versions().Tried[0].K0s
+	tried := spec.Versions().Tried
+	newest := tried[len(tried)-1]
+	known["k0s"], known["kotsadm"] = newest.K0s, newest.Kotsadm
 	return kurl.Convert(path, files[0].Data, known, func(installer []byte) []spec.Finding {
 		return LintFiles([]spec.File{{Name: "installer.yaml", Data: installer}}).Findings
 	})
