@@ -125,7 +125,7 @@ func TestConvertKURL_UsesTheVersionsOfTheExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	report := LintFiles([]spec.File{{Name: "installer.yaml", Data: got.YAML}})
-	if report.Installer == nil {
+	if report.Installer == nil { // warnings are those of the example
 		t.Fatalf("%v\n%s", report.Findings, got.YAML)
 	}
 	s, want := report.Installer.Spec, example.Spec
