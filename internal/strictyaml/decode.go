@@ -82,14 +82,30 @@ func (r decoder) decodeField(path string, at, n *yaml.Node, f reflect.StructFiel
 		r.decodeMapping(path, at, n, v)
 	case f.Type.Kind() == reflect.String:
 		r.decodeText(path, at, n, f, v)
-	case f.Type.Kind() == reflect.Int:
+	case f.Type.Kind() == reflect.Int || f.Type.Kind() == reflect.Int64:
 		r.decodeNumber(path, n, f, v)
 	case n == nil:
 	case f.Type.Kind() == reflect.Pointer:
 		v.Set(reflect.New(f.Type.Elem()))
 		r.decodeMapping(path, at, n, v.Elem())
+	case f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct:
+		r.decodeStructs(path, n, v)
 	default:
 		r.decodeFreeForm(path, n, f, v)
+	}
+}
+
+// decodeStructs decodes n, a list of mappings with known keys, into a slice of structs.
+func (r decoder) decodeStructs(path string, n *yaml.Node, v reflect.Value) {
+	if n.Kind != yaml.SequenceNode {
+		r.ReportWrongType(path, n, "a list")
+		return
+	}
+	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
+	for i, item := range n.Content {
+		if item.Kind != yaml.AliasNode { // reported by checkNode
+			r.decodeMapping(path+"["+strconv.Itoa(i)+"]", item, item, v.Index(i))
+		}
 	}
 }
 

@@ -24,7 +24,7 @@ const module = "github.com/plinthdev/plinth/"
 var layers = map[string][]string{
 	"cmd/plinth":            {"internal/cli"},
 	"internal/cli":          {"internal/cli/printer", "internal/action", "internal/ui", "internal/spec", "internal/step", "airgap", "hostpreflight"},
-	"internal/cli/printer":  {"internal/action", "internal/kurl", "internal/ui", "internal/spec", "internal/step", "airgap", "hostpreflight"},
+	"internal/cli/printer":  {"internal/action", "internal/kurl", "internal/lockfile", "internal/ui", "internal/spec", "internal/step", "airgap", "hostpreflight"},
 	"internal/plan":         {"internal/step", "internal/host", "internal/node", "internal/nodecert", "internal/pki", "internal/token", "internal/k0s", "internal/images", "internal/kube", "internal/helm", "internal/kots", "internal/registry", "internal/wait", "addons"},
 	"internal/step":         {},
 	"internal/failpoint":    {"internal/host"},
@@ -33,6 +33,7 @@ var layers = map[string][]string{
 	"internal/release":      {},
 	"internal/kurl":         {"internal/spec", "internal/strictyaml"},
 	"internal/strictyaml":   {},
+	"internal/lockfile":     {"internal/spec", "internal/strictyaml"},
 	"internal/compat":       {},
 	"internal/ports":        {},
 	"internal/facts":        {"internal/resolvconf"},

@@ -1,0 +1,84 @@
+package lockfile
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+
+	"github.com/plinthdev/plinth/internal/spec"
+)
+
+// Difference is a component that is not what the lock says.
+type Difference struct {
+	Component string `json:"component"`        // such as "image docker.io/library/nginx:1.22.1"
+	Locked    string `json:"locked,omitempty"` // "" if the lock does not have the component
+	Found     string `json:"found,omitempty"`  // "" if only the lock has it
+}
+
+// String returns the difference on one line.
+func (d Difference) String() string {
+	return fmt.Sprintf("%s: locked %s, found %s", d.Component, cmp.Or(d.Locked, "nothing"), cmp.Or(d.Found, "nothing"))
+}
+
+// Compare returns what is different between a platform of a lock and what was found now, in the order
+// of the lock; components that only found has come last. The order within the two does not matter.
+func Compare(locked, found Platform) []Difference {
+	was, order := locked.components()
+	is, added := found.components()
+	var all []Difference
+	for _, name := range order {
+		if was[name] != is[name] {
+			all = append(all, Difference{name, was[name], is[name]})
+		}
+	}
+	for _, name := range added {
+		if _, ok := was[name]; !ok {
+			all = append(all, Difference{name, "", is[name]})
+		}
+	}
+	return all
+}
+
+// components returns what identifies the content of each component, by its name, and the names in the
+// order of the lock.
+func (p Platform) components() (content map[string]string, order []string) {
+	content = map[string]string{}
+	add := func(name string, parts ...string) {
+		content[name] = strings.Join(parts, " ")
+		order = append(order, name)
+	}
+	for _, f := range p.HostFiles {
+		parts := []string{f.Version, f.Digest, fmt.Sprint(f.Size, " bytes")}
+		if f.URL != "" {
+			parts = append(parts, "from "+f.URL)
+		}
+		add("host file "+f.Name, parts...)
+	}
+	for _, i := range p.Images {
+		add("image "+i.Reference, i.Digest, fmt.Sprint(i.Size, " bytes"))
+	}
+	return content, order
+}
+
+// CheckCurrent returns an error unless f is the lock of Installer in and has the platform. The error
+// names what the Installer changed since.
+func (f File) CheckCurrent(in *spec.Installer, platform string) error {
+	locked, ok := f.Platform(platform)
+	if !ok {
+		return fmt.Errorf("it has no platform %s, only %s", platform, cmp.Or(strings.Join(f.PlatformNames(), ", "), "none"))
+	}
+	sum, err := InstallerDigest(in)
+	if err != nil || f.Installer == sum {
+		return err
+	}
+	versions := map[string]string{"k0s": in.Spec.K0s.Version}
+	if k := in.Spec.Kotsadm; k != nil {
+		versions["kots"] = k.Version
+	}
+	for _, file := range locked.HostFiles {
+		if want := versions[file.Name]; want != file.Version {
+			return fmt.Errorf("it is older than the Installer: %s is locked at %s, the Installer has %s", file.Name, file.Version, cmp.Or(want, "none"))
+		}
+	}
+	return fmt.Errorf("it is older than the Installer: the versions of the add-ons or spec.k0s.config have changed (locked %s, the Installer has %s)", f.Installer, sum)
+}
