@@ -49,6 +49,9 @@ type Chart struct {
 	Archive       []byte // .tgz
 }
 
+// DefaultPlatform is the platform of a request that names none.
+const DefaultPlatform = "linux/amd64"
+
 // maxDocumentSize is the maximum size in bytes of a chart, an Installer or an
 // Application.
 const maxDocumentSize = limit.Document
@@ -81,11 +84,7 @@ func writeBundleFile(ctx context.Context, path string, write func(io.Writer) err
 func Write(ctx context.Context, req Request, w io.Writer) (digest.Digest, error) {
 	p, err := prepareArchive(ctx, req)
 	if err != nil {
-		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-			return "", err
-		}
-		return "", problem.New(problem.ExitBundle, "build bundle "+req.Name, err,
-			"the source "+req.Layout+" must contain everything that the Installer requests, undamaged; `plinth bundle mirror` fills such a folder")
+		return "", sourceError(ctx, req, err)
 	}
 	return digest.FromBytes(p.Index), p.Write(ctx, w)
 }

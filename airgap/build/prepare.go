@@ -27,20 +27,7 @@ func prepareArchive(ctx context.Context, req Request) (Archive, error) {
 	if req.Name == "" || len(req.Installer) == 0 {
 		return Archive{}, errors.New("the bundle has no Installer with a metadata.name")
 	}
-	platform := cmp.Or(req.Platform, "linux/amd64")
-	folder, err := blob.OpenFolder(req.Layout)
-	if err != nil {
-		return Archive{}, fmt.Errorf("the source is not a folder in OCI image layout: %w", err)
-	}
-	index, err := folder.Index()
-	if err != nil {
-		return Archive{}, err
-	}
-	have, err := expandIndexes(ctx, folder, index.Manifests, platform)
-	if err != nil {
-		return Archive{}, err
-	}
-	wanted, err := selectManifests(have, req, platform)
+	folder, wanted, err := openLayout(ctx, req)
 	if err != nil {
 		return Archive{}, err
 	}

@@ -76,8 +76,27 @@ func (c *Client) getDocument(watched stallWatcher, url, accept string, maxSize i
 	return Document{data, mediaType(resp)}, err
 }
 
-// request is a GET request.
+// GetSize returns the size in bytes of the content at url, with retries. It does not
+// download the content.
+func (c *Client) GetSize(ctx context.Context, url string) (size int64, err error) {
+	err = c.Retry(ctx, func() (bool, error) {
+		watched, stop := watchStall(ctx, c.Stall)
+		defer stop()
+		resp, err := c.get(watched.ctx, request{method: http.MethodHead, url: url})
+		if err != nil {
+			return false, watched.wrapError(err, url)
+		}
+		if size = resp.ContentLength; size < 0 {
+			err = fmt.Errorf("%s does not state its size: %w", url, ErrUnusable)
+		}
+		return false, errors.Join(err, resp.Body.Close())
+	})
+	return size, err
+}
+
+// request is a GET or HEAD request.
 type request struct {
+	method string // "" means GET
 	url    string
 	accept string // Accept header; "" for none
 	from   int64  // first byte to send
@@ -87,7 +106,7 @@ type request struct {
 // r.from on; a server that ignores the range answers with status 200 and the whole
 // content. Any other status, and a page for browsers, is an error.
 func (c *Client) get(ctx context.Context, r request) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url, nil)
+	req, err := http.NewRequestWithContext(ctx, r.method, r.url, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -16,18 +16,20 @@ const V1 = "v1"
 
 // Annotations of index.json, its descriptors and of layers; docs/reference/bundle-format.md describes them.
 const (
-	AnnotationBundle    = "dev.plinth.bundle"              // index: format version
-	AnnotationRelease   = "dev.plinth.release"             // index: number of the vendor's release, decimal, increasing
-	AnnotationExpires   = "dev.plinth.expires"             // index: RFC 3339 time after which the bundle is refused
-	AnnotationKind      = "dev.plinth.kind"                // descriptor: a Kind
-	AnnotationModule    = "dev.plinth.module"              // descriptor: Go module the content was built from
-	AnnotationSum       = "dev.plinth.sum"                 // descriptor: that module's go.sum hash
-	AnnotationModules   = "dev.plinth.modules"             // descriptor: all sources with versions, sums and licenses; a JSON array
-	AnnotationSizes     = "dev.plinth.uncompressed-sizes"  // image descriptor: bytes per unpacked layer, comma separated
-	AnnotationMode      = "dev.plinth.mode"                // host file layer: permission bits, octal
-	AnnotationDigest    = "dev.plinth.uncompressed-digest" // host file layer: digest of the unpacked file
-	AnnotationSize      = "dev.plinth.uncompressed-size"   // host file layer: bytes of the unpacked file
-	AnnotationImageName = "io.containerd.image.name"       // image descriptor: full reference
+	AnnotationBundle         = "dev.plinth.bundle"              // index: format version
+	AnnotationRelease        = "dev.plinth.release"             // index: number of the vendor's release, decimal, increasing
+	AnnotationExpires        = "dev.plinth.expires"             // index: RFC 3339 time after which the bundle is refused
+	AnnotationKind           = "dev.plinth.kind"                // descriptor: a Kind
+	AnnotationModule         = "dev.plinth.module"              // descriptor: Go module the content was built from
+	AnnotationSum            = "dev.plinth.sum"                 // descriptor: that module's go.sum hash
+	AnnotationModules        = "dev.plinth.modules"             // descriptor: all sources with versions, sums and licenses; a JSON array
+	AnnotationSizes          = "dev.plinth.uncompressed-sizes"  // image descriptor: bytes per unpacked layer, comma separated
+	AnnotationMode           = "dev.plinth.mode"                // host file layer: permission bits, octal
+	AnnotationDigest         = "dev.plinth.uncompressed-digest" // host file layer: digest of the unpacked file
+	AnnotationSize           = "dev.plinth.uncompressed-size"   // host file layer: bytes of the unpacked file
+	AnnotationDownloadDigest = "dev.plinth.download-digest"     // host file descriptor: digest of the download that the file is or comes from
+	AnnotationDownloadSize   = "dev.plinth.download-size"       // host file descriptor: bytes of that download
+	AnnotationImageName      = "io.containerd.image.name"       // image descriptor: full reference
 )
 
 // Media and artifact types of the content that Plinth creates.

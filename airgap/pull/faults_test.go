@@ -20,6 +20,7 @@ import (
 
 	"github.com/plinthdev/plinth/airgap/airgaptest"
 	"github.com/plinthdev/plinth/airgap/build"
+	"github.com/plinthdev/plinth/airgap/format"
 	"github.com/plinthdev/plinth/airgap/pull"
 	. "github.com/plinthdev/plinth/airgap/pull/pulltest"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -383,8 +384,8 @@ func TestFetch_AsksForDigestsOnlyTheSecondTime(t *testing.T) {
 		name, ref string
 		want      []string
 	}{
-		{"tag", s.req.Images[0], []string{"auth GET /token", "registry GET /v2/", "registry HEAD /v2/replicated/app/manifests/v1"}},
-		{"digest", pinned, nil},
+		{"tag", s.req.Images[0], []string{"auth GET /token", "registry GET /v2/", "registry HEAD /v2/replicated/app/manifests/v1", "releases GET /sums"}},
+		{"digest", pinned, []string{"releases GET /sums"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s.req.Images = []string{c.ref}
@@ -400,6 +401,37 @@ func TestFetch_AsksForDigestsOnlyTheSecondTime(t *testing.T) {
 				t.Errorf("requests %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// A release that was published again under its version is not hidden by what the folder has.
+func TestFetch_DownloadsReplacedReleaseAgain(t *testing.T) {
+	s := newSetup(t)
+	s.req.Images = nil
+	var programs []string
+	for _, seed := range []uint64{2, 3} {
+		release := randomBytes(seed)
+		s.ReplaceFile("/k0s-v1", release)
+		s.ReplaceFile("/sums", fmt.Appendf(nil, "%x  k0s-v1\n", sha256.Sum256(release)))
+		if err := pull.Fetch(t.Context(), s.req); err != nil {
+			t.Fatal(err)
+		}
+		items, err := build.Select(t.Context(), build.Request{Layout: s.req.Folder, HostFiles: s.req.HostFiles})
+		if err != nil || len(items) != 1 {
+			t.Fatal(items, err)
+		}
+		file, err := items[0].HostFile()
+		if err != nil || file.Digest.Encoded() != fmt.Sprintf("%x", sha256.Sum256(release)) {
+			t.Errorf("the folder has %s (%v)", file.Digest, err)
+		}
+		a := items[0].Manifest.Annotations
+		if a[format.AnnotationDownloadDigest] != file.Digest.String() || a[format.AnnotationDownloadSize] != fmt.Sprint(len(release)) {
+			t.Errorf("annotations are %v", a)
+		}
+		programs = append(programs, file.Digest.String())
+	}
+	if programs[0] == programs[1] {
+		t.Error("the first download is still there")
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
@@ -64,6 +65,9 @@ func ReleasesAt(url string) []Release {
 	}
 }
 
+// URL returns the URL of the download for a version and an architecture, such as amd64.
+func (r Release) URL(version, arch string) string { return r.urlFor(r.Path, version, arch) }
+
 // urlFor returns the URL of a path pattern. A "+" in the version is escaped, as GitHub
 // requires.
 func (r Release) urlFor(pattern, version, arch string) string {
@@ -75,28 +79,41 @@ func fillPattern(pattern, version, arch string) string {
 	return strings.NewReplacer("{version}", version, "{arch}", arch).Replace(pattern)
 }
 
-// fetchHostFile downloads a host file, unless the folder has that version.
+// fetchHostFile downloads a host file, unless the folder has it from the download that
+// is published now.
 func (f *fetcher) fetchHostFile(ctx context.Context, want build.HostFile) error {
-	if f.hasHostFile(ctx, want) {
-		return nil
-	}
-	i := slices.IndexFunc(f.req.Releases, func(r Release) bool { return r.Name == want.Name })
-	if i < 0 {
-		return fmt.Errorf("host file %s: its download location is unknown", want.Name)
-	}
-	release := f.req.Releases[i]
-	sum, err := f.fetchChecksum(ctx, release, want.Version)
-	if err == nil {
+	release, sum, err := f.findRelease(ctx, want)
+	if err == nil && !f.hasHostFile(ctx, want, sum) {
 		err = f.fetchRelease(ctx, release, want.Version, sum)
 	}
 	if err != nil {
-		return &partError{part: "host file " + want.Name + " " + want.Version, err: err}
+		return newHostFileError(want, err)
 	}
 	return nil
 }
 
-// hasHostFile reports whether the folder has that version of a host file, undamaged.
-func (f *fetcher) hasHostFile(ctx context.Context, want build.HostFile) bool {
+// findRelease returns where a host file is published, and the digest that the download
+// must have.
+func (f *fetcher) findRelease(ctx context.Context, want build.HostFile) (r Release, sum digest.Digest, err error) {
+	i := slices.IndexFunc(f.req.Releases, func(r Release) bool { return r.Name == want.Name })
+	if i < 0 {
+		return r, "", errors.New("its download location is unknown")
+	}
+	r = f.req.Releases[i]
+	text, err := f.fetchChecksum(ctx, r, want.Version)
+	if err != nil {
+		return r, "", err
+	}
+	sum = digest.NewDigestFromEncoded(digest.SHA256, strings.ToLower(text))
+	if sum.Validate() != nil {
+		return r, "", fmt.Errorf("%w: its published checksum %q is not a SHA-256", fetch.ErrUnusable, text)
+	}
+	return r, sum, nil
+}
+
+// hasHostFile reports whether the folder has that version of a host file, undamaged and
+// from the download with the digest sum.
+func (f *fetcher) hasHostFile(ctx context.Context, want build.HostFile, sum digest.Digest) bool {
 	platform := &ocispec.Platform{OS: f.os, Architecture: f.arch}
 	key := indexKey(ocispec.Descriptor{Platform: platform, Annotations: hostFileAnnotations(want.Name, want.Version, "")})
 	f.mu.Lock()
@@ -106,6 +123,9 @@ func (f *fetcher) hasHostFile(ctx context.Context, want build.HostFile) bool {
 		desc = f.index.Manifests[i]
 	}
 	f.mu.Unlock()
+	if desc.Annotations[format.AnnotationDownloadDigest] != sum.String() {
+		return false
+	}
 	manifest, err := blob.ReadAll(ctx, f.folder, desc, limit.Document)
 	if err != nil {
 		return false
@@ -156,10 +176,9 @@ type packedFile struct {
 	size  int64
 }
 
-// fetchRelease downloads a release, verifies its checksum (SHA-256 in hex), and
-// stores the host file that it contains, compressed. The download itself is not kept.
-func (f *fetcher) fetchRelease(ctx context.Context, r Release, version, sum string) error {
-	want := ocispec.Descriptor{Digest: digest.NewDigestFromEncoded(digest.SHA256, strings.ToLower(sum)), Size: fetch.UnknownSize}
+// fetchRelease downloads a release, verifies its digest, and stores the host file that it contains, compressed. The download itself is not kept.
+func (f *fetcher) fetchRelease(ctx context.Context, r Release, version string, sum digest.Digest) error {
+	want := ocispec.Descriptor{Digest: sum, Size: fetch.UnknownSize}
 	from := r.urlFor(r.Path, version, f.arch)
 	if err := f.client.FetchBlob(ctx, f.folder, fetch.Blob{URL: from, Want: want}, f.meter); err != nil {
 		return err
@@ -177,7 +196,7 @@ func (f *fetcher) fetchRelease(ctx context.Context, r Release, version, sum stri
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", fetch.ErrUnusable, from, err)
 	}
-	return f.addHostFile(p, r, version)
+	return f.addHostFile(p, r, version, want)
 }
 
 // packMember compresses the member of a download to w and records the digest and
@@ -224,8 +243,9 @@ func openMember(download io.Reader, member string) (io.Reader, error) {
 	}
 }
 
-// addHostFile stores the manifest of a host file and adds it to the index.
-func (f *fetcher) addHostFile(p packedFile, r Release, version string) error {
+// addHostFile stores the manifest of a host file from a download and adds it to the
+// index.
+func (f *fetcher) addHostFile(p packedFile, r Release, version string, download ocispec.Descriptor) error {
 	p.blob.Annotations = map[string]string{ocispec.AnnotationTitle: r.Name, format.AnnotationMode: "0755",
 		format.AnnotationDigest: p.plain.String(), format.AnnotationSize: fmt.Sprint(p.size)}
 	empty, err := f.folder.Add(ocispec.MediaTypeEmptyJSON, func(w io.Writer) error {
@@ -242,5 +262,7 @@ func (f *fetcher) addHostFile(p packedFile, r Release, version string) error {
 		return err
 	}
 	desc.ArtifactType, desc.Annotations = format.TypeHost, hostFileAnnotations(r.Name, version, r.Licenses)
+	desc.Annotations[format.AnnotationDownloadDigest] = download.Digest.String()
+	desc.Annotations[format.AnnotationDownloadSize] = strconv.FormatInt(download.Size, 10)
 	return f.addToIndex(desc)
 }

@@ -33,13 +33,18 @@ type imageFetcher struct {
 // fetchImage downloads one image for the requested platform. Of a multi-platform
 // image it keeps only that platform's manifest, under the reference text.
 func (f *fetcher) fetchImage(ctx context.Context, text string) error {
+	return f.withImage(text, func(i *imageFetcher) error { return i.fetch(ctx) })
+}
+
+// withImage calls use with the fetcher of one image, and adds its name to an error.
+func (f *fetcher) withImage(text string, use func(*imageFetcher) error) error {
 	i := imageFetcher{fetcher: f, text: text}
 	var err error
 	if i.ref, err = name.ParseReference(text, name.StrictValidation); err == nil {
 		i.from, err = mirrorOf(i.ref.Context(), f.req.Mirrors)
 	}
 	if err == nil {
-		err = explainRefusal(i.fetch(ctx), i.from.RegistryStr())
+		err = explainRefusal(use(&i), i.from.RegistryStr())
 	}
 	if err != nil {
 		return &partError{part: "image " + text, err: err}
@@ -64,16 +69,9 @@ func (i *imageFetcher) repository(ctx context.Context) (*fetch.Repository, error
 // fetch downloads the image: its manifest, its config to check the platform, its
 // layers. The index lists the image when it is complete.
 func (i *imageFetcher) fetch(ctx context.Context) error {
-	m, err := i.resolve(ctx)
+	item, err := i.describe(ctx)
 	if err != nil {
 		return err
-	}
-	desc := ocispec.Descriptor{MediaType: m.MediaType, Digest: digest.FromBytes(m.Data), Size: int64(len(m.Data)), Annotations: map[string]string{
-		format.AnnotationKind: string(format.KindImage), format.AnnotationImageName: i.text, ocispec.AnnotationRefName: i.text,
-		ocispec.AnnotationVersion: i.ref.Identifier()}}
-	item, err := format.ParseItem(desc, m.Data)
-	if err != nil {
-		return fmt.Errorf("%w: %w", fetch.ErrUnusable, err)
 	}
 	for _, b := range item.Blobs()[1:] {
 		i.meter.AddTotal(b.Size)
@@ -87,6 +85,22 @@ func (i *imageFetcher) fetch(ctx context.Context) error {
 		}
 	}
 	return i.addToIndex(item.Manifest)
+}
+
+// describe returns the image as its manifest for the requested platform describes it.
+func (i *imageFetcher) describe(ctx context.Context) (format.Item, error) {
+	m, err := i.resolve(ctx)
+	if err != nil {
+		return format.Item{}, err
+	}
+	desc := ocispec.Descriptor{MediaType: m.MediaType, Digest: digest.FromBytes(m.Data), Size: int64(len(m.Data)), Annotations: map[string]string{
+		format.AnnotationKind: string(format.KindImage), format.AnnotationImageName: i.text, ocispec.AnnotationRefName: i.text,
+		ocispec.AnnotationVersion: i.ref.Identifier()}}
+	item, err := format.ParseItem(desc, m.Data)
+	if err != nil {
+		return item, fmt.Errorf("%w: %w", fetch.ErrUnusable, err)
+	}
+	return item, nil
 }
 
 // fetchConfig downloads the config and checks that the image is for the requested

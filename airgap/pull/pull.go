@@ -45,6 +45,9 @@ type Request struct {
 	Stall     time.Duration           // how long a connection may deliver almost no data; 0 means 30 seconds
 }
 
+// checkDownloadHint is what a user checks when a download fails.
+const checkDownloadHint = "check the versions, the network, proxy settings and `docker login`"
+
 // fetcher executes a Request.
 type fetcher struct {
 	req     Request
@@ -66,9 +69,8 @@ type fetcher struct {
 // next call resumes. Errors are Problems with the exit code for a bad bundle.
 func Fetch(ctx context.Context, req Request) error {
 	fail := func(err error) error {
-		return problem.New(problem.ExitBundle, "download the bundle's content", err,
-			"check the versions, the network, proxy settings and `docker login`; then run the same command again: it resumes\n"+
-				"without a network: `plinth bundle build --source DIR` builds from a folder that `plinth bundle mirror` filled")
+		return problem.New(problem.ExitBundle, "download the bundle's content", err, checkDownloadHint+"; then run the same command again: it resumes\n"+
+			"without a network: `plinth bundle build --source DIR` builds from a folder that `plinth bundle mirror` filled")
 	}
 	f, err := newFetcher(req)
 	if err != nil {
@@ -99,7 +101,7 @@ func Fetch(ctx context.Context, req Request) error {
 	return nil
 }
 
-// partError is why an image or a host file was not downloaded.
+// partError is why an image or a host file was not downloaded or resolved.
 type partError struct {
 	part string // such as "image docker.io/library/nginx:1.27"
 	more int    // other parts with the same cause
@@ -114,6 +116,10 @@ func (e *partError) Error() string {
 }
 
 func (e *partError) Unwrap() error { return e.err }
+
+func newHostFileError(file build.HostFile, err error) error {
+	return &partError{part: "host file " + file.Name + " " + file.Version, err: err}
+}
 
 // joinFailures joins the errors of parts, each cause once: a registry that does not
 // answer fails all its images in the same way.
