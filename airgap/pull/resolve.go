@@ -51,7 +51,8 @@ func Resolve(ctx context.Context, req Request) (hostFiles, images []Resolved, er
 }
 
 func resolveError(err error) error {
-	return problem.New(problem.ExitBundle, "find what the registries have", err, checkDownloadHint)
+	return problem.New(problem.ExitBundle, "find what the registries have", err, checkDownloadHint+"\n"+
+		"without a network: name a folder that `plinth bundle mirror` filled with --source DIR")
 }
 
 // resolveImage returns the digest and the size of an image for the requested platform.

@@ -34,15 +34,22 @@ func (s commandSet) bundleBuildCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&req.Installer, "installer", "", "Installer `file`")
 	f.StringVar(&req.Application, "application", "", "KOTS Application `file`")
-	f.StringVar(&req.Source, "source", "registry", "OCI layout `directory`, or \"registry\" to download")
-	addDownloadFlags(f, &req.Downloads)
-	f.StringVar(&req.Downloads.Cache, "cache", "", "`directory` that keeps downloads (default ~/.cache/plinth/parts)")
+	addSourceFlags(f, &req.Source, &req.Downloads)
+	f.StringVar(&req.Platform, "platform", "", "`platform` of the hosts, such as linux/arm64 (default linux/amd64)")
+	f.BoolVar(&req.Locked, "locked", false, "refuse a source that differs from installer.lock.yaml")
 	f.StringVar(&req.SignKey, "sign-key", "", "private key `file` to sign with; may be a pipe")
 	f.Int64Var(&req.Release, "release", 0, "release `number`; hosts refuse a lower one than theirs")
 	f.StringVar(&req.Expires, "expires", "", "`date` after which hosts refuse the bundle")
 	f.BoolVar(&req.Thin, "thin", false, "leave out images and host files; install fetches them with --source")
 	addOutputFileFlag(f, &req.Out)
 	return cmd
+}
+
+// addSourceFlags adds the flags that say from where the parts of a bundle come.
+func addSourceFlags(f *pflag.FlagSet, source *string, d *bundle.Downloads) {
+	f.StringVar(source, "source", "registry", "OCI layout `directory`, or \"registry\" to fetch")
+	addDownloadFlags(f, d)
+	f.StringVar(&d.Cache, "cache", "", "`directory` that keeps downloaded parts (default ~/.cache/plinth/parts)")
 }
 
 // addDownloadFlags adds the flags that say from where parts are downloaded.

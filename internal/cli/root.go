@@ -31,6 +31,7 @@ func newRootCommand(s *runner) *cobra.Command {
 	return s.NewRoot(append(c.toolCommands(),
 		c.lintCommand(),
 		c.convertCommand(),
+		c.lockCommand(),
 		c.bundleCommand(),
 		c.publishCommand(),
 		c.preflightCommand(),

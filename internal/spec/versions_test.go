@@ -205,8 +205,8 @@ same findings for the same file at any time, on any machine. A newer Plinth has 
 2. k0s: the newest release of a minor that this KOTS supports and that is not past its end of life, from the tables below.
 3. A pair that was not tried gets the warning `+"`version-untried`"+`: install it on a host of your own before you ship it.
 
-The images of k0s's own components, such as kube-proxy and CoreDNS, do not follow the release of k0s: this build knows
-only those of the release that it was tried with.
+The images of k0s's own components, such as kube-proxy and CoreDNS, follow the release of k0s: they come from a
+[table](images.md), or from that k0s itself.
 
 ## Kubernetes and k0s
 

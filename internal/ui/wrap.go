@@ -11,7 +11,7 @@ import (
 const RootCommands = "install|join|token|status|reset|node|console|kubectl|kots|shell|debug"
 
 // commandStart matches the beginning of a shell command. A command is not wrapped: users copy it.
-var commandStart = regexp.MustCompile("^[`(]?(?:sudo|echo|curl|systemctl|journalctl|(?:plinth|\\.{0,2}/\\S+) (?:-\\S+|" + RootCommands + "|bundle|lint|preflight|publish|completion|help|version)) ")
+var commandStart = regexp.MustCompile("^[`(]?(?:sudo|echo|curl|systemctl|journalctl|(?:plinth|\\.{0,2}/\\S+) (?:-\\S+|" + RootCommands + "|bundle|lint|lock|convert|preflight|publish|completion|help|version)) ")
 
 // Wrap returns text with the lines that are longer than width columns broken between words. A line
 // that continues another is indented like its last column: behind the last gap of two spaces or

@@ -11,15 +11,12 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/airgap/build"
 	"github.com/plinthdev/plinth/airgap/trust"
-	"github.com/plinthdev/plinth/internal/action/config"
 	"github.com/plinthdev/plinth/internal/action/source"
-	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/lockfile"
 	"github.com/plinthdev/plinth/internal/problem"
-	"github.com/plinthdev/plinth/internal/spec"
 )
 
 // BuildRequest describes the bundle to build.
@@ -27,11 +24,13 @@ type BuildRequest struct {
 	Installer   string                  // file
 	Application string                  // file; "" for none
 	Source      string                  // folder in OCI image layout, or "registry"
-	Downloads   Downloads               // for Source "registry"
+	Downloads   Downloads               // for Source "registry"; its Note receives notices about the lock file, too
 	Out         string                  // file to write
 	SignKey     string                  // file with the private key; "" for an unsigned bundle
 	Release     int64                   // release number of the vendor; 0 for none
 	Thin        bool                    // omit the content of images and host files
+	Platform    string                  // such as linux/arm64; "" means linux/amd64
+	Locked      bool                    // refuse a source that differs from the lock file beside the Installer
 	Expires     string                  // RFC 3339 time or date after which hosts refuse the bundle; "" for never
 	Progress    func(done, total int64) // bytes; may be nil
 }
@@ -46,31 +45,28 @@ type BuildResult struct {
 
 // Build lints the files, checks the compatibility gate, resolves every part and writes
 // the bundle. It refuses what no customer could install.
-func Build(ctx context.Context, req BuildRequest) (BuildResult, error) {
-	if err := CheckOutputFile(req.Out, append(sourceFiles(req), req.Installer, req.Application, req.SignKey)...); err != nil {
+func Build(ctx context.Context, req BuildRequest) (res BuildResult, err error) {
+	if err := CheckOutputFile(req.Out, append(layoutFiles(req.Source, req.Out), req.Installer, req.Application, req.SignKey, lockfile.Path(req.Installer))...); err != nil {
 		return BuildResult{}, err
 	}
-	paths := []string{req.Installer}
-	if req.Application != "" {
-		paths = append(paths, req.Application)
-	}
-	files, err := config.ReadFiles(paths)
+	in, files, err := readInstaller(req.Installer, req.Application, "build a bundle from these files")
 	if err != nil {
 		return BuildResult{}, err
 	}
-	report := config.LintFiles(files)
-	if err := report.Err("build a bundle from these files"); err != nil {
-		return BuildResult{}, err
-	}
-	// Lint accepts the two files in any order, but the bundle needs to know which is the Installer.
-	if spec.Lint(files[:1]).Installer == nil {
-		return BuildResult{}, problem.New(problem.ExitConfig, "build a bundle", errors.New(req.Installer+" is not an Installer"), "name the Installer with --installer")
-	}
-	want, err := resolveContents(report.Installer)
+	src, closeSource, err := openSource(ctx, req.Source, req.Downloads, req.Platform, req.Out)
 	if err != nil {
 		return BuildResult{}, err
 	}
-	want.Installer, want.Thin, want.Progress, want.WorkDir = files[0].Data, req.Thin, req.Progress, filepath.Dir(req.Out)
+	defer func() { err = errors.Join(err, closeSource()) }()
+	lock, err := newLockCheck(req, in, src.platform)
+	if err != nil {
+		return BuildResult{}, err
+	}
+	want, err := resolveContents(ctx, in, src)
+	if err != nil {
+		return BuildResult{}, err
+	}
+	want.Installer, want.Layout, want.Thin, want.Progress, want.WorkDir = files[0].Data, src.layout, req.Thin, req.Progress, filepath.Dir(req.Out)
 	signer, err := applyLabels(req, &want)
 	if err != nil {
 		return BuildResult{}, err
@@ -78,7 +74,7 @@ func Build(ctx context.Context, req BuildRequest) (BuildResult, error) {
 	if len(files) > 1 {
 		want.Application = files[1].Data
 	}
-	done, err := gatherParts(ctx, req, &want)
+	found, err := gatherParts(ctx, src, lock, want)
 	if err != nil {
 		return BuildResult{}, err
 	}
@@ -86,7 +82,7 @@ func Build(ctx context.Context, req BuildRequest) (BuildResult, error) {
 	if err != nil {
 		return BuildResult{}, err
 	}
-	if err := done(); err != nil {
+	if err := lock.writeAbsent(in, found); err != nil {
 		return BuildResult{}, err
 	}
 	info, err := os.Stat(req.Out)
@@ -94,6 +90,26 @@ func Build(ctx context.Context, req BuildRequest) (BuildResult, error) {
 		return BuildResult{}, err
 	}
 	return BuildResult{Path: req.Out, Digest: sum, Size: info.Size(), Signer: signer}, nil
+}
+
+// gatherParts puts the parts of want into the layout of src and compares them with the lock. A
+// published part that --locked refuses is not downloaded.
+func gatherParts(ctx context.Context, src partSource, lock lockCheck, want build.Request) (found lockfile.Platform, err error) {
+	if lock.strict && src.downloads != nil {
+		if found, err = src.resolvePublished(ctx, want); err == nil {
+			err = lock.compare(found)
+		}
+		if err != nil {
+			return found, err
+		}
+	}
+	if err = src.download(ctx, want); err == nil {
+		found, err = src.resolveStored(ctx, want)
+	}
+	if err == nil {
+		err = lock.compare(found)
+	}
+	return found, err
 }
 
 // applyLabels sets release number, expiry and signing key of the bundle in want. It
@@ -121,30 +137,6 @@ func applyLabels(req BuildRequest, want *build.Request) (signer string, err erro
 	public, err := key.Public()
 	want.Sign = key.Sign
 	return public.Fingerprint(), err
-}
-
-// resolveContents returns the parts of the bundle for an Installer, in the order in
-// which a starting host needs them.
-func resolveContents(in *spec.Installer) (build.Request, error) {
-	req := build.Request{Name: in.Metadata.Name, HostFiles: []build.HostFile{{Name: "k0s", Version: in.Spec.K0s.Version}}}
-	if in.Spec.Kotsadm != nil {
-		req.HostFiles = append(req.HostFiles, build.HostFile{Name: "kots", Version: in.Spec.Kotsadm.Version})
-	}
-	// Any address will do: no image depends on it.
-	refs, err := k0s.Images(k0s.NewSettings(in, "127.0.0.1", "localhost"))
-	if err != nil {
-		return req, problem.New(problem.ExitConfig, "resolve the cluster's images", err, "fix spec.k0s.config in the Installer")
-	}
-	req.Images = refs
-	parts, err := addons.Resolve(in, "/") // images and charts do not depend on the data folder
-	if err != nil {
-		return req, err
-	}
-	for _, p := range parts {
-		req.Images = append(req.Images, p.ImageRefs()...)
-		req.Charts = append(req.Charts, build.Chart{Name: p.Chart.Name, Version: p.Chart.Version, Archive: p.Chart.Archive})
-	}
-	return req, nil
 }
 
 // Inspect returns a summary of the bundle at path. It does not verify the content.
@@ -189,4 +181,12 @@ func Verify(ctx context.Context, req VerifyRequest) (airgap.Summary, error) {
 	sum := b.Inspect()
 	sum.Verified = key.Fingerprint()
 	return sum, nil
+}
+
+// layoutFiles returns the files of a source folder that out could overwrite.
+func layoutFiles(source, out string) []string {
+	if source == fromRegistry {
+		return nil
+	}
+	return []string{filepath.Join(source, "index.json"), filepath.Join(source, "oci-layout"), filepath.Join(source, "blobs", "sha256", filepath.Base(out))}
 }

@@ -27,7 +27,7 @@ func resolved(t *testing.T) (images []string, files []airgaptest.HostFile) {
 	if in == nil {
 		t.Fatalf("%+v", findings)
 	}
-	req, err := resolveContents(in)
+	req, err := resolveContents(t.Context(), in, partSource{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,6 +51,16 @@ func layout(t *testing.T, without string) string {
 	return airgaptest.WriteLayout(t, images, files)
 }
 
+// documentedCopy returns the path of a copy of the documented Installer, beside which a build may write.
+func documentedCopy(t *testing.T) string {
+	t.Helper()
+	raw, err := os.ReadFile(documented)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return write(t, string(raw))
+}
+
 func write(t *testing.T, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "file.yaml")
@@ -69,7 +79,7 @@ func TestBuild_WritesRequiredPartsInOrder(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "my-app.bundle")
 	app := application(t, `targetKotsVersion: "1.131.2"`)
 	reported := int64(0)
-	req := BuildRequest{Installer: documented, Application: app, Source: layout(t, ""), Out: out, Progress: func(done, _ int64) { reported = done }}
+	req := BuildRequest{Installer: documentedCopy(t), Application: app, Source: layout(t, ""), Out: out, Progress: func(done, _ int64) { reported = done }}
 	res, err := Build(t.Context(), req)
 	if err != nil {
 		t.Fatal(err)

@@ -39,7 +39,7 @@ func keys(t *testing.T) (private, public string) {
 // built builds a bundle and returns its path.
 func built(t *testing.T, change func(*BuildRequest)) string {
 	t.Helper()
-	req := BuildRequest{Installer: documented, Source: layout(t, ""), Out: filepath.Join(t.TempDir(), "b")}
+	req := BuildRequest{Installer: documentedCopy(t), Source: layout(t, ""), Out: filepath.Join(t.TempDir(), "b")}
 	change(&req)
 	if _, err := Build(t.Context(), req); err != nil {
 		t.Fatal(err)

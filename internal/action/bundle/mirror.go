@@ -2,10 +2,10 @@ package bundle
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 
-	"github.com/plinthdev/plinth/airgap/pull"
-	"github.com/plinthdev/plinth/internal/action/config"
+	"github.com/plinthdev/plinth/airgap/build"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -25,22 +25,11 @@ type MirrorResult struct {
 
 // Mirror downloads all parts of the bundle for an Installer into a folder, from which
 // Build can create it without a network. What the folder has already is kept.
-func Mirror(ctx context.Context, req MirrorRequest) (MirrorResult, error) {
+func Mirror(ctx context.Context, req MirrorRequest) (res MirrorResult, err error) {
 	if req.Out == "" {
 		return MirrorResult{}, problem.Newf(problem.ExitUsage, "mirror the parts of an Installer", "name the folder; a variable in a script may be empty", "the name of the folder is empty")
 	}
-	files, err := config.ReadFiles([]string{req.Installer})
-	if err != nil {
-		return MirrorResult{}, err
-	}
-	report := config.LintFiles(files)
-	if err := report.Err("mirror the parts of this Installer"); err != nil {
-		return MirrorResult{}, err
-	}
-	if report.Installer == nil {
-		return MirrorResult{}, problem.Newf(problem.ExitConfig, "mirror the parts of an Installer", "name the Installer with --installer", "%s is not an Installer", req.Installer)
-	}
-	want, err := resolveContents(report.Installer)
+	in, _, err := readInstaller(req.Installer, "", "mirror the parts of this Installer")
 	if err != nil {
 		return MirrorResult{}, err
 	}
@@ -48,13 +37,23 @@ func Mirror(ctx context.Context, req MirrorRequest) (MirrorResult, error) {
 	if err != nil {
 		return MirrorResult{}, err
 	}
-	unlock, err := req.Downloads.fetch(ctx, pull.Request{Folder: folder, Images: want.Images, HostFiles: want.HostFiles, Platform: want.Platform})
+	src := partSource{layout: folder, runDir: folder + ".run", platform: build.DefaultPlatform}
+	downloads, unlock, err := req.Downloads.open(ctx, folder, src.platform)
 	if err != nil {
 		return MirrorResult{}, err
 	}
-	res := MirrorResult{Path: req.Out, Images: want.Images}
+	defer func() { err = errors.Join(err, unlock()) }()
+	src.downloads = downloads
+	want, err := resolveContents(ctx, in, src)
+	if err == nil {
+		err = src.download(ctx, want)
+	}
+	if err != nil {
+		return MirrorResult{}, err
+	}
+	res = MirrorResult{Path: req.Out, Images: want.Images}
 	for _, f := range want.HostFiles {
 		res.HostFiles = append(res.HostFiles, f.Name+" "+f.Version)
 	}
-	return res, unlock()
+	return res, nil
 }

@@ -4,17 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/plinthdev/plinth/airgap/blob"
-	"github.com/plinthdev/plinth/airgap/build"
 	"github.com/plinthdev/plinth/airgap/pull"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -31,40 +27,9 @@ type Downloads struct {
 	Note        func(text string)       // receives why something is attempted again or in another way; may be nil
 }
 
-// fromRegistry is the Source for the registries and release downloads of the upstream projects.
-const fromRegistry = "registry"
-
-// sourceFiles returns the files of the source folder that the bundle could overwrite.
-func sourceFiles(req BuildRequest) []string {
-	if req.Source == fromRegistry {
-		return nil
-	}
-	return []string{
-		filepath.Join(req.Source, "index.json"), filepath.Join(req.Source, "oci-layout"),
-		filepath.Join(req.Source, "blobs", "sha256", filepath.Base(req.Out)),
-	}
-}
-
-// gatherParts sets the folder with the parts of want. Parts from registries are first
-// downloaded to the cache, which no other build uses until done is called.
-func gatherParts(ctx context.Context, req BuildRequest, want *build.Request) (done func() error, err error) {
-	d := req.Downloads
-	if strings.Contains(req.Source, "://") {
-		return nil, problem.New(problem.ExitUsage, "build a bundle", errors.New("--source is a URL"), "give a folder in OCI image layout, such as out/payload, or registry")
-	}
-	if req.Source != fromRegistry {
-		if d.Cache != "" || len(d.Mirrors) > 0 || d.MirrorsFile != "" || d.Releases != "" {
-			return nil, problem.New(problem.ExitUsage, "build a bundle", errors.New("--cache, --mirror, --mirrors and --releases are for --source registry"), "omit them, or omit --source")
-		}
-		want.Layout = req.Source
-		return func() error { return nil }, nil
-	}
-	folder, err := cacheFolder(d.Cache)
-	if err != nil {
-		return nil, err
-	}
-	want.Layout = folder
-	return d.fetch(ctx, pull.Request{Folder: folder, Images: want.Images, HostFiles: want.HostFiles, Platform: want.Platform})
+// isSet reports whether d has a setting that is only for downloads.
+func (d Downloads) isSet() bool {
+	return d.Cache != "" || len(d.Mirrors) > 0 || d.MirrorsFile != "" || d.Releases != ""
 }
 
 // cacheFolder returns the absolute path of a cache; for "" that of the user
@@ -80,27 +45,21 @@ func cacheFolder(name string) (string, error) {
 	return filepath.Join(dir, "plinth", "parts"), nil
 }
 
-// fetch downloads what req requests, from where d says. Nothing else fetches into the
-// folder until unlock is called.
-func (d Downloads) fetch(ctx context.Context, req pull.Request) (unlock func() error, err error) {
+// open returns a request without parts, which downloads to a folder from where d says. Nothing else
+// fetches into the folder until unlock is called.
+func (d Downloads) open(ctx context.Context, folder, platform string) (req *pull.Request, unlock func() error, err error) {
+	req = &pull.Request{Folder: folder, Platform: platform, Progress: d.Progress, Note: d.Note}
 	if req.Mirrors, err = d.parseMirrors(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if req.Releases, err = d.releases(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if _, err := blob.CreateFolder(req.Folder); err != nil {
-		return nil, problem.New(problem.ExitUsage, "use the folder for downloaded parts", err, "choose another folder for them")
+	if _, err := blob.CreateFolder(folder); err != nil {
+		return nil, nil, problem.New(problem.ExitUsage, "use the folder for downloaded parts", err, "choose another folder for them")
 	}
-	unlock, err = lockFolder(ctx, req.Folder, d.Note)
-	if err != nil {
-		return nil, err
-	}
-	req.Progress, req.Note = d.Progress, d.Note
-	if err := pull.Fetch(ctx, req); err != nil {
-		return nil, errors.Join(err, unlock())
-	}
-	return unlock, nil
+	unlock, err = lockFolder(ctx, folder, d.Note)
+	return req, unlock, err
 }
 
 // parseMirrors returns the mirrors of the flags, and then those of the file.
@@ -126,25 +85,13 @@ func (d Downloads) parseMirrors() (mirrors []pull.Mirror, err error) {
 	return append(mirrors, more...), nil
 }
 
-// maxMirrorsSize is the maximum size of a file with mirrors in bytes.
-const maxMirrorsSize = 1 << 20
-
 // readMirrors reads a file with mirrors. The error does not name the file.
 func readMirrors(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	var inPath *fs.PathError
-	if errors.As(err, &inPath) {
-		return nil, inPath.Err
+	data, err := readSmallFile(path)
+	if len(data) > maxSmallFile {
+		return nil, fmt.Errorf("it has more than %d bytes", maxSmallFile)
 	}
-	defer func() { _ = f.Close() }()
-	data, err := io.ReadAll(io.LimitReader(f, maxMirrorsSize+1))
-	switch {
-	case errors.As(err, &inPath):
-		return nil, inPath.Err
-	case len(data) > maxMirrorsSize:
-		return nil, fmt.Errorf("it has more than %d bytes", maxMirrorsSize)
-	}
-	return data, err
+	return data, systemCause(err)
 }
 
 // releases returns the release pages of the host files.

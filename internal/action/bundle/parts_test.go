@@ -6,12 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/plinthdev/plinth/airgap/build"
 	"github.com/plinthdev/plinth/airgap/pull"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-func TestGatherParts_RefusesInvalidSourcesBeforeDownloads(t *testing.T) {
+func TestOpenSource_RefusesInvalidSourcesBeforeDownloads(t *testing.T) {
 	lines := write(t, "docker.io=harbor.example.com/hub\nnonsense\n")
 	for name, c := range map[string]struct {
 		source string
@@ -35,7 +34,7 @@ func TestGatherParts_RefusesInvalidSourcesBeforeDownloads(t *testing.T) {
 			if c.source == fromRegistry && c.d.Cache == "" {
 				c.d.Cache = t.TempDir()
 			}
-			_, err := gatherParts(t.Context(), BuildRequest{Source: c.source, Downloads: c.d}, &build.Request{})
+			_, _, err := openSource(t.Context(), c.source, c.d, "", "out")
 			if problem.ExitCode(err) != problem.ExitUsage || problem.Hint(err) == "" || !strings.Contains(err.Error(), c.part) {
 				t.Errorf("want %q, got %v", c.part, err)
 			}
@@ -43,19 +42,18 @@ func TestGatherParts_RefusesInvalidSourcesBeforeDownloads(t *testing.T) {
 	}
 }
 
-func TestGatherParts_WaitsForOtherBuildWithTheSameCache(t *testing.T) {
+func TestOpenSource_WaitsForOtherBuildWithTheSameCache(t *testing.T) {
 	noted := make(chan string, 9)
-	req := BuildRequest{Source: fromRegistry, Downloads: Downloads{Cache: t.TempDir(), Note: func(text string) { noted <- text }}}
-	var want build.Request
-	first, err := gatherParts(t.Context(), req, &want)
-	if err != nil || want.Layout != req.Downloads.Cache {
-		t.Fatal(want.Layout, err)
+	d := Downloads{Cache: t.TempDir(), Note: func(text string) { noted <- text }}
+	src, first, err := openSource(t.Context(), fromRegistry, d, "", "out")
+	if err != nil || src.layout != d.Cache {
+		t.Fatal(src.layout, err)
 	}
 	go func() {
 		<-noted
 		_ = first()
 	}()
-	second, err := gatherParts(t.Context(), req, &want)
+	_, second, err := openSource(t.Context(), fromRegistry, d, "", "out")
 	if err != nil {
 		t.Fatal(err)
 	}

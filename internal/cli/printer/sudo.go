@@ -19,7 +19,7 @@ func AddSudo(text string) string {
 }
 
 // command matches a plinth command with the character before it. "see: plinth --help" is one too.
-var command = regexp.MustCompile("(?m)(^|[\\s`('\"])plinth( (?:-\\S+ (?:/\\S+ )?)*(?:" + ui.RootCommands + "|bundle|lint|convert|preflight|publish|completion|help|version|--help)\\b)")
+var command = regexp.MustCompile("(?m)(^|[\\s`('\"])plinth( (?:-\\S+ (?:/\\S+ )?)*(?:" + ui.RootCommands + "|bundle|lint|lock|convert|preflight|publish|completion|help|version|--help)\\b)")
 
 // elsewhere matches the part of a line that says that a command is for another host, on which
 // plinth is on the PATH. The commands "node" and "token" are for such a host, too.
