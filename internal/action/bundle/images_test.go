@@ -62,9 +62,9 @@ func TestReference_ImagesOfEachVersion(t *testing.T) {
 
 <!-- generated from internal/k0s/images.yaml and addons/kotsadm/addon.yaml; see the Makefile, target golden -->
 
-What ` + "`plinth lock`" + ` and ` + "`plinth bundle build --source registry`" + ` ask for. The SHA-256 of a download is in the release's own
-checksum list. For another version the program itself is asked, once it is downloaded and verified:
-` + "`k0s airgap list-images`" + ` and ` + "`kots admin-console generate-manifests`" + `. That needs Linux, and a download for its processor.
+What ` + "`plinth lock`" + ` and ` + "`plinth bundle build --source registry`" + ` ask for. The SHA-256 of a download is in the
+release's own checksum list. For another version the program names its images, once it is downloaded and verified:
+` + "`k0s airgap list-images`" + ` and ` + "`kots admin-console generate-manifests`" + `. That needs Linux.
 
 ## k0s
 
@@ -87,7 +87,10 @@ checksum list. For another version the program itself is asked, once it is downl
 	}
 	fmt.Fprintf(&b, `## KOTS
 
-For version V: <%s>, and the same with arm64; images
+For version V, and the same with arm64:
+<%s>
+
+The images are
 %s. The database changes with the version:
 
 | from KOTS | database |
