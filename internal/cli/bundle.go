@@ -47,9 +47,9 @@ func (s commandSet) bundleBuildCommand() *cobra.Command {
 
 // addSourceFlags adds the flags that say from where the parts of a bundle come.
 func addSourceFlags(f *pflag.FlagSet, source *string, d *bundle.Downloads) {
-	f.StringVar(source, "source", "registry", "OCI layout `directory`, or \"registry\" to fetch")
+	f.StringVar(source, "source", "registry", "OCI layout `directory`, or \"registry\" to download")
 	addDownloadFlags(f, d)
-	f.StringVar(&d.Cache, "cache", "", "`directory` that keeps downloaded parts (default ~/.cache/plinth/parts)")
+	f.StringVar(&d.Cache, "cache", "", "`directory` for downloaded parts (default ~/.cache/plinth/parts)")
 }
 
 // addDownloadFlags adds the flags that say from where parts are downloaded.

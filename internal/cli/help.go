@@ -69,7 +69,7 @@ func writeHelp(w io.Writer, cmd *cobra.Command, width int) {
 	if cmd.HasParent() {
 		fmt.Fprint(w, "\nGlobal flags: -o text|json, --progress, --log-file, --data-dir, --no-color, -v; see: plinth --help\n")
 	} else {
-		fmt.Fprintf(w, "\nGlobal flags:\n%s\n", cmd.PersistentFlags().FlagUsages())
+		fmt.Fprintf(w, "\nGlobal flags:\n%s", cmd.PersistentFlags().FlagUsages())
 	}
 	fmt.Fprint(w, exitList(cmd, columns))
 	fmt.Fprintf(w, "Guide: %s\n", cmd.Annotations[guideKey])
