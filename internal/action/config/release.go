@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/lockfile"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/release"
 	"github.com/plinthdev/plinth/internal/spec"
@@ -171,7 +172,7 @@ func classifyDocument(text []byte) (contents, string) {
 	}
 	apiVersion, kind := spec.DocumentType(roots[0])
 	switch {
-	case strings.HasPrefix(apiVersion, "plinth.dev/"):
+	case strings.HasPrefix(apiVersion, "plinth.dev/") && kind != lockfile.Kind:
 		return installer, apiVersion + " " + kind
 	case spec.IsKURL(apiVersion, kind):
 		return foreign, apiVersion + " " + kind

@@ -52,6 +52,8 @@ func TestLintPaths_UnderstandsARelease(t *testing.T) {
 			ignored: "map[app.k8s.io/v1beta1 Application:1 kots.io/v1beta2 HelmChart:1] 0", app: true},
 		"files in place of a folder": {files: map[string]string{"a.yaml": goodInstaller, "b.yaml": kotsApp, "c.yaml": sigApp, "d.tgz": "\x1f\x8b"}, paths: []string{"a.yaml", "b.yaml", "c.yaml", "d.tgz"},
 			ignored: "map[app.k8s.io/v1beta1 Application:1] 1", app: true},
+		"a lock beside the Installer": {files: map[string]string{"installer.yaml": goodInstaller, "installer.lock.yaml": "apiVersion: plinth.dev/v1beta1\nkind: InstallerLock\n"},
+			ignored: "map[plinth.dev/v1beta1 InstallerLock:1] 0"},
 		"a release without an Installer":    {files: map[string]string{"app.yaml": kotsApp, "values.yaml": "a: 1\n"}, ignored: "map[without apiVersion and kind:1] 0", app: true},
 		"the gate":                          {files: map[string]string{"installer.yaml": goodInstaller, "app.yaml": strings.Replace(kotsApp, "1.131.2", "1.130.0", 1)}, exit: problem.ExitGate, want: "1.130.0", app: true},
 		"two Applications, one too old":     {files: map[string]string{"installer.yaml": goodInstaller, "a.yaml": kotsApp, "b.yaml": strings.Replace(kotsApp, "1.131.2", "1.130.0", 1)}, exit: problem.ExitGate, want: "1.130.0", app: true},
