@@ -334,10 +334,12 @@ func TestFetch_HonorsRetryAfter(t *testing.T) {
 // setDockerConfig makes config the file that `docker login` writes.
 func setDockerConfig(t *testing.T, config map[string]any) {
 	t.Helper()
+	path := filepath.Join(os.Getenv("DOCKER_CONFIG"), "config.json")
 	raw, err := json.Marshal(config)
 	if err == nil {
-		err = os.WriteFile(filepath.Join(os.Getenv("DOCKER_CONFIG"), "config.json"), raw, 0o600)
+		err = os.WriteFile(path, raw, 0o600)
 	}
+	t.Cleanup(func() { _ = os.Remove(path) })
 	if err != nil {
 		t.Fatal(err)
 	}
