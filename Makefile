@@ -61,6 +61,10 @@ test: verify test-unit test-e2e ## run everything that CI runs
 build: ## build the plinth executable in out/plinth
 	$(call compile,-s -w $(TEXT) -X main.version=$(VERSION),$(PLINTH))
 
+.PHONY: build-all
+build-all: ## build the plinth executable for every platform in out/plinth-linux-*
+	for arch in amd64 arm64; do GOOS=linux GOARCH=$$arch $(MAKE) build PLINTH=$(OUT)/plinth-linux-$$arch; done
+
 .PHONY: payload
 payload: ## build every upstream component from source, as an OCI layout in the cache
 	@mkdir -p $(OUT)

@@ -78,6 +78,7 @@ func (s commandSet) bundleMirrorCommand() *cobra.Command {
 		}))
 	f := cmd.Flags()
 	f.StringVar(&req.Installer, "installer", "", "Installer `file`")
+	f.StringVar(&req.Platform, "platform", "", "`platform` of the hosts, such as linux/arm64 (default linux/amd64)")
 	addDownloadFlags(f, &req.Downloads)
 	return cmd
 }
@@ -144,6 +145,7 @@ func (s commandSet) bundleEmbedCommand() *cobra.Command {
 			return newOutput(res, func(w io.Writer) { printer.WriteEmbedResult(w, res) }).OrError(err)
 		}))
 	f := cmd.Flags()
+	f.StringVar(&req.Program, "program", "", "plinth `file` for another platform (default: this executable)")
 	f.StringVar(&req.Bundle, "bundle", "", "bundle `file` to embed")
 	f.StringVar(&req.VerifyKey, "verify-key", "", "vendor's public key `file` to embed (default: the one in this executable)")
 	f.BoolVar(&req.AllowUnsigned, "allow-unsigned", false, "embed a bundle that is not signed with the key")

@@ -1,8 +1,10 @@
 package bundle
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"time"
@@ -16,6 +18,7 @@ import (
 // EmbedRequest describes what to embed in this executable.
 type EmbedRequest struct {
 	Bundle        string // file; "" for none
+	Program       string // plinth executable for the platform of Bundle; "" for this executable
 	VerifyKey     string // file with the public key; "" for the one that is already embedded, if any
 	AllowUnsigned bool   // embed a bundle that the key does not verify
 	Out           string // executable to write
@@ -30,11 +33,11 @@ type EmbedResult struct {
 	Bundle      string `json:"bundle,omitempty"`      // digest of the embedded bundle
 }
 
-// Embed writes a copy of this executable with a key, a bundle or both appended. A bundle
+// Embed writes a copy of an executable with a key, a bundle or both appended. A bundle
 // that is already embedded is left out; an embedded key is kept unless req names another
 // one. Embed refuses a bundle that the new executable would refuse to install.
 func Embed(ctx context.Context, req EmbedRequest) (res EmbedResult, err error) {
-	if err := CheckOutputFile(req.Out, req.Bundle, req.VerifyKey, source.ExecutablePath); err != nil {
+	if err := CheckOutputFile(req.Out, req.Bundle, req.VerifyKey, req.Program, source.ExecutablePath); err != nil {
 		return res, err
 	}
 	key, err := source.PublicKey(req.VerifyKey)
@@ -44,7 +47,7 @@ func Embed(ctx context.Context, req EmbedRequest) (res EmbedResult, err error) {
 	if key.IsZero() && req.Bundle == "" {
 		return res, problem.New(problem.ExitUsage, "embed into an executable", errors.New("there is nothing to embed"), "name a public key with --verify-key, a bundle with --bundle, or both")
 	}
-	s, closer, err := source.OpenSelf()
+	s, closer, err := source.OpenExecutable(cmp.Or(req.Program, source.ExecutablePath))
 	if err != nil {
 		return res, err
 	}
@@ -52,7 +55,7 @@ func Embed(ctx context.Context, req EmbedRequest) (res EmbedResult, err error) {
 	s.Key, s.Bundle = key, nil
 	res = EmbedResult{Path: req.Out, Fingerprint: key.Fingerprint()}
 	if req.Bundle != "" {
-		file, digest, err := openEmbeddable(ctx, req, key)
+		file, digest, err := openEmbeddable(ctx, req, key, s.Program)
 		if err != nil {
 			return res, err
 		}
@@ -76,8 +79,8 @@ func Embed(ctx context.Context, req EmbedRequest) (res EmbedResult, err error) {
 }
 
 // openEmbeddable opens the file of the bundle and returns its digest, after it has
-// verified that the executable will accept the bundle.
-func openEmbeddable(ctx context.Context, req EmbedRequest, key trust.PublicKey) (*os.File, string, error) {
+// verified that the executable with this program will accept the bundle.
+func openEmbeddable(ctx context.Context, req EmbedRequest, key trust.PublicKey, program io.ReaderAt) (*os.File, string, error) {
 	b, err := airgap.Open(ctx, req.Bundle)
 	if err != nil {
 		return nil, "", err
@@ -87,11 +90,26 @@ func openEmbeddable(ctx context.Context, req EmbedRequest, key trust.PublicKey) 
 	}
 	digest := b.Digest().String()
 	_, err = trust.Verify(req.Bundle, b, trust.Policy{Key: key, AllowUnsigned: req.AllowUnsigned, Now: req.Now})
+	if err == nil {
+		err = checkProgram("embed "+req.Bundle, program, b.Platform(), "name the executable for it with --program")
+	}
 	if err := errors.Join(err, b.Close()); err != nil {
 		return nil, "", err
 	}
 	file, err := os.Open(req.Bundle)
 	return file, digest, err
+}
+
+// checkProgram returns a usage problem if a program is not for the platform of a bundle.
+func checkProgram(doing string, program io.ReaderAt, platform, hint string) error {
+	found, err := source.ProgramPlatform(program)
+	if err == nil && platform != "" && found != "" && found != platform {
+		err = fmt.Errorf("the executable is for %s, the bundle for %s", found, platform)
+	}
+	if err != nil {
+		return problem.New(problem.ExitUsage, doing, err, hint)
+	}
+	return nil
 }
 
 func sectionReader(file *os.File) (*io.SectionReader, error) {

@@ -1,10 +1,13 @@
 package bundle
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"debug/elf"
+	"encoding/binary"
 	"encoding/pem"
 	"os"
 	"path/filepath"
@@ -111,6 +114,49 @@ func TestEmbed_RefusesBundleThatInstallWouldRefuse(t *testing.T) {
 				t.Fatal(err)
 			}
 			checkExecutable(t, c.req, res)
+		})
+	}
+}
+
+// emptyProgram returns a file with an ELF header for a machine, and nothing else.
+func emptyProgram(t *testing.T, machine elf.Machine) string {
+	t.Helper()
+	header := elf.Header64{Ident: [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)},
+		Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: uint32(elf.EV_CURRENT), Ehsize: 64}
+	var b bytes.Buffer
+	if err := binary.Write(&b, binary.LittleEndian, header); err != nil {
+		t.Fatal(err)
+	}
+	return write(t, b.String())
+}
+
+func TestEmbed_RefusesProgramOfAnotherPlatform(t *testing.T) {
+	private, public := keys(t)
+	signed := built(t, func(r *BuildRequest) { r.SignKey = private }) // for linux/amd64
+	for name, c := range map[string]struct{ program, bundle, want string }{
+		"same platform":       {emptyProgram(t, elf.EM_X86_64), signed, ""},
+		"other platform":      {emptyProgram(t, elf.EM_AARCH64), signed, "the executable is for linux/arm64, the bundle for linux/amd64"},
+		"without a bundle":    {emptyProgram(t, elf.EM_AARCH64), "", ""},
+		"unknown platform":    {emptyProgram(t, elf.EM_RISCV), signed, "it is for another processor: EM_RISCV"},
+		"script":              {write(t, "#!/bin/sh\n"), signed, ""},
+		"not a program":       {write(t, "text"), signed, "it is not a program for Linux"},
+		"shorter than a line": {write(t, ""), signed, "it is not a program for Linux"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out := filepath.Join(t.TempDir(), "my-app")
+			_, err := Embed(t.Context(), EmbedRequest{Program: c.program, Bundle: c.bundle, VerifyKey: public, Out: out, Now: time.Now()})
+			if c.want == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), c.want) || !strings.Contains(problem.Hint(err), "--program") {
+				t.Errorf("%v, hint %q, want %q", err, problem.Hint(err), c.want)
+			}
+			if _, err := os.Stat(out); err == nil {
+				t.Error("the executable was written")
+			}
 		})
 	}
 }

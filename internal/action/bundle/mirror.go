@@ -5,7 +5,6 @@ import (
 	"errors"
 	"path/filepath"
 
-	"github.com/plinthdev/plinth/airgap/build"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -13,6 +12,7 @@ import (
 type MirrorRequest struct {
 	Installer string // file
 	Out       string // folder in OCI image layout; created if missing
+	Platform  string // such as linux/arm64; "" means linux/amd64
 	Downloads Downloads
 }
 
@@ -29,6 +29,10 @@ func Mirror(ctx context.Context, req MirrorRequest) (res MirrorResult, err error
 	if req.Out == "" {
 		return MirrorResult{}, problem.Newf(problem.ExitUsage, "mirror the parts of an Installer", "name the folder; a variable in a script may be empty", "the name of the folder is empty")
 	}
+	platform, err := choosePlatform(req.Platform)
+	if err != nil {
+		return MirrorResult{}, err
+	}
 	in, _, err := readInstaller(req.Installer, "", "mirror the parts of this Installer")
 	if err != nil {
 		return MirrorResult{}, err
@@ -37,7 +41,7 @@ func Mirror(ctx context.Context, req MirrorRequest) (res MirrorResult, err error
 	if err != nil {
 		return MirrorResult{}, err
 	}
-	src := partSource{layout: folder, runDir: folder + ".run", platform: build.DefaultPlatform}
+	src := partSource{layout: folder, runDir: folder + ".run", platform: platform}
 	downloads, unlock, err := req.Downloads.open(ctx, folder, src.platform)
 	if err != nil {
 		return MirrorResult{}, err

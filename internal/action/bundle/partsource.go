@@ -45,9 +45,8 @@ func openSource(ctx context.Context, source string, d Downloads, platform, out s
 	if strings.Contains(source, "://") {
 		return refuse("use the source", "--source is a URL", "give a folder in OCI image layout, such as out/payload, or registry")
 	}
-	platform = cmp.Or(platform, build.DefaultPlatform)
-	if err := lockfile.CheckPlatform(platform); err != nil {
-		return refuse("use --platform", err.Error(), "name one of the two; the default is "+build.DefaultPlatform)
+	if platform, err = choosePlatform(platform); err != nil {
+		return src, nil, err
 	}
 	file, err := filepath.Abs(out)
 	if err != nil {
@@ -64,6 +63,15 @@ func openSource(ctx context.Context, source string, d Downloads, platform, out s
 		return refuse("use the source", "--cache, --mirror, --mirrors and --releases are for --source registry", "omit them, or omit --source")
 	}
 	return src, func() error { return nil }, nil
+}
+
+// choosePlatform returns the platform that a user named, or the default for "".
+func choosePlatform(name string) (string, error) {
+	name = cmp.Or(name, build.DefaultPlatform)
+	if err := lockfile.CheckPlatform(name); err != nil {
+		return "", problem.New(problem.ExitUsage, "use --platform", err, "name one of the two; the default is "+build.DefaultPlatform)
+	}
+	return name, nil
 }
 
 // download puts the parts of want into the layout, unless they are in one already.

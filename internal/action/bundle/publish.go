@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -14,7 +15,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -211,14 +211,12 @@ func (r *publisher) writeIndex(ctx context.Context, b *airgap.Bundle, platform s
 func (r *publisher) publishProgram(ctx context.Context, name, platform string) (err error) {
 	var s embed.Embedded
 	var closer io.Closer
-	if path := r.Programs[platform]; path != "" {
-		s, closer, err = source.OpenExecutable(path)
-	} else if s, closer, err = source.OpenSelf(); err == nil && platform != runtime.GOOS+"/"+runtime.GOARCH {
-		err = errors.Join(problem.New(problem.ExitUsage, "publish for "+platform, errors.New("this executable is for "+runtime.GOOS+"/"+runtime.GOARCH),
-			"name the executable for that platform with --program "+platform+"=FILE"), closer.Close())
-	}
+	s, closer, err = source.OpenExecutable(cmp.Or(r.Programs[platform], source.ExecutablePath))
 	if err != nil {
 		return err
+	}
+	if err := checkProgram("publish for "+platform, s.Program, platform, "name the executable for it with --program "+platform+"=FILE"); err != nil {
+		return errors.Join(err, closer.Close())
 	}
 	s.Bundle, s.Key = nil, r.key
 	name = "plinth-" + name

@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"bytes"
+	"debug/elf"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -315,6 +316,9 @@ func TestPublish_RefusesInvalidRequests(t *testing.T) {
 		"a thin bundle":           {func(r *PublishRequest) { r.Bundles = []string{thin} }, problem.ExitBundle, "it is thin"},
 		"a folder that is a file": {func(r *PublishRequest) { r.Out = signed }, problem.ExitUsage, "is not a folder"},
 		"no program":              {func(r *PublishRequest) { r.Programs = map[string]string{"linux/amd64": "/nowhere"} }, problem.ExitUsage, "/nowhere"},
+		"another platform": {func(r *PublishRequest) {
+			r.Programs = map[string]string{"linux/amd64": emptyProgram(t, elf.EM_AARCH64)}
+		}, problem.ExitUsage, "the executable is for linux/arm64, the bundle for linux/amd64"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			req := valid

@@ -17,6 +17,8 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	inprocess "github.com/google/go-containerregistry/pkg/registry"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/plinthdev/plinth/airgap"
@@ -28,13 +30,14 @@ import (
 // published is a mirror of the registries and release pages, on this machine.
 type published struct {
 	*httptest.Server
+	arch  string            // of all content
 	files map[string]string // content by path
 }
 
-// publish starts a mirror with everything that the documented Installer needs.
-func publish(t *testing.T) published {
+// publish starts a mirror with everything that the documented Installer needs on hosts with arch.
+func publish(t *testing.T, arch string) published {
 	t.Helper()
-	p := published{files: map[string]string{}}
+	p := published{arch: arch, files: map[string]string{}}
 	mux := http.NewServeMux()
 	mux.Handle("/v2/", inprocess.New(inprocess.Logger(log.New(io.Discard, "", 0))))
 	mux.HandleFunc("/github/", func(w http.ResponseWriter, r *http.Request) {
@@ -52,7 +55,7 @@ func publish(t *testing.T) published {
 	for _, ref := range refs {
 		p.push(t, ref, "first")
 	}
-	p.release("k0sproject/k0s/releases/download/v1.33.8+k0s.1/", "k0s-v1.33.8+k0s.1-amd64", "sha256sums.txt", "k0s, first")
+	p.release("k0sproject/k0s/releases/download/v1.33.8+k0s.1/", "k0s-v1.33.8+k0s.1-"+arch, "sha256sums.txt", "k0s, first")
 	var kots bytes.Buffer
 	gz := gzip.NewWriter(&kots)
 	w := tar.NewWriter(gz)
@@ -63,7 +66,7 @@ func publish(t *testing.T) published {
 	if err := errors.Join(w.Close(), gz.Close()); err != nil {
 		t.Fatal(err)
 	}
-	p.release("replicatedhq/kots/releases/download/v1.131.2/", "kots_linux_amd64.tar.gz", "kots_1.131.2_checksums.txt", kots.String())
+	p.release("replicatedhq/kots/releases/download/v1.131.2/", "kots_linux_"+arch+".tar.gz", "kots_1.131.2_checksums.txt", kots.String())
 	return p
 }
 
@@ -73,11 +76,26 @@ func (p published) push(t *testing.T, ref, content string) {
 	host, path, _ := strings.Cut(ref, "/")
 	to, err := name.ParseReference(strings.TrimPrefix(p.URL, "http://") + "/" + strings.Split(host, ".")[0] + "/" + path)
 	if err == nil {
-		err = remote.Write(to, airgaptest.BuildImage(t, airgaptest.Image{Ref: ref, Files: []string{ref, content}}))
+		err = remote.Write(to, forArch(t, airgaptest.BuildImage(t, airgaptest.Image{Ref: ref, Files: []string{ref, content}}), p.arch))
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// forArch returns an image with another architecture in its configuration.
+func forArch(t *testing.T, image v1.Image, arch string) v1.Image {
+	t.Helper()
+	config, err := image.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = config.DeepCopy()
+	config.Architecture = arch
+	if image, err = mutate.ConfigFile(image, config); err != nil {
+		t.Fatal(err)
+	}
+	return image
 }
 
 // release stores a file of a release and the list with its checksum.
@@ -94,7 +112,7 @@ func (p published) downloads(cache string) Downloads {
 
 // A lock through mirrors names upstream, and what the cache has cannot hide what was published again.
 func TestBuild_LockedAgainstMirrorsAndCache(t *testing.T) {
-	p := publish(t)
+	p := publish(t, "amd64")
 	installer, cache := documentedCopy(t), t.TempDir()
 	lock := func() LockResult {
 		t.Helper()
@@ -137,6 +155,52 @@ func TestBuild_LockedAgainstMirrorsAndCache(t *testing.T) {
 			t.Fatal(err)
 		}
 		checkLocked(t, out, installer)
+	}
+}
+
+func TestBuild_ForAnotherPlatform(t *testing.T) {
+	const platform = "linux/arm64"
+	p := publish(t, "arm64")
+	installer, mirror := documentedCopy(t), filepath.Join(t.TempDir(), "parts")
+	downloads := p.downloads(t.TempDir())
+	lock, err := Lock(t.Context(), LockRequest{Installer: installer, Source: fromRegistry, Downloads: downloads, Platforms: []string{platform}})
+	if err != nil || len(lock.Platforms) != 1 || !strings.HasSuffix(lock.Platforms[0].HostFiles[1].URL, "/kots_linux_arm64.tar.gz") {
+		t.Fatalf("%+v, %v", lock, err)
+	}
+	mirrored := p.downloads("")
+	if _, err := Mirror(t.Context(), MirrorRequest{Installer: installer, Platform: platform, Out: mirror, Downloads: mirrored}); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		req  BuildRequest
+		want string // in the error; "" if built
+	}{
+		"registry":                  {BuildRequest{Source: fromRegistry, Downloads: downloads, Platform: platform, Locked: true}, ""},
+		"mirror":                    {BuildRequest{Source: mirror, Platform: platform}, ""},
+		"mirror, default platform":  {BuildRequest{Source: mirror}, "is missing in the source " + mirror + " for platform linux/amd64"},
+		"registry without platform": {BuildRequest{Source: fromRegistry, Downloads: downloads}, "linux/arm64"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.req.Installer, c.req.Out = installer, filepath.Join(t.TempDir(), "b")
+			_, err := Build(t.Context(), c.req)
+			if c.want != "" {
+				if err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("%v, want %q", err, c.want)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := airgap.Open(t.Context(), c.req.Out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = b.Close() }()
+			if b.Platform() != platform {
+				t.Errorf("the bundle is for %s", b.Platform())
+			}
+		})
 	}
 }
 

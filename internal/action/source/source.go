@@ -3,6 +3,7 @@ package source
 
 import (
 	"context"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -158,6 +159,27 @@ func OpenExecutable(path string) (embed.Embedded, io.Closer, error) {
 		return s, nil, problem.New(problem.ExitBundle, "read the key and bundle embedded in the executable "+path, errors.Join(err, file.Close()), "the file is damaged: download the executable again")
 	}
 	return s, file, nil
+}
+
+// ProgramPlatform returns the platform of a program, such as linux/arm64, by the header of its ELF
+// file, and "" for a script, which runs on every platform. The error is for what no host with Linux of a
+// known platform runs.
+func ProgramPlatform(program io.ReaderAt) (string, error) {
+	start := make([]byte, 2)
+	if _, err := program.ReadAt(start, 0); err == nil && string(start) == "#!" {
+		return "", nil
+	}
+	f, err := elf.NewFile(program)
+	if err != nil {
+		return "", errors.New("it is not a program for Linux")
+	}
+	switch f.Machine {
+	case elf.EM_X86_64:
+		return "linux/amd64", nil
+	case elf.EM_AARCH64:
+		return "linux/arm64", nil
+	}
+	return "", fmt.Errorf("it is for another processor: %s", f.Machine)
 }
 
 // openEmbedded opens the bundle that is embedded in this executable, and returns
