@@ -39,8 +39,9 @@ GO_RELEASE := go1.26.10
 NOT_INLINED := k8s.io sigs.k8s.io helm.sh go.etcd.io google.golang.org github.com/google/gnostic-models github.com/k0sproject
 compile = GOTOOLCHAIN=$(GO_RELEASE) CGO_ENABLED=0 go build -trimpath -tags grpcnotrace $(foreach m,$(NOT_INLINED),-gcflags '$(m)/...=-l') -ldflags '$(1)' -o $(2) ./cmd/plinth
 
-# need installs Debian packages, unless there is a command with the name of the first one.
-need = type -P $(firstword $(1)) >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(1); }
+# need installs Debian packages, unless there is a command with the name of the first one, or a given
+# other one: $(call need,packages,command).
+need = type -P $(firstword $(2) $(1)) >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(1); }
 
 .PHONY: help
 help: ## show this help
@@ -108,7 +109,11 @@ test-e2e: SHORT := -short
 test-e2e: lab-tests ## run the e2e tests on real disposable hosts; requires root
 
 .PHONY: test-long
-test-long: lab-tests ## run the e2e tests with all their repetitions
+test-long: build-all emulator lab-tests ## run the e2e tests with all their repetitions
+
+.PHONY: emulator
+emulator:
+	$(call need,qemu-user,qemu-aarch64)
 
 .PHONY: lab-tests
 lab-tests: bundle
@@ -119,6 +124,7 @@ lab-tests: bundle
 	scripts/lab/lab root
 	scripts/lab/selftest
 	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD)) \
+		PLINTH_E2E_ARM64=$(abspath $(OUT)/plinth-linux-arm64) \
 		go test -tags e2e -count=1 -p 1 -timeout 3h -v $(SHORT) ./e2e/...
 
 .PHONY: test-faults
