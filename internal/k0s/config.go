@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/k0sproject/k0s/pkg/apis/k0s/v1beta1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/yaml"
@@ -84,8 +86,9 @@ func NewSettings(in *spec.Installer, address, hostname string) Settings {
 		NeverPull: true, Overlay: in.Spec.K0s.Config, WorkerProfile: in.Spec.K0s.Profile()}
 }
 
-// RenderConfig returns the ClusterConfig as YAML, after k0s has validated it.
-// The error contains all findings of k0s.
+// RenderConfig returns the ClusterConfig as YAML, after the k0s that Plinth is built with has validated it.
+// The error contains all findings of k0s. Keys of the overlay that only a k0s of another minor has are in
+// it as they are.
 func RenderConfig(s Settings) ([]byte, error) {
 	cfg, err := buildConfig(s)
 	if err != nil {
@@ -94,7 +97,25 @@ func RenderConfig(s Settings) ([]byte, error) {
 	if errs := cfg.Validate(); len(errs) > 0 {
 		return nil, fmt.Errorf("k0s rejects the configuration: %w", errors.Join(errs...))
 	}
-	return yaml.Marshal(cfg)
+	_, later := s.splitOverlay()
+	if len(later) == 0 {
+		return yaml.Marshal(cfg)
+	}
+	tree, err := runtime.DefaultUnstructuredConverter.ToUnstructured(cfg)
+	if err != nil {
+		return nil, err
+	}
+	mergeOverlay(tree, later)
+	return yaml.Marshal(tree)
+}
+
+// splitOverlay returns the part of the overlay that the types of k0s in this build have, and the part that
+// only the k0s of the settings may have, which is of another minor.
+func (s Settings) splitOverlay() (known, later map[string]any) {
+	if !JudgesItself(s.Version) {
+		return s.Overlay, nil
+	}
+	return splitUnknown(reflect.TypeFor[v1beta1.ClusterConfig](), s.Overlay)
 }
 
 // RunsKubeProxy reports whether the nodes run kube-proxy: they do unless the overlay disables it.
@@ -210,7 +231,8 @@ func mergeConfig(s Settings) (*v1beta1.ClusterConfig, error) {
 	if s.NeverPull {
 		cfg.Spec.Images.DefaultPullPolicy = "Never"
 	}
-	if len(s.Overlay) == 0 {
+	overlay, _ := s.splitOverlay()
+	if len(overlay) == 0 {
 		return cfg, nil
 	}
 	raw, err := json.Marshal(cfg)
@@ -221,7 +243,7 @@ func mergeConfig(s Settings) (*v1beta1.ClusterConfig, error) {
 	if err := json.Unmarshal(raw, &tree); err != nil {
 		return nil, err
 	}
-	mergeOverlay(tree, s.Overlay)
+	mergeOverlay(tree, overlay)
 	if raw, err = json.Marshal(tree); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package k0s
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -113,6 +114,35 @@ func TestValidate_JudgesPublicOverlays(t *testing.T) {
 			}
 			if _, err := RenderConfig(NewSettings(report.Installer, "192.0.2.1", "n1")); err != nil {
 				t.Errorf("accepted, but %v", err)
+			}
+		})
+	}
+}
+
+// Only a k0s of another minor may have keys that the types in this build lack. They reach its configuration.
+func TestValidate_LeavesKeysOfAnotherMinorToIt(t *testing.T) {
+	const overlay = "metricsServer: {image: {version: v1}}\nnetwork: {kuberouter: {newSetting: true, mtu: 1400}}"
+	for version, want := range map[string]string{
+		"v1.33.6+k0s.0": "error k0s-config spec.k0s.config.spec.metricsServer, error k0s-config spec.k0s.config.spec.network.kuberouter.newSetting",
+		"v1.36.3+k0s.2": "warning k0s-config-later spec.k0s.config.spec.metricsServer.image.version, warning k0s-config-later spec.k0s.config.spec.network.kuberouter.newSetting",
+	} {
+		t.Run(version, func(t *testing.T) {
+			var got []string
+			report := spec.Lint([]spec.File{{Name: "installer.yaml", Data: bytes.ReplaceAll(installerWith("", overlay), []byte("v1.33.8+k0s.1"), []byte(version))}}, Validate)
+			for _, f := range report.Findings {
+				got = append(got, fmt.Sprintf("%s %s %s", f.Severity, f.Rule, f.Field))
+			}
+			if strings.Join(got, ", ") != want {
+				t.Errorf("%v", report.Findings)
+			}
+			if report.Installer == nil {
+				return
+			}
+			config, err := RenderExample(report.Installer)
+			for _, line := range []string{"metricsServer:", "version: v1\n", "newSetting: true", "mtu: 1400", "podCIDR: 10.244.0.0/16"} {
+				if err != nil || !strings.Contains(string(config), line) {
+					t.Errorf("no %q in %v\n%s", line, err, config)
+				}
 			}
 		})
 	}

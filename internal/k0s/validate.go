@@ -19,29 +19,56 @@ import (
 const (
 	configPath = "spec.k0s.config"
 	configRule = "k0s-config"
+	laterRule  = "k0s-config-later"
 )
+
+// ValidateArguments are the arguments with which a k0s executable judges the ClusterConfig that it
+// reads from standard input.
+func ValidateArguments() []string { return []string{"config", "validate", "--config", "-"} }
+
+// JudgesItself reports whether a k0s version has another ClusterConfig than the types in this build,
+// whose minor is another one. Only that k0s itself can judge its configuration.
+func JudgesItself(version string) bool {
+	minor, own := spec.KubernetesMinor(version), strings.TrimPrefix(v1beta1.DefaultClusterImages().KubeProxy.Version, "v")
+	return minor != 0 && !strings.HasPrefix(own, fmt.Sprintf("1.%d.", minor))
+}
 
 // Validate returns the objections of k0s to spec.k0s.config, and unknown keys,
 // which k0s itself might not report.
 func Validate(in *spec.Installer) []spec.Violation {
 	const path, rule = configPath, configRule
 	var all []spec.Violation
-	for _, key := range unknownKeys(reflect.TypeFor[v1beta1.ClusterConfig](), in.Spec.K0s.Config, path) {
+	config := in.Spec.K0s.Config
+	if JudgesItself(in.Spec.K0s.Version) {
+		var later map[string]any
+		config, later = splitUnknown(reflect.TypeFor[v1beta1.ClusterConfig](), config)
+		for _, key := range leafPaths(later, path) {
+			all = append(all, spec.Violation{Rule: laterRule, Path: key, Message: "the k0s that this Plinth is built with has no such key; k0s " + in.Spec.K0s.Version + " judges it when the bundle is built"})
+		}
+	}
+	unknown := unknownKeys(reflect.TypeFor[v1beta1.ClusterConfig](), config, path)
+	for _, key := range unknown {
 		all = append(all, spec.Violation{Rule: rule, Path: key, Message: "k0s has no such key"})
 	}
-	if len(all) > 0 {
+	if len(unknown) > 0 {
 		return all
 	}
-	// The host is not known yet; any valid address and name will do.
-	cfg, err := buildConfig(NewSettings(in, "192.0.2.1", "host"))
+	cfg, err := buildConfig(exampleSettings(in))
 	if err != nil {
-		return []spec.Violation{describeDecodeError(err)}
+		return append(all, describeDecodeError(err))
 	}
 	for _, err := range cfg.Validate() {
 		all = append(all, spec.Violation{Rule: rule, Path: path, Message: "k0s refuses it: " + err.Error()})
 	}
 	return all
 }
+
+// exampleSettings returns the settings of an Installer for a host that is not known yet: any valid
+// address and name will do.
+func exampleSettings(in *spec.Installer) Settings { return NewSettings(in, "192.0.2.1", "host") }
+
+// RenderExample returns the ClusterConfig of an Installer for some host, for the judgment of a k0s.
+func RenderExample(in *spec.Installer) ([]byte, error) { return RenderConfig(exampleSettings(in)) }
 
 // describeDecodeError returns the finding for an error of the decoder of k0s.
 func describeDecodeError(err error) spec.Violation {
@@ -84,6 +111,50 @@ func unknownKeys(t reflect.Type, value any, path string) (keys []string) {
 	}
 	slices.Sort(keys)
 	return keys
+}
+
+// splitUnknown splits tree, the value of a struct of type t: known has the keys for which the struct has
+// a field, unknown all others, each with the keys above it. Lists are known as a whole.
+func splitUnknown(t reflect.Type, tree map[string]any) (known, unknown map[string]any) {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct {
+		return tree, nil
+	}
+	fields := jsonFieldTypes(t)
+	if len(fields) == 0 { // free-form
+		return tree, nil
+	}
+	known, unknown = map[string]any{}, map[string]any{}
+	for name, v := range tree {
+		below, ok := fields[name]
+		if !ok {
+			unknown[name] = v
+			continue
+		}
+		known[name] = v
+		if sub, ok := v.(map[string]any); ok {
+			k, u := splitUnknown(below, sub)
+			if known[name] = k; len(u) > 0 {
+				unknown[name] = u
+			}
+		}
+	}
+	return known, unknown
+}
+
+// leafPaths returns the paths of the values in tree that are not maps, with the prefix path, sorted.
+func leafPaths(tree map[string]any, path string) (all []string) {
+	for name, v := range tree {
+		if sub, ok := v.(map[string]any); ok && len(sub) > 0 {
+			all = append(all, leafPaths(sub, path+"."+name)...)
+		} else {
+			all = append(all, path+"."+name)
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 // jsonFieldTypes returns the types of the fields of a struct by JSON name. The

@@ -121,7 +121,8 @@ func TestRules_EachHasAnExampleThatBreaksIt(t *testing.T) {
 		note(spec.Lint([]spec.File{{Name: "pair.yaml", Data: []byte(installPair(p))}}, spec.ValidateVersions))
 	}
 	for _, rule := range spec.Rules() {
-		if !seen[rule.ID] && rule.ID != "host-preflights" { // a validator of internal/action/config, tested there
+		elsewhere := []string{"host-preflights", "k0s-config-later"} // of validators of other packages, tested there
+		if !seen[rule.ID] && !slices.Contains(elsewhere, rule.ID) {
 			t.Errorf("no example breaks %s", rule.ID)
 		}
 		delete(seen, rule.ID)

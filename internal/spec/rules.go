@@ -70,6 +70,7 @@ func Rules() []Rule {
 		warn("version-untried", "The end-to-end tests of this build of Plinth install this k0s with this KOTS."),
 		warn("kots-kubernetes", "KOTS supports the Kubernetes minor of k0s."),
 		warn("k0s-config-effect", "A field of spec.k0s.config should do what its name says, with nothing but the bundle."),
+		warn("k0s-config-later", "A key in spec.k0s.config that the k0s of this build does not have is one of the pinned k0s, which judges it when the bundle is built."),
 		fail("worker-profile", "spec.k0s.workerProfile is the name of a worker profile in spec.k0s.config, or default."),
 		warn("worker-profile-unused", "Every worker profile in spec.k0s.config should be the one that the nodes use."),
 		fail("add-on-known", "This build of Plinth supports the add-on and its version."),

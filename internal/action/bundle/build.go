@@ -78,6 +78,9 @@ func Build(ctx context.Context, req BuildRequest) (res BuildResult, err error) {
 	if err != nil {
 		return BuildResult{}, err
 	}
+	if err := checkK0sConfig(ctx, in, src, lock.note); err != nil {
+		return BuildResult{}, err
+	}
 	sum, err := build.WriteFile(ctx, want, req.Out)
 	if err != nil {
 		return BuildResult{}, err

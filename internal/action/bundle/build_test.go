@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/airgap/airgaptest"
 	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
 )
@@ -212,5 +214,48 @@ func TestVerify_FindsWrongByteThatInspectDoesNotRead(t *testing.T) {
 	}
 	if _, err := Verify(t.Context(), VerifyRequest{Path: path}); problem.ExitCode(err) != problem.ExitBundle {
 		t.Errorf("verify: %v", err)
+	}
+}
+
+// The types in this build are of Kubernetes 1.33, so a k0s of another minor judges its configuration.
+func TestBuild_LetsAnotherK0sJudgeItsConfiguration(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("the test's layout is for amd64")
+	}
+	const version, key = "v1.36.3+k0s.2", "\n    config: {spec: {metricsServer: {image: none}}}"
+	const judge = "#!/bin/sh\n[ \"$*\" = 'config validate --config -' ] || exit 3\nif grep -q 'metricsServer:'; then echo 'no image none' >&2; exit 1; fi\n"
+	known, err := k0s.KnownImages(version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(documented)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct{ overlay, program, want string }{
+		"accepted":        {"", judge, ""},
+		"refused":         {key, judge, "cannot let k0s " + version + " check its configuration: "},
+		"reason":          {key, judge, "no image none"},
+		"another program": {"", "text", "check its configuration"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			installer := write(t, strings.Replace(string(raw), "v1.33.8+k0s.1", version+c.overlay, 1))
+			var images []airgaptest.Image
+			refs, files := resolved(t)
+			for _, ref := range append(refs, known...) {
+				if !slices.ContainsFunc(images, func(i airgaptest.Image) bool { return i.Ref == ref }) {
+					images = append(images, airgaptest.Image{Ref: ref, Files: []string{ref}})
+				}
+			}
+			files[0] = airgaptest.HostFile{Name: "k0s", Version: version, Content: c.program}
+			out := filepath.Join(t.TempDir(), "b")
+			_, err := Build(t.Context(), BuildRequest{Installer: installer, Source: airgaptest.WriteLayout(t, images, files), Out: out})
+			if c.want == "" && err != nil || c.want != "" && (problem.ExitCode(err) != problem.ExitConfig || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+			if _, err := os.Stat(out); (err == nil) != (c.want == "") {
+				t.Errorf("the bundle: %v", err)
+			}
+		})
 	}
 }

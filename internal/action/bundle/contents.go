@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -68,6 +69,30 @@ func askK0s(ctx context.Context, src partSource, version string) (refs []string,
 		return nil, problem.New(problem.ExitBundle, "find the images of k0s "+version, err, imagesHint)
 	}
 	return refs, nil
+}
+
+// checkK0sConfig lets the k0s of an Installer judge its configuration, if the types in this build are of
+// another minor. It notes that a folder for another architecture has no k0s that runs here.
+func checkK0sConfig(ctx context.Context, in *spec.Installer, src partSource, note func(string)) error {
+	version := in.Spec.K0s.Version
+	if !k0s.JudgesItself(version) {
+		return nil
+	}
+	if src.downloads == nil && src.platform != "linux/"+runtime.GOARCH {
+		note("the configuration of k0s " + version + " is not checked: the source has that program for " + src.platform + ", this machine is linux/" + runtime.GOARCH)
+		return nil
+	}
+	config, err := k0s.RenderExample(in)
+	if err == nil {
+		err = src.withProgram(ctx, build.HostFile{Name: "k0s", Version: version}, func(p hostProgram) error {
+			_, err := p.run(string(config), k0s.ValidateArguments()...)
+			return err
+		})
+	}
+	if err != nil {
+		return problem.New(problem.ExitConfig, "let k0s "+version+" check its configuration", err, "fix spec.k0s.config in the Installer")
+	}
+	return nil
 }
 
 // askAddOn sets the images of an add-on that only its own program knows, from the manifests
