@@ -2,9 +2,11 @@ package spec
 
 import (
 	"bytes"
+	"cmp"
 	_ "embed"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -83,6 +85,24 @@ func parseK0sVersion(version string) (v *semver.Version, ok bool) {
 		return nil, false
 	}
 	return v, true
+}
+
+// CompareK0s returns -1, 0 or +1 if the k0s version a is below, equal to or above b. It orders the releases of k0s for
+// one Kubernetes release, v1.33.8+k0s.0 before v1.33.8+k0s.1, which SemVer does not. ok is false if one of them is not
+// an exact k0s version.
+func CompareK0s(a, b string) (order int, ok bool) {
+	x, okX := parseK0sVersion(a)
+	y, okY := parseK0sVersion(b)
+	if !okX || !okY {
+		return 0, false
+	}
+	return cmp.Or(x.Compare(y), cmp.Compare(k0sRevision(x), k0sRevision(y))), true
+}
+
+// k0sRevision returns the number of the k0s release for its Kubernetes release: 1 for v1.33.8+k0s.1.
+func k0sRevision(v *semver.Version) int {
+	n, _ := strconv.Atoi(strings.TrimPrefix(v.Metadata(), "k0s."))
+	return n
 }
 
 // KubernetesMinor returns the Kubernetes minor of a k0s version, such as 33 for v1.33.8+k0s.1, or 0 if

@@ -1,6 +1,7 @@
 package spec_test
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -245,6 +246,28 @@ another question: rule ` + "`add-on-known`" + ` reports it.
 		fmt.Fprintf(&b, "| %s | %s |\n", strings.ReplaceAll(strings.Join(c.Since, ", "), "v", ""), c.Text)
 	}
 	testkit.Golden(t, "../../docs/reference/versions.md", []byte(b.String()))
+}
+
+func TestCompareK0s(t *testing.T) {
+	ordered := []string{"v1.33.4+k0s.0", "v1.33.8-rc.0+k0s.0", "v1.33.8+k0s.0", "v1.33.8+k0s.1", "v1.33.8+k0s.10", "v1.33.10+k0s.0", "v1.34.0+k0s.0"}
+	for i, a := range ordered {
+		for j, b := range ordered {
+			t.Run(a+" and "+b, func(t *testing.T) {
+				if got, ok := spec.CompareK0s(a, b); !ok || got != cmp.Compare(i, j) {
+					t.Errorf("%d %v, want %d", got, ok, cmp.Compare(i, j))
+				}
+			})
+		}
+	}
+	for _, bad := range []string{"", "1.33.8+k0s.1", "v1.33.8", "v1.33.8+k3s1", "v1.33+k0s.0"} {
+		t.Run("no version "+bad, func(t *testing.T) {
+			_, first := spec.CompareK0s(bad, ordered[0])
+			_, second := spec.CompareK0s(ordered[0], bad)
+			if first || second {
+				t.Error("it is compared")
+			}
+		})
+	}
 }
 
 func FuzzKubernetesMinor(f *testing.F) {
