@@ -140,6 +140,7 @@ var knownKinds = map[string]map[string]string{
 		"ValidatingAdmissionPolicy": "validatingadmissionpolicies", "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
 	},
 	"certificates.k8s.io/v1":       {"CertificateSigningRequest": "certificatesigningrequests"},
+	"policy/v1":                    {"PodDisruptionBudget": "poddisruptionbudgets"},
 	"rbac.authorization.k8s.io/v1": {"ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings", "Role": "roles", "RoleBinding": "rolebindings"},
 }
 
@@ -256,7 +257,7 @@ func (s *Server) listObjects(at, selector string) any {
 	sel, _ := labels.Parse(selector)
 	items := []any{}
 	for _, key := range slices.Sorted(maps.Keys(s.objects)) {
-		if path.Dir(key) != at {
+		if path.Dir(key) != at && allNamespaces(key) != at {
 			continue
 		}
 		meta, _ := s.objects[key]["metadata"].(map[string]any)
@@ -275,6 +276,17 @@ func (s *Server) listObjects(at, selector string) any {
 		gv = strings.Join(strings.Split(at, "/")[2:4], "/")
 	}
 	return map[string]any{"apiVersion": gv, "kind": listKindOf(at), "metadata": map[string]any{}, "items": items}
+}
+
+// allNamespaces returns the collection of all namespaces to which the path of an object belongs: /api/v1/pods for
+// /api/v1/namespaces/a/pods/b. It returns "" for other paths.
+func allNamespaces(at string) string {
+	collection := path.Dir(at)
+	namespace := path.Dir(collection)
+	if namespaces := path.Dir(namespace); path.Base(namespaces) == "namespaces" {
+		return path.Join(path.Dir(namespaces), path.Base(collection))
+	}
+	return ""
 }
 
 // listKindOf returns the list kind of a collection such as
