@@ -224,16 +224,17 @@ func TestReadOnly_RefusesEveryChange(t *testing.T) {
 	ctx := t.Context()
 	marker := filepath.Join(root, "marker")
 	for name, err := range map[string]error{
-		"Run":        errorOf(h.Run(ctx, shell("touch "+marker))),
-		"Write":      h.Write("/etc/app/conf", strings.NewReader("changed"), 0o600),
-		"MkdirAll":   h.MkdirAll("/etc/app/dir", 0o755),
-		"RemoveAll":  h.RemoveAll("/etc/app"),
-		"Symlink":    h.Symlink("other", "/etc/app/conf"),
-		"StartUnit":  h.StartUnit(ctx, "plinth-test-none.service"),
-		"StopUnit":   h.StopUnit(ctx, "plinth-test-none.service"),
-		"Terminate":  h.Terminate(1 << 29),
-		"Kill":       h.Kill(1 << 29),
-		"DestroySet": h.DestroySet("plinth-test-none"),
+		"Run":         errorOf(h.Run(ctx, shell("touch "+marker))),
+		"Write":       h.Write("/etc/app/conf", strings.NewReader("changed"), 0o600),
+		"MkdirAll":    h.MkdirAll("/etc/app/dir", 0o755),
+		"RemoveAll":   h.RemoveAll("/etc/app"),
+		"Symlink":     h.Symlink("other", "/etc/app/conf"),
+		"StartUnit":   h.StartUnit(ctx, "plinth-test-none.service"),
+		"StopUnit":    h.StopUnit(ctx, "plinth-test-none.service"),
+		"RestartUnit": h.RestartUnit(ctx, "plinth-test-none.service"),
+		"Terminate":   h.Terminate(1 << 29),
+		"Kill":        h.Kill(1 << 29),
+		"DestroySet":  h.DestroySet("plinth-test-none"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), "this run is read-only") {

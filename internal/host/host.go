@@ -88,6 +88,9 @@ type Units interface {
 	// StopUnit stops and disables unit and waits until it has stopped. An unknown unit is not an
 	// error.
 	StopUnit(ctx context.Context, unit string) error
+	// RestartUnit stops and starts unit, which stays enabled or disabled, and waits until it has started. It does
+	// not wait until the unit is ready.
+	RestartUnit(ctx context.Context, unit string) error
 	// UnitLog returns the last n lines that unit logged, oldest first.
 	UnitLog(ctx context.Context, unit string, n int) ([]string, error)
 }

@@ -60,6 +60,9 @@ func (readOnlyUnits) StartUnit(_ context.Context, unit string) error {
 func (readOnlyUnits) StopUnit(_ context.Context, unit string) error {
 	return readOnlyError("stop " + unit)
 }
+func (readOnlyUnits) RestartUnit(_ context.Context, unit string) error {
+	return readOnlyError("restart " + unit)
+}
 
 type readOnlyProcesses struct{ Processes }
 

@@ -53,6 +53,10 @@ func (s systemd) StopUnit(ctx context.Context, unit string) error {
 	return s.runAll(ctx, []string{"reset-failed", "--quiet", unit})
 }
 
+func (s systemd) RestartUnit(ctx context.Context, unit string) error {
+	return s.runAll(ctx, []string{"restart", unit})
+}
+
 func (s systemd) UnitLog(ctx context.Context, unit string, n int) ([]string, error) {
 	out, err := s.run.Run(ctx, Cmd{Argv: []string{"journalctl", "--no-pager", "--output=cat", "--lines=" + strconv.Itoa(n), "--unit=" + unit}, ReadOnly: true})
 	if err != nil {

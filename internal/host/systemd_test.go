@@ -51,7 +51,7 @@ func TestUnitState_ReturnsPropertiesOfSystemd(t *testing.T) {
 	}
 }
 
-func TestStartUnitStopUnit_RunSystemctl(t *testing.T) {
+func TestStartUnitStopUnitRestartUnit_RunSystemctl(t *testing.T) {
 	for name, c := range map[string]struct {
 		show string
 		do   func(context.Context, systemd) error
@@ -63,11 +63,12 @@ func TestStartUnitStopUnit_RunSystemctl(t *testing.T) {
 			[]string{"systemctl stop app", "systemctl disable --quiet app"}},
 		"stop a failed unit": {failedUnit, func(ctx context.Context, s systemd) error { return s.StopUnit(ctx, "app") },
 			[]string{"systemctl stop app", "systemctl disable --quiet app", "systemctl reset-failed --quiet app"}},
+		"restart":              {runningUnit, func(ctx context.Context, s systemd) error { return s.RestartUnit(ctx, "app") }, []string{"systemctl restart app"}},
 		"stop an unknown unit": {unknownUnit, func(ctx context.Context, s systemd) error { return s.StopUnit(ctx, "app") }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			run := &fakeCommands{answers: map[string]string{"systemctl show": c.show, "systemctl daemon-reload": "", "systemctl enable": "", "systemctl start": "",
-				"systemctl stop": "", "systemctl disable": "", "systemctl reset-failed": ""}}
+				"systemctl stop": "", "systemctl disable": "", "systemctl reset-failed": "", "systemctl restart": ""}}
 			if err := c.do(t.Context(), systemd{run: run}); err != nil {
 				t.Fatal(err)
 			}

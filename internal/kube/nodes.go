@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -11,11 +12,12 @@ import (
 // Node is the part of a Node object that Plinth reads. The node itself writes
 // it. Its role and address are in its NodeRecord.
 type Node struct {
-	Name     string // name in the cluster
-	Ready    bool   // reported by kubelet to the control plane
-	Reason   string // why it is not Ready, reported by the cluster; empty if it is
-	Version  string // version of kubelet
-	Cordoned bool   // no new pods are placed on it
+	Name     string    // name in the cluster
+	Ready    bool      // reported by kubelet to the control plane
+	Reason   string    // why it is not Ready, reported by the cluster; empty if it is
+	Version  string    // version of kubelet
+	Cordoned bool      // no new pods are placed on it
+	Reported time.Time // when kubelet last reported whether it is Ready; precise to a second
 }
 
 // Nodes returns the cluster's nodes, sorted by name.
@@ -63,7 +65,7 @@ func describeNode(n *corev1.Node) Node {
 		if cond.Type != corev1.NodeReady {
 			continue
 		}
-		out.Ready = cond.Status == corev1.ConditionTrue
+		out.Ready, out.Reported = cond.Status == corev1.ConditionTrue, cond.LastHeartbeatTime.Time
 		if out.Reason = cond.Reason + ": " + cond.Message; out.Ready {
 			out.Reason = ""
 		}

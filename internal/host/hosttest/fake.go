@@ -17,6 +17,7 @@ import (
 // Fake is a scripted host.
 type Fake struct {
 	Root           string                    // folder that is the / of the fake
+	OnRestart      func(unit string) error   // called by RestartUnit; nil for no effect
 	Units          map[string]host.UnitState // state by unit name; other units are not-found
 	Processes      []host.Process            // processes that ListProcesses returns; Kill removes one
 	IgnoresSIGTERM []int                     // pids that Terminate does not end
@@ -27,6 +28,7 @@ type Fake struct {
 	mu       sync.Mutex
 	expect   []*Expectation
 	Commands []string // every command that was run, in order
+	Restarts []string // every unit that was restarted, in order
 }
 
 // Expectation is one command that a test expects.
@@ -135,6 +137,17 @@ func (f *Fake) StopUnit(_ context.Context, unit string) error {
 		f.Units[unit] = st
 	}
 	return nil
+}
+
+// RestartUnit records the restart of unit and calls OnRestart.
+func (f *Fake) RestartUnit(_ context.Context, unit string) error {
+	f.mu.Lock()
+	f.Restarts = append(f.Restarts, unit)
+	f.mu.Unlock()
+	if f.OnRestart == nil {
+		return nil
+	}
+	return f.OnRestart(unit)
 }
 
 // UnitLog returns one invented line.
