@@ -22,10 +22,6 @@ const consoleTLSSecret = "kotsadm-tls"
 // and may therefore replace.
 const selfSignedAnnotation = "plinth.dev/self-signed"
 
-// renewBefore is how long before its expiry a certificate that Plinth created
-// is renewed.
-const renewBefore = 30 * 24 * time.Hour
-
 // ConsoleProxy is the proxy in front of one console.
 type ConsoleProxy struct {
 	Kube      *kube.Client
@@ -56,7 +52,7 @@ func (f ConsoleProxy) HasCertificate(ctx context.Context, pair pki.Pair) (bool, 
 // EnsureCertificate creates a self-signed certificate for hosts (the console's
 // host name, the names and addresses of the nodes) unless the console has one.
 // The user's own certificate is never changed; one that Plinth created is
-// replaced if it lacks a host or expires within 30 days.
+// replaced if it lacks a host or has less than pki.RenewBelow of its life left.
 func (f ConsoleProxy) EnsureCertificate(ctx context.Context, hosts []string, now time.Time) error {
 	if err := f.Kube.EnsureNamespace(ctx, f.Namespace); err != nil {
 		return err
@@ -70,9 +66,34 @@ func (f ConsoleProxy) EnsureCertificate(ctx context.Context, hosts []string, now
 		return nil
 	default:
 		pair := pki.Pair{Cert: s.Data["tls.crt"], Key: s.Data["tls.key"]}
-		if pair.Check(hosts, now) == nil && pair.Check(nil, now.Add(renewBefore)) == nil {
+		if leaf, err := pair.Leaf(); err == nil && pair.Check(hosts, now) == nil && pki.LifeLeft(leaf, now) >= pki.RenewBelow {
 			return nil
 		}
+	}
+	pair, err := pki.NewSelfSigned(hosts, now)
+	if err != nil {
+		return err
+	}
+	return f.putCertificate(ctx, pair, hosts[0], true)
+}
+
+// RenewCertificate replaces a certificate that Plinth created by one for the same
+// hosts, and restarts the proxy. It is an error if the certificate is the user's own.
+func (f ConsoleProxy) RenewCertificate(ctx context.Context, now time.Time) error {
+	cert, selfSigned, err := f.Certificate(ctx)
+	if err != nil {
+		return err
+	}
+	if !selfSigned {
+		return errors.New("the certificate of the console is the user's own")
+	}
+	leaf, err := pki.ParseCertificate(cert)
+	if err != nil {
+		return err
+	}
+	hosts := pki.Hosts(leaf)
+	if len(hosts) == 0 {
+		return errors.New("the certificate of the console has no names")
 	}
 	pair, err := pki.NewSelfSigned(hosts, now)
 	if err != nil {

@@ -74,6 +74,43 @@ func TestEnsureCertificate_ReplacesOnlyIfNeeded(t *testing.T) {
 	}
 }
 
+func TestRenewCertificate_KeepsHostsAndUsersCertificate(t *testing.T) {
+	f, s := newProxyBench(t)
+	now := time.Now()
+	if err := f.RenewCertificate(t.Context(), now); !errors.Is(err, kube.ErrNotFound) {
+		t.Errorf("before: %v", err)
+	}
+	s.Put(proxyPath, map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": "console-proxy"}})
+	old, err := pki.ParseCertificate(mustEnsureCertificate(t, f, []string{"n1", "a.example.com", "10.0.0.1"}, now))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.RenewCertificate(t.Context(), now.Add(pki.ServerLifetime)); err != nil {
+		t.Fatal(err)
+	}
+	cert, selfSigned, err := f.Certificate(t.Context())
+	if err != nil || !selfSigned {
+		t.Fatalf("self-signed %t, %v", selfSigned, err)
+	}
+	renewed, err := pki.ParseCertificate(cert)
+	if err != nil || !renewed.NotAfter.After(old.NotAfter) || fmt.Sprint(pki.Hosts(renewed)) != fmt.Sprint(pki.Hosts(old)) || renewed.Subject.CommonName != "n1" {
+		t.Errorf("%v %v, was %v", renewed.NotAfter, pki.Hosts(renewed), pki.Hosts(old))
+	}
+	if text := fmt.Sprint(s.Object(proxyPath)); !strings.Contains(text, "plinth.dev/certificate") {
+		t.Errorf("the proxy was not restarted: %s", text)
+	}
+	own, err := pki.NewSelfSigned([]string{"console.example.com"}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.putCertificate(t.Context(), own, "console.example.com", false); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.RenewCertificate(t.Context(), now); err == nil || !strings.Contains(err.Error(), "the user's own") {
+		t.Errorf("the user's own: %v", err)
+	}
+}
+
 func TestSetCertificate_ChecksAndKeepsUsersCertificate(t *testing.T) {
 	f, s := newProxyBench(t)
 	s.Put(proxyPath, map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": "console-proxy"}})

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -150,6 +151,42 @@ func signCert(template *x509.Certificate, key crypto.Signer, ca *tls.Certificate
 		return nil, err
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
+}
+
+// RenewBelow is the share of its life below which Plinth renews a certificate: early enough that months of
+// failed attempts do no harm.
+const RenewBelow = 1.0 / 3
+
+// LifeLeft returns the share of its life that a certificate has left, from 1 to 0. It is 0 outside of its
+// validity: one that is not valid yet was issued by a clock that was wrong.
+func LifeLeft(c *x509.Certificate, now time.Time) float64 {
+	life := c.NotAfter.Sub(c.NotBefore)
+	if life <= 0 || now.Before(c.NotBefore) || now.After(c.NotAfter) {
+		return 0
+	}
+	return float64(c.NotAfter.Sub(now)) / float64(life)
+}
+
+// Hosts returns the host names and IP addresses of a certificate, its common name first if it is one of them.
+func Hosts(c *x509.Certificate) (hosts []string) {
+	hosts = append(hosts, c.DNSNames...)
+	for _, ip := range c.IPAddresses {
+		hosts = append(hosts, ip.String())
+	}
+	if i := slices.Index(hosts, c.Subject.CommonName); i > 0 {
+		hosts = slices.Insert(slices.Delete(hosts, i, i+1), 0, c.Subject.CommonName)
+	}
+	return hosts
+}
+
+// ParseCertificate returns the first certificate in text, PEM.
+func ParseCertificate(text []byte) (*x509.Certificate, error) {
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type == "CERTIFICATE" {
+			return x509.ParseCertificate(block.Bytes)
+		}
+	}
+	return nil, errors.New("there is no certificate in PEM")
 }
 
 // Leaf returns the server certificate of a pair. It is an error if the key does

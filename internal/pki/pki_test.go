@@ -126,3 +126,32 @@ func TestNewClusterCA_IsLikeThatOfK0s(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestLifeLeft_IsZeroOutsideOfValidity(t *testing.T) {
+	start := now()
+	c := &x509.Certificate{NotBefore: start, NotAfter: start.Add(300 * time.Hour)}
+	for at, want := range map[time.Duration]float64{-time.Second: 0, 0: 1, 150 * time.Hour: 0.5, 200 * time.Hour: 1.0 / 3, 300 * time.Hour: 0, 301 * time.Hour: 0} {
+		if got := LifeLeft(c, start.Add(at)); got < want-1e-9 || got > want+1e-9 {
+			t.Errorf("after %s: %g, want %g", at, got, want)
+		}
+	}
+	if got := LifeLeft(&x509.Certificate{NotBefore: start, NotAfter: start}, start); got != 0 {
+		t.Errorf("without a life: %g", got)
+	}
+}
+
+func TestHosts_BeginsWithCommonName(t *testing.T) {
+	for _, hosts := range [][]string{{"10.0.0.1", "b", "a"}, {"b", "a"}, {"a"}} {
+		pair := mustPair(t, func() (Pair, error) { return NewSelfSigned(hosts, now()) })
+		leaf, err := ParseCertificate(append(append([]byte("text before\n"), pair.Key...), pair.Cert...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := Hosts(leaf); len(got) != len(hosts) || got[0] != hosts[0] {
+			t.Errorf("%v, want %v", got, hosts)
+		}
+	}
+	if _, err := ParseCertificate([]byte("-----BEGIN RSA PRIVATE KEY-----\n-----END RSA PRIVATE KEY-----\n")); err == nil {
+		t.Error("a key is a certificate")
+	}
+}

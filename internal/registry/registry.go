@@ -27,9 +27,6 @@ const servicePort = "5000"
 // kotsUser is a user name by which KOTS recognizes an embedded registry.
 const kotsUser = "kurl"
 
-// renewBefore is how long before its expiry the certificate is renewed.
-const renewBefore = 30 * 24 * time.Hour
-
 // Names of the secrets that the chart mounts, and of the secret of the
 // certificate authority.
 const (
@@ -51,8 +48,8 @@ type Registry struct {
 type Files map[string][]byte
 
 // Prepare creates the registry's authority, certificate and user, before its
-// chart is installed. Existing ones are kept; a certificate that expires soon
-// is renewed. The password is random and is stored in the cluster only.
+// chart is installed. Existing ones are kept; a certificate with less than
+// pki.RenewBelow of its life left is renewed. The password is random and is stored in the cluster only.
 func (r Registry) Prepare(ctx context.Context, now time.Time) error {
 	if err := r.Kube.EnsureNamespace(ctx, r.Namespace); err != nil {
 		return err
@@ -146,10 +143,39 @@ func (r Registry) NeedsRenewal(ctx context.Context, now time.Time) (string, erro
 	if err != nil {
 		return "", err
 	}
-	if err := have.Check([]string{r.IP}, now.Add(renewBefore)); err != nil {
-		return "the registry's certificate is to be renewed within 30 days: " + err.Error(), nil
+	if err := have.Check([]string{r.IP}, now); err != nil {
+		return "the registry's certificate cannot be used: " + err.Error(), nil
 	}
-	return "", nil
+	leaf, err := have.Leaf()
+	if err == nil && pki.LifeLeft(leaf, now) < pki.RenewBelow {
+		return "the registry's certificate ends on " + leaf.NotAfter.UTC().Format(time.DateOnly), nil
+	}
+	return "", err
+}
+
+// Certificate returns the registry's certificate in PEM. Before Prepare, it returns kube.ErrNotFound. Only
+// Kube and Namespace are needed.
+func (r Registry) Certificate(ctx context.Context) ([]byte, error) {
+	s, err := r.Kube.Secret(ctx, r.Namespace, tlsSecret)
+	return s.Data["tls.crt"], err
+}
+
+// Renew issues the certificate again, for the same names and addresses, and restarts the registry. Only Kube
+// and Namespace are needed.
+func (r Registry) Renew(ctx context.Context, now time.Time) error {
+	ca, err := r.readPair(ctx, caSecret)
+	if err != nil {
+		return err
+	}
+	have, err := r.readPair(ctx, tlsSecret)
+	if err != nil {
+		return err
+	}
+	leaf, err := have.Leaf()
+	if err != nil {
+		return err
+	}
+	return r.issue(ctx, ca, pki.Hosts(leaf), now)
 }
 
 func (r Registry) ensureCertificate(ctx context.Context, ca pki.Pair, now time.Time) error {
@@ -158,7 +184,12 @@ func (r Registry) ensureCertificate(ctx context.Context, ca pki.Pair, now time.T
 		return err
 	}
 	service := "registry." + r.Namespace + ".svc"
-	pair, err := ca.IssueServerCert([]string{r.IP, service, service + "." + r.Domain}, now)
+	return r.issue(ctx, ca, []string{r.IP, service, service + "." + r.Domain}, now)
+}
+
+// issue stores a new certificate for hosts and restarts the registry.
+func (r Registry) issue(ctx context.Context, ca pki.Pair, hosts []string, now time.Time) error {
+	pair, err := ca.IssueServerCert(hosts, now)
 	if err != nil {
 		return err
 	}

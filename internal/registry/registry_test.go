@@ -66,8 +66,10 @@ func TestPrepare_RenewsCertificateAndRestartsRegistry(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkNeedsRenewal(now, "")
-	late := now.Add(pki.ServerLifetime - 20*24*time.Hour)
-	checkNeedsRenewal(late, "expired on")
+	checkNeedsRenewal(now.Add(pki.ServerLifetime*13/20), "")
+	checkNeedsRenewal(now.Add(pki.ServerLifetime+time.Hour), "expired on")
+	late := now.Add(pki.ServerLifetime * 7 / 10)
+	checkNeedsRenewal(late, "ends on")
 	const running = "/apis/apps/v1/namespaces/registry/deployments/registry"
 	s.Put(running, map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": "registry", "namespace": "registry"}})
 	s.Writes()
@@ -78,6 +80,41 @@ func TestPrepare_RenewsCertificateAndRestartsRegistry(t *testing.T) {
 		t.Errorf("wrote %q", got)
 	}
 	checkNeedsRenewal(late, "")
+}
+
+func TestRenew_KeepsNamesAndAuthority(t *testing.T) {
+	r, s := newBench(t)
+	now := time.Now()
+	if err := r.Renew(t.Context(), now); !errors.Is(err, kube.ErrNotFound) {
+		t.Errorf("before Prepare: %v", err)
+	}
+	if err := r.Prepare(t.Context(), now); err != nil {
+		t.Fatal(err)
+	}
+	read := func() *x509.Certificate {
+		t.Helper()
+		leaf, err := pki.Pair{Cert: secretData(t, s, "registry/secrets/registry-tls", "tls.crt"), Key: secretData(t, s, "registry/secrets/registry-tls", "tls.key")}.Leaf()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return leaf
+	}
+	old := read()
+	s.Writes()
+	at := Registry{Kube: r.Kube, Namespace: r.Namespace} // the agent knows no more
+	if err := at.Renew(t.Context(), now.Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	renewed := read()
+	if got := strings.Join(s.Writes(), " "); got != "PUT /api/v1/namespaces/registry/secrets/registry-tls" {
+		t.Errorf("wrote %q", got)
+	}
+	if pem, err := at.Certificate(t.Context()); err != nil || len(pem) == 0 {
+		t.Errorf("%s %v", pem, err)
+	}
+	if !renewed.NotAfter.After(old.NotAfter) || strings.Join(pki.Hosts(renewed), " ") != strings.Join(pki.Hosts(old), " ") || pki.Hosts(old)[0] != "10.96.0.11" || old.Issuer.String() != renewed.Issuer.String() {
+		t.Errorf("%v, was %v", pki.Hosts(renewed), pki.Hosts(old))
+	}
 }
 
 func TestTrustFiles_TrustCertificateThroughAuthority(t *testing.T) {

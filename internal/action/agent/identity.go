@@ -30,9 +30,6 @@ type identity struct {
 	readAt time.Time
 }
 
-// renewBefore is how long before its expiry a certificate is replaced.
-const renewBefore = 30 * 24 * time.Hour
-
 // rereadInterval is how long a certificate is used before the files are read again.
 const rereadInterval = time.Minute
 
@@ -51,7 +48,7 @@ func (i *identity) currentCert() (tls.Certificate, *x509.Certificate, error) {
 }
 
 // loadControllerCert returns the stored certificate of a controller's agent and the
-// cluster's CA. If the certificate expires soon or does not match the CA or the addresses
+// cluster's CA. If the certificate is to be renewed or does not match the CA or the addresses
 // of this node, it signs and stores a new one for the same key.
 func loadControllerCert(env *action.Env) (cert tls.Certificate, ca *x509.Certificate, err error) {
 	receipt, ok, err := journal.ReadReceipt(env.Host, env.DataDir)
@@ -111,9 +108,9 @@ func (i *identity) authority() (*x509.Certificate, error) {
 }
 
 // isCertUsable reports whether leaf was issued by ca, is valid for all hosts and does
-// not expire within renewBefore.
+// has pki.RenewBelow of its life left.
 func isCertUsable(leaf, ca *x509.Certificate, hosts []string, now time.Time) bool {
-	if leaf.CheckSignatureFrom(ca) != nil || now.Add(renewBefore).After(leaf.NotAfter) {
+	if leaf.CheckSignatureFrom(ca) != nil || pki.LifeLeft(leaf, now) < pki.RenewBelow {
 		return false
 	}
 	return !slices.ContainsFunc(hosts, func(h string) bool { return leaf.VerifyHostname(h) != nil })

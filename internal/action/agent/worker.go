@@ -20,6 +20,7 @@ import (
 	"github.com/plinthdev/plinth/internal/loadbalancer"
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/nodecert"
+	"github.com/plinthdev/plinth/internal/pki"
 	"github.com/plinthdev/plinth/internal/token"
 )
 
@@ -160,10 +161,10 @@ func (w *workerServer) watchCertificate(ctx context.Context, tick <-chan time.Ti
 	}
 }
 
-// renewCertificate renews the certificate of this node's agent if it expires within renewBefore.
+// renewCertificate renews the certificate of this node's agent if it has less than pki.RenewBelow of its life left.
 func (w *workerServer) renewCertificate(ctx context.Context) error {
 	cert, ca, err := loadStoredCert(w.Env)
-	if err != nil || w.Now().Add(renewBefore).Before(cert.Leaf.NotAfter) {
+	if err != nil || pki.LifeLeft(cert.Leaf, w.Now()) >= pki.RenewBelow {
 		return err
 	}
 	i, err := node.ReadIdentity(w.Host, w.DataDir)
