@@ -17,6 +17,7 @@ const (
 	AuditLeave      = "leave"      // a node left the cluster
 	AuditRevocation = "revocation" // a token, or the credentials of a node, were ended
 	AuditRemoval    = "removal"    // this host was removed from the cluster, so its agent stops k0s
+	AuditRenewal    = "renewal"    // certificates of this host or of the cluster were renewed, or could not be
 )
 
 // AuditEvent is one line of the audit log. It contains no secrets.

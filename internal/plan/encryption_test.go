@@ -46,7 +46,7 @@ func TestAdmissionStore_WritesEncryptionKeysOfControllers(t *testing.T) {
 			testkit.Must(t, err)
 			identity, err = identity.Issue(id, ca, now)
 			testkit.Must(t, err)
-			kubelet, err := issueKubelet(id, ca, clusterIdentity{Cluster{Now: time.Now}})
+			kubelet, err := IssueKubelet(id, ca, time.Now())
 			testkit.Must(t, err)
 			a := admission{Host: h, DataDir: "/var/lib/plinth", Now: time.Now}
 			testkit.Must(t, a.store(Admission{Identity: identity, Kubelet: kubelet, EncryptionKeys: keys}))

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"io/fs"
+	"time"
 
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kube"
@@ -76,7 +77,7 @@ func (c clusterIdentity) create() error {
 	if identity, err = identity.Issue(id, ca, now); err != nil {
 		return err
 	}
-	kubelet, err := issueKubelet(id, ca, c)
+	kubelet, err := IssueKubelet(id, ca, now)
 	if err != nil {
 		return err
 	}
@@ -86,8 +87,8 @@ func (c clusterIdentity) create() error {
 	return k0s.PlaceKubeletIdentity(c.Host, kubelet, now)
 }
 
-// issueKubelet signs the certificates of the kubelet, for new keys.
-func issueKubelet(id nodecert.Identity, ca pki.Pair, c clusterIdentity) (k k0s.KubeletIdentity, err error) {
+// IssueKubelet signs the certificates of the kubelet, for new keys, with the private key of the cluster's authority.
+func IssueKubelet(id nodecert.Identity, ca pki.Pair, now time.Time) (k k0s.KubeletIdentity, err error) {
 	k = k0s.KubeletIdentity{Node: id.Node, CA: ca.Cert}
 	for _, q := range []struct {
 		kind      nodecert.Kind
@@ -97,7 +98,7 @@ func issueKubelet(id nodecert.Identity, ca pki.Pair, c clusterIdentity) (k k0s.K
 		if request, *q.key, err = NewKeyAndRequest(q.kind, id); err != nil {
 			return k, err
 		}
-		if *q.cert, err = nodecert.Sign(q.kind, id, request, ca, c.Now()); err != nil {
+		if *q.cert, err = nodecert.Sign(q.kind, id, request, ca, now); err != nil {
 			return k, err
 		}
 	}

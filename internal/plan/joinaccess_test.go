@@ -38,7 +38,7 @@ func newAdmission(t *testing.T) Admission {
 	testkit.Must(t, err)
 	identity, err = identity.Issue(id, ca, time.Now())
 	testkit.Must(t, err)
-	kubelet, err := issueKubelet(id, ca, clusterIdentity{Cluster{Now: time.Now}})
+	kubelet, err := IssueKubelet(id, ca, time.Now())
 	testkit.Must(t, err)
 	return Admission{Identity: identity, Kubelet: kubelet, K0sToken: []byte("token"), Files: map[string][]byte{k0s.RegistryDir + "/r/hosts.toml": []byte("x")}}
 }

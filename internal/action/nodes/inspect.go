@@ -31,15 +31,16 @@ const (
 // Node is one node of the cluster. Role and addresses are those of its record; the rest is
 // what its kubelet reports. Its JSON format is public.
 type Node struct {
-	Name      string   `json:"name"`
-	Role      string   `json:"role"`              // Controller, Worker or Unknown
-	Admitted  bool     `json:"admitted"`          // it has a record; without one, its Node object is not of a host that joined
-	Joining   bool     `json:"joining,omitempty"` // not admitted yet: the install or join of this host has not finished
-	Ready     bool     `json:"ready"`
-	Reason    string   `json:"reason,omitempty"`   // why it is not Ready
-	Cordoned  bool     `json:"cordoned,omitempty"` // no new pods are scheduled on it
-	Version   string   `json:"version"`
-	Addresses []string `json:"addresses"`
+	Name      string    `json:"name"`
+	Role      string    `json:"role"`              // Controller, Worker or Unknown
+	Admitted  bool      `json:"admitted"`          // it has a record; without one, its Node object is not of a host that joined
+	Joining   bool      `json:"joining,omitempty"` // not admitted yet: the install or join of this host has not finished
+	Ready     bool      `json:"ready"`
+	Reason    string    `json:"reason,omitempty"`   // why it is not Ready
+	Cordoned  bool      `json:"cordoned,omitempty"` // no new pods are scheduled on it
+	Version   string    `json:"version"`
+	Addresses []string  `json:"addresses"`
+	Reported  time.Time `json:"-"` // when its kubelet last reported whether it is Ready; precise to a second
 
 	unregistered bool // it has a record, but no Node object
 }
@@ -188,7 +189,7 @@ func listNodes(ctx context.Context, client *kube.Client, records kube.NodeRecord
 
 // setReported sets what the kubelet reports.
 func (n *Node) setReported(k kube.Node) {
-	n.Ready, n.Reason, n.Cordoned, n.Version, n.unregistered = k.Ready, k.Reason, k.Cordoned, k.Version, false
+	n.Ready, n.Reason, n.Cordoned, n.Version, n.Reported, n.unregistered = k.Ready, k.Reason, k.Cordoned, k.Version, k.Reported, false
 }
 
 // apiServerReady reports whether the API server on the host of etcd member m is ready.
