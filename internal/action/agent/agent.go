@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/certificates"
 	"github.com/plinthdev/plinth/internal/action/nodes"
 	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/etcd"
@@ -20,12 +21,11 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/loadbalancer"
 	"github.com/plinthdev/plinth/internal/problem"
-	"github.com/plinthdev/plinth/internal/registry"
 )
 
 // Run runs the service plinth-agent until ctx ends. On a worker, it runs the API load
-// balancer and serves blobs. On a controller, it also admits joining hosts, renews the
-// registry's certificate and promotes etcd learners.
+// balancer and serves blobs. On a controller, it also admits joining hosts, renews
+// certificates and promotes etcd learners.
 func Run(ctx context.Context, env *action.Env) error {
 	if err := action.RequireRoot("run the agent"); err != nil {
 		return err
@@ -59,9 +59,7 @@ func every(interval time.Duration, watch func(context.Context, <-chan time.Time)
 // watches returns what a controller's agent does besides serving.
 func (d joinServer) watches(openStore func() (LearnerStore, error)) []func(context.Context) {
 	return []func(context.Context){
-		every(RenewInterval, func(ctx context.Context, tick <-chan time.Time) {
-			WatchRegistryCert(ctx, tick, func(ctx context.Context) (*registry.Registry, error) { return clusterRegistry(ctx, d.Env) }, d.Note)
-		}),
+		every(certificates.WatchInterval, (&certificates.Watch{Env: d.Env}).Run),
 		every(PromoteInterval, func(ctx context.Context, tick <-chan time.Time) {
 			PromoteLearners(ctx, tick, openStore, func(names []string) {
 				d.Note("caught up and now voters of etcd: " + strings.Join(names, ", "))
@@ -138,15 +136,6 @@ func runBackground(ctx context.Context, watches ...func(context.Context)) (end f
 		watching.Go(func() { watch(ctx) })
 	}
 	return func() { stop(); watching.Wait() }
-}
-
-// clusterRegistry returns the built-in registry of this controller's cluster, or nil.
-func clusterRegistry(ctx context.Context, env *action.Env) (*registry.Registry, error) {
-	c, err := ReadClusterState(ctx, env)
-	if err != nil {
-		return nil, err
-	}
-	return c.builtinRegistry(env.DataDir)
 }
 
 // runWorker runs the load balancer of a worker, and the blob server beside it. If the

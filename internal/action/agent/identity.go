@@ -5,18 +5,16 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/certificates"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/node"
-	"github.com/plinthdev/plinth/internal/nodecert"
 	"github.com/plinthdev/plinth/internal/pki"
-	"github.com/plinthdev/plinth/internal/token"
 )
 
 // identity is the agent's certificate, which the cluster's authority has signed. It is
@@ -55,11 +53,11 @@ func loadControllerCert(env *action.Env) (cert tls.Certificate, ca *x509.Certifi
 	if err != nil || !ok {
 		return cert, nil, errors.Join(err, errors.New("nothing is installed yet"))
 	}
-	authority := pki.Pair{}
-	if authority.Cert, err = env.Host.ReadFile(k0s.CACertPath); err != nil {
+	raw, err := env.Host.ReadFile(k0s.CACertPath)
+	if err != nil {
 		return cert, nil, err
 	}
-	if ca, err = parseCertificate(authority.Cert); err != nil {
+	if ca, err = parseCertificate(raw); err != nil {
 		return cert, nil, err
 	}
 	stored, err := node.ReadIdentity(env.Host, env.DataDir)
@@ -76,18 +74,7 @@ func loadControllerCert(env *action.Env) (cert tls.Certificate, ca *x509.Certifi
 	if isCertUsable(cert.Leaf, ca, hosts, env.Now()) {
 		return cert, ca, nil
 	}
-	self, ok := nodecert.NodeIDOf(cert.Leaf)
-	if !ok {
-		return cert, nil, fmt.Errorf("%s is not the certificate of an agent", node.IdentityPath(env.DataDir))
-	}
-	if authority.Key, err = env.Host.ReadFile(k0s.CAKeyPath); err != nil {
-		return cert, nil, err
-	}
-	id := nodecert.Identity{Node: receipt.Node, UID: self.UID, Role: token.Controller, Address: receipt.Address, API: receipt.API}
-	next, err := stored.Issue(id, authority, env.Now())
-	if err == nil {
-		err = next.Write(env.Host, env.DataDir)
-	}
+	next, err := certificates.IssueAgent(env, receipt, stored)
 	if err != nil {
 		return cert, nil, err
 	}

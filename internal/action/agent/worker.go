@@ -4,24 +4,20 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"errors"
-	"net"
 	"net/http"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/certificates"
 	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kube"
-	"github.com/plinthdev/plinth/internal/loadbalancer"
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/nodecert"
 	"github.com/plinthdev/plinth/internal/pki"
-	"github.com/plinthdev/plinth/internal/token"
 )
 
 // workerServer serves blobs on a worker. It admits no hosts, and has the controllers
@@ -91,21 +87,9 @@ func (w *workerServer) CheckNode(ctx context.Context, p nodecert.NodeID) error {
 // controllerCluster returns a client for the controllers that the node's load balancer
 // knows now.
 func (w *workerServer) controllerCluster() (*agent.Client, error) {
-	list, err := loadbalancer.KnownControllers(w.Host, w.DataDir)
+	t, err := certificates.ControllersToken(w.Env)
 	if err != nil {
 		return nil, err
-	}
-	raw, err := loadbalancer.ClusterCA(w.Host, w.DataDir)
-	if err != nil {
-		return nil, err
-	}
-	ca, err := parseCertificate(raw)
-	if err != nil {
-		return nil, err
-	}
-	t := token.Token{Pin: token.PublicKeyPin(ca)}
-	for _, a := range list {
-		t.Addresses = append(t.Addresses, net.JoinHostPort(a.String(), strconv.Itoa(agent.Port)))
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -163,40 +147,15 @@ func (w *workerServer) watchCertificate(ctx context.Context, tick <-chan time.Ti
 
 // renewCertificate renews the certificate of this node's agent if it has less than pki.RenewBelow of its life left.
 func (w *workerServer) renewCertificate(ctx context.Context) error {
-	cert, ca, err := loadStoredCert(w.Env)
+	cert, _, err := loadStoredCert(w.Env)
 	if err != nil || pki.LifeLeft(cert.Leaf, w.Now()) >= pki.RenewBelow {
-		return err
-	}
-	i, err := node.ReadIdentity(w.Host, w.DataDir)
-	if err != nil {
-		return err
-	}
-	key, err := i.Key()
-	if err != nil {
-		return err
-	}
-	self, _ := nodecert.NodeIDOf(cert.Leaf)
-	id := nodecert.Identity{Node: self.Node, UID: self.UID, Role: self.Role}
-	if len(cert.Leaf.IPAddresses) > 0 {
-		id.Address = cert.Leaf.IPAddresses[0].String()
-	}
-	request, err := nodecert.NewRequest(nodecert.Agent, id, key)
-	if err != nil {
 		return err
 	}
 	cluster, err := w.controllerCluster()
 	if err != nil {
 		return err
 	}
-	answer, err := cluster.Renew(ctx, agent.RenewRequest{AgentRequest: request})
-	if err != nil {
-		return err
-	}
-	next, err := i.WithCertificate(answer.AgentCert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw}))
-	if err != nil {
-		return err
-	}
-	if err := next.Write(w.Host, w.DataDir); err != nil {
+	if err := certificates.RenewAgentOfWorker(ctx, w.Env, cluster.Renew); err != nil {
 		return err
 	}
 	cluster.Reconnect() // a connection that is always in use would keep the old certificate until it expires
