@@ -3,19 +3,17 @@ package status
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/certificates"
 	"github.com/plinthdev/plinth/internal/action/desired"
 	"github.com/plinthdev/plinth/internal/action/nodes"
 	"github.com/plinthdev/plinth/internal/facts"
@@ -68,9 +66,10 @@ type ConsoleStatus struct {
 	err error // the cause of Reason; nil if there is none
 }
 
-// Certificate is a certificate on this host and its expiry.
+// Certificate is a certificate on this host or of its cluster, and its expiry.
 type Certificate struct {
-	Path    string    `json:"path"`
+	Name    string    `json:"name"`
+	Path    string    `json:"path"` // or object of the cluster
 	Expires time.Time `json:"expires"`
 }
 
@@ -185,7 +184,7 @@ func Inspect(ctx context.Context, h host.Host, dataDir string, now func() time.T
 		s.Warnings = append(s.Warnings, "users of this host other than root can reach the volumes: "+why+"; fix it with: chown root:root "+
 			filepath.Join(dataDir, node.VolumesDir)+" && chmod 0700 "+filepath.Join(dataDir, node.VolumesDir))
 	}
-	s.Certificates = listCertificates(h)
+	s.addCertificates(certificates.ReadHost(h, dataDir, now()), now())
 	if removed, ok, err := node.ReadRemoval(h, dataDir); err == nil && ok { // its cluster does not answer it any more
 		s.Removed = true
 		s.Warnings = append(s.Warnings, removed.String()+"; run: sudo plinth reset node")
@@ -193,7 +192,7 @@ func Inspect(ctx context.Context, h host.Host, dataDir string, now func() time.T
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	inspectCluster(ctx, h, r, &s)
+	inspectCluster(ctx, h, r, &s, now())
 	if !installed {
 		s.markJoining(desired.RecordedIdentity(j, r))
 	}
@@ -225,7 +224,7 @@ func (s Status) Unit() string {
 
 // inspectCluster queries the nodes, the add-ons and the console concurrently and sets
 // them in s. Failed queries become warnings.
-func inspectCluster(ctx context.Context, h host.Files, r journal.Receipt, s *Status) {
+func inspectCluster(ctx context.Context, h host.Files, r journal.Receipt, s *Status, now time.Time) {
 	client, _, err := nodes.NewClient(h)
 	if errors.Is(err, fs.ErrNotExist) {
 		if !s.Installed { // k0s has not been started yet, or a reset has removed it
@@ -238,14 +237,17 @@ func inspectCluster(ctx context.Context, h host.Files, r journal.Receipt, s *Sta
 		return
 	}
 	var queries sync.WaitGroup
+	var certs []certificates.Certificate
 	if r.Role != nodes.Worker { // a worker's credentials can only read nodes
 		queries.Go(func() { s.AddOns = addOnStatuses(ctx, client, r) })
+		queries.Go(func() { certs, _ = certificates.ReadCluster(ctx, client, r, now) }) // the other queries report an error
 		if r.Console.Port != 0 {
 			queries.Go(func() { s.Console = consoleStatus(ctx, client, r) })
 		}
 	}
 	s.ClusterView, err = nodes.Inspect(ctx, h)
 	queries.Wait()
+	s.addCertificates(certs, now)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		s.Warnings = append(s.Warnings, "the cluster does not answer within "+statusTimeout.String())
@@ -330,31 +332,15 @@ func consoleStuckReason(ctx context.Context, client *kube.Client, r journal.Rece
 	return fmt.Sprintf("its files are only on node %s, which is not Ready; it is available again when that node is back. To discard its files and start it on another node: plinth node remove %s --force", name, name)
 }
 
-// listCertificates returns the cluster's certificates on this host, sorted by expiry.
-func listCertificates(h host.Files) []Certificate {
-	dir := filepath.Join(k0s.DataDir, "pki")
-	entries, err := h.ReadDir(dir)
-	if err != nil {
-		return nil
-	}
-	var out []Certificate
-	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".crt") {
-			continue
+// addCertificates adds certificates to s, sorted by expiry, and the warnings about them.
+func (s *Status) addCertificates(all []certificates.Certificate, now time.Time) {
+	for _, c := range all {
+		if w := c.Warning(now); w != "" {
+			s.Warnings = append(s.Warnings, w)
 		}
-		path := filepath.Join(dir, e.Name())
-		raw, err := h.ReadFile(path)
-		if err != nil {
-			continue
-		}
-		block, _ := pem.Decode(raw)
-		if block == nil {
-			continue
-		}
-		if cert, err := x509.ParseCertificate(block.Bytes); err == nil {
-			out = append(out, Certificate{Path: path, Expires: cert.NotAfter.UTC()})
+		if c.Problem == "" && !c.Ends.IsZero() {
+			s.Certificates = append(s.Certificates, Certificate{Name: c.Name, Path: c.Location, Expires: c.Ends})
 		}
 	}
-	slices.SortFunc(out, func(x, y Certificate) int { return x.Expires.Compare(y.Expires) })
-	return out
+	slices.SortStableFunc(s.Certificates, func(x, y Certificate) int { return x.Expires.Compare(y.Expires) })
 }

@@ -138,29 +138,44 @@ func TestInspect_OfStoppedClusterHasCleanWords(t *testing.T) {
 	}
 }
 
-func TestInspect_SortsCertificatesByExpiry(t *testing.T) {
+func TestInspect_SortsCertificatesByExpiryAndWarns(t *testing.T) {
 	f := hosttest.New(t)
 	testkit.Must(t, beginInstall(t, f).EndRun(nil))
 	put := func(name string, content []byte) {
 		testkit.Must(t, f.Host().Write(k0s.DataDir+"/pki/"+name, strings.NewReader(string(content)), 0o600))
 	}
-	for name, now := range map[string]time.Time{"late.crt": clock(), "soon.crt": clock().AddDate(-1, 0, 0)} {
-		pair, err := pki.NewSelfSigned([]string{"localhost"}, now)
+	ca, err := pki.NewClusterCA(clock().AddDate(-9, -1, 0))
+	testkit.Must(t, err)
+	put("ca.crt", ca.Cert)
+	for name, age := range map[string]time.Duration{"server.crt": 0, "etcd/peer.crt": pki.ServerLifetime * 3 / 4, "ccm.crt": pki.ServerLifetime * 9 / 10} {
+		pair, err := ca.IssueServerCert([]string{"localhost"}, clock().Add(-age))
 		testkit.Must(t, err)
 		put(name, pair.Cert)
 		put(strings.Replace(name, ".crt", ".key", 1), pair.Key)
 	}
-	put("garbage.crt", []byte("no PEM"))
-	put("wrong.crt", []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
-	var paths []string
-	for _, c := range inspect(t, f).Certificates {
-		paths = append(paths, c.Path)
-		if c.Expires.Before(clock().AddDate(-1, 0, 0)) || c.Expires.Location() != time.UTC {
+	put("admin.crt", []byte("no PEM"))
+	put("scheduler.crt", []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
+	put("other.crt", ca.Cert)
+	s := inspect(t, f)
+	var names []string
+	for _, c := range s.Certificates {
+		names = append(names, c.Name)
+		if c.Expires.Location() != time.UTC {
 			t.Errorf("%s expires %s", c.Path, c.Expires)
 		}
 	}
-	if want := []string{k0s.DataDir + "/pki/soon.crt", k0s.DataDir + "/pki/late.crt"}; !slices.Equal(paths, want) {
-		t.Errorf("listed %v, want %v", paths, want)
+	if want := []string{"ccm", "etcd-peer", "ca", "apiserver"}; !slices.Equal(names, want) || s.Certificates[0].Path != k0s.DataDir+"/pki/ccm.crt" {
+		t.Errorf("listed %v, want %v", names, want)
+	}
+	warnings := strings.Join(s.Warnings, "\n")
+	for _, want := range []string{"certificate admin (" + k0s.DataDir + "/pki/admin.crt) cannot be read", "certificate scheduler", "certificate ccm ends on 2026-03-25, and its renewal is overdue",
+		"the authority of cluster: certificate ca ends on 2026-11-30 and cannot be renewed"} {
+		if !strings.Contains(warnings, want) {
+			t.Errorf("no %q in\n%s", want, warnings)
+		}
+	}
+	if strings.Contains(warnings, "peer") || strings.Contains(warnings, "apiserver") {
+		t.Errorf("warnings are\n%s", warnings)
 	}
 }
 
