@@ -270,6 +270,27 @@ func TestReadHost_ListsWithRenewerAndEnd(t *testing.T) {
 	}
 }
 
+func TestReadHost_SkipsCertificatesThatK0sLeft(t *testing.T) {
+	m := newMachine(t)
+	m.now = start.Add(year / 2)
+	for _, e := range table("") { // this k0s does not issue konnectivity.crt any more
+		if e.renewer == ByK0s && e.file != "" && e.name != "konnectivity" {
+			m.writeLeaf(t, e.file, pki.ClusterCAName, year)
+		}
+	}
+	m.now = start.Add(year * 9 / 10)
+	c, _ := findByName(ReadHost(m.Host, m.DataDir, m.now), "konnectivity")
+	if c.Due || c.RenewedBy != ByNone || c.Warning(m.now) != "" {
+		t.Errorf("%+v", c)
+	}
+	if _, err := m.run(t, m.newRenewal(Request{Names: []string{"konnectivity"}})); err == nil || !strings.Contains(err.Error(), "is not used by this version") {
+		t.Errorf("%v", err)
+	}
+	if ran, err := m.run(t, m.newRenewal(Request{All: true})); err != nil || !slices.Contains(ran, "certificate-k0s") {
+		t.Errorf("%v %v", ran, err)
+	}
+}
+
 func TestDescribe_LoopbackLimitsLongLivedLeaves(t *testing.T) {
 	m := newMachine(t)
 	m.startK0s(t, 10*year) // the Installer's certificatesExpireAfter

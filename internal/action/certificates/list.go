@@ -104,7 +104,11 @@ func ReadHost(h host.Files, dataDir string, now time.Time) (all []Certificate) {
 		if e.name == nameAdmin {
 			admin = leaf
 		}
-		all = append(all, describe(e, e.file, leaf, err, now))
+		c := describe(e, e.file, leaf, err, now)
+		if c.RenewedBy == ByK0s && leaf != nil && admin != nil && leaf.NotBefore.Before(admin.NotBefore.Add(-startTolerance)) {
+			c.RenewedBy, c.Restarts, c.Due, c.left = ByNone, restartsNothing, false, 1 // an older version of k0s has left it
+		}
+		all = append(all, c)
 	}
 	return sortByEnd(all)
 }
@@ -192,7 +196,7 @@ func (c Certificate) Warning(now time.Time) string {
 		return fmt.Sprintf("certificate %s (%s) cannot be read: %s", c.Name, c.Location, c.Problem)
 	case c.Authority && c.Ends.Before(now.Add(authorityWarning)):
 		return "the authority of " + c.Owner + ": " + ends + " and cannot be renewed; replace the keys of the cluster before, as the hardening guide describes"
-	case c.Authority:
+	case c.Authority, c.RenewedBy == ByNone:
 		return ""
 	case now.Before(c.Begins):
 		return fmt.Sprintf("certificate %s is valid from %s only: the clock of this host was or is wrong", c.Name, c.Begins.Format(time.RFC3339))

@@ -172,6 +172,8 @@ func (r *renewal) refuseCertificate(c Certificate) (why, fix string) {
 		return "cannot be read: " + c.Problem, "k0s replaces its own certificates when it starts"
 	case c.Authority:
 		return "is an authority, and everything trusts its key", "replace the keys of the cluster as docs/guide/hardening.md describes"
+	case c.RenewedBy == ByNone:
+		return "is not used by this version of k0s", "delete " + c.Location + " if you like"
 	case c.RenewedBy == ByUser && c.Name == nameConsole:
 		return "is your own", "set a new one: plinth console set-certificate"
 	case c.RenewedBy == ByUser:
@@ -222,7 +224,7 @@ func (r *renewal) steps(_ context.Context, env *action.Env) ([]step.Step, error)
 	}
 	if len(r.k0s) > 0 {
 		p.K0s = &plan.Renewal{Reason: describeReason(r.k0s[0]), Affects: append(locationsOf(r.k0s), r.unit()),
-			IsRenewed: func(ctx context.Context) (bool, error) { return r.areRenewed(ctx, env, r.k0s...) },
+			IsRenewed: func(ctx context.Context) (bool, error) { return r.hasRestarted(ctx, env) },
 			Renew:     func(ctx context.Context, report step.Report) error { return r.restartK0s(ctx, env, report) }}
 	}
 	return plan.RenewCertificates(p), nil
@@ -252,6 +254,15 @@ func locationsOf(all []Certificate) (out []string) {
 		}
 	}
 	return out
+}
+
+// hasRestarted reports whether k0s has issued its certificates again since inspect. Another version of k0s may not
+// issue all of them.
+func (r *renewal) hasRestarted(ctx context.Context, env *action.Env) (bool, error) {
+	if admin, ok := findByName(r.k0s, nameAdmin); ok {
+		return r.areRenewed(ctx, env, admin)
+	}
+	return r.areRenewed(ctx, env, r.k0s...)
 }
 
 // areRenewed reports whether all of these certificates have been replaced since inspect.

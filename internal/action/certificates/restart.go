@@ -119,7 +119,7 @@ func (r *renewal) acquireLock(ctx context.Context, env *action.Env) (release fun
 
 // notReady returns why this controller is not healthy after the restart of k0s at the time since, or "".
 func (r *renewal) notReady(ctx context.Context, env *action.Env, since time.Time) string {
-	if done, err := r.areRenewed(ctx, env, r.k0s...); err != nil || !done {
+	if done, err := r.hasRestarted(ctx, env); err != nil || !done {
 		return "k0s has not renewed its certificates yet"
 	}
 	view, err := r.inspectCluster(ctx, env.Host)

@@ -17,6 +17,7 @@ const (
 	ByK0s     Renewer = "k0s"          // at each of its starts, which the agent of this host causes
 	ByKubelet Renewer = "kubelet"      // while it runs; the agents of the controllers sign what it requests
 	ByUser    Renewer = "you"          // not issued by the cluster
+	ByNone    Renewer = ""             // an authority, or a certificate that is not used any more
 )
 
 // kubeletRenewBelow is the share of its life below which the agent of a controller replaces a certificate that
@@ -33,6 +34,9 @@ const authorityWarning = 365 * 24 * time.Hour
 // loopbackLife is how long the certificate is valid that kube-apiserver creates at its start, in memory, for
 // its requests to itself (k8s.io/apiserver 0.33, pkg/server/options/serving_with_loopback.go).
 const loopbackLife = (3*365 + 1) * 24 * time.Hour
+
+// startTolerance is how much older than its newest certificates those may be that k0s has issued at the same start.
+const startTolerance = 10 * time.Minute
 
 // What is restarted to use a new certificate.
 const (
