@@ -569,7 +569,7 @@ func TestRun_RefusesDamagedReceiptAndJournal(t *testing.T) {
 		content string
 		lines   []string
 	}{
-		"receipt.json": {`{"version":1,`, []string{"status", "console url", "console reset-password", "node drain n --plan", "node remove n --plan", "token list",
+		"receipt.json": {`{"version":1,`, []string{"status", "console url", "console reset-password", "node drain n --plan", "node remove n --plan", "certificates list", "certificates renew --plan", "token list",
 			"token create --role worker", "token revoke abcdefgh", "install --plan --allow-unsigned --bundle " + bundle}},
 		"journal.json": {"\x00", []string{"status", "preflight --quick", "reset node --dry-run", "reset cluster --dry-run"}},
 	} {

@@ -91,7 +91,7 @@ func (s *runner) printHelp(cmd *cobra.Command, _ []string) {
 }
 
 // newHelpCommand returns the command "plinth help COMMAND". The root's command
-// list leaves it out, because the last line of that help names it.
+// list leaves it out, because the line above it names it.
 func newHelpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "help [COMMAND]", DisableFlagsInUseLine: true,

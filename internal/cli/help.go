@@ -60,7 +60,7 @@ func writeHelp(w io.Writer, cmd *cobra.Command, width int) {
 	}
 	fmt.Fprintf(w, "%s\n\nUsage: %s\n\n%s\n", cmd.Short, use, long)
 	if cmd.HasAvailableSubCommands() {
-		fmt.Fprint(w, "\nCommands:\n", commandList(cmd))
+		fmt.Fprintf(w, "\nCommands (for more: plinth help %sCOMMAND):\n%s", subcommandPath(cmd), commandList(cmd))
 	}
 	fmt.Fprintf(w, "\nExamples:\n%s\n", cmd.Example)
 	if f := cmd.LocalNonPersistentFlags(); f.HasAvailableFlags() {
@@ -73,9 +73,6 @@ func writeHelp(w io.Writer, cmd *cobra.Command, width int) {
 	}
 	fmt.Fprint(w, exitList(cmd, columns))
 	fmt.Fprintf(w, "Guide: %s\n", cmd.Annotations[guideKey])
-	if cmd.HasAvailableSubCommands() {
-		fmt.Fprintf(w, "Help for one command: plinth help %sCOMMAND\n", subcommandPath(cmd))
-	}
 }
 
 // joinLines returns text with each paragraph in one line, so that it can be broken at another width.
@@ -99,7 +96,7 @@ func subcommandPath(cmd *cobra.Command) string {
 }
 
 // commandList returns one line per visible subcommand of cmd. It leaves out
-// "help", which the last line of the help names.
+// "help", which the line above the list names.
 func commandList(cmd *cobra.Command) string {
 	var b strings.Builder
 	for _, c := range cmd.Commands() {

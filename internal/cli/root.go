@@ -42,6 +42,7 @@ func newRootCommand(s *runner) *cobra.Command {
 		c.statusCommand(),
 		c.consoleCommand(),
 		c.nodeCommand(),
+		c.certificatesCommand(),
 		c.resetCommand(),
 		c.debugCommand(),
 		c.versionCommand(),

@@ -173,8 +173,8 @@ func missingCommands() map[string]string {
 	const backup = "backups are planned; until then copy the data yourself: volumes are in /var/lib/plinth/volumes"
 	return map[string]string{"upgrade": upgrade, "update": upgrade, "backup": backup, "restore": backup,
 		"logs": logs, "log": logs, "diagnose": logs, "support-bundle": logs,
-		"certificates": "run: plinth status, which shows the certificate that expires first", "addons": "run: plinth status, which lists the add-ons",
-		"lock": "set exact versions in the Installer"}
+		"addons": "run: plinth status, which lists the add-ons",
+		"lock":   "set exact versions in the Installer"}
 }
 
 // missingCommandError is the error for a command of missingCommands.

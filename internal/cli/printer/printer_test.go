@@ -10,6 +10,7 @@ import (
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/hostpreflight"
 	bundleaction "github.com/plinthdev/plinth/internal/action/bundle"
+	"github.com/plinthdev/plinth/internal/action/certificates"
 	"github.com/plinthdev/plinth/internal/action/install"
 	"github.com/plinthdev/plinth/internal/action/nodes"
 	"github.com/plinthdev/plinth/internal/action/preflight"
@@ -89,7 +90,7 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 		Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, ClusterView: nodes.ClusterView{Nodes: []nodes.Node{{Name: "n1", Role: "controller", Admitted: true, Ready: true, Version: "v1.33.8+k0s", Addresses: []string{"10.0.0.2"}}}},
 		AddOns:       []status.AddOnStatus{{Name: "kotsadm", Version: "1.131.2", Reason: "pod kotsadm-0: ImagePullBackOff"}, {Name: "localPathStorage", Version: "0.0.30", Ready: true}},
 		Console:      &status.ConsoleStatus{URL: "https://10.0.0.2:8800", Ready: true, Version: "v1.131.2"},
-		Certificates: []status.Certificate{{Path: "/var/lib/k0s/pki/server.crt", Expires: at}, {}}, Warnings: []string{"host preflight memory failed and was ignored on request"}}
+		Certificates: []status.Certificate{{Name: "apiserver", Path: "/var/lib/k0s/pki/server.crt", Expires: at}, {}}, Warnings: []string{"host preflight memory failed and was ignored on request"}}
 	going := status.Running{Holder: journal.Holder{PID: 42, Verb: "install", StartedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, Step: "images-boot", StepsStarted: 7, Steps: 23}
 	broken := status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "failed", Versions: map[string]string{"k0s": "v1.33.8+k0s.1"},
 		Unfinished: &status.Unfinished{Verb: "install", StartedAt: at, Step: "images-boot", Failed: "no space left"}}
@@ -150,6 +151,24 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 			WritePreflightReport(w, *newReport(newEntry("cpu", hostpreflight.Pass, "4 processors", ""), newEntry("memory", hostpreflight.Fail, "1 GiB", "add memory")), preflight.RunOptions{}, false)
 		},
 		"node-list": func(w io.Writer) { WriteNodeList(w, manyNodes()) },
+		"certificates-list": func(w io.Writer) {
+			WriteCertificateList(w, certificates.Inventory{Certificates: []certificates.Certificate{
+				{Name: "ccm", Owner: "kube-controller-manager", Location: "/var/lib/k0s/pki/ccm.crt", RenewedBy: certificates.ByK0s, Restarts: "k0s", Problem: "there is no certificate in PEM"},
+				{Name: "agent", Owner: "plinth-agent", Location: "/var/lib/plinth/agent/identity.pem", Ends: at, DaysLeft: -1, RenewedBy: certificates.ByAgent, Due: true},
+				{Name: "admin", Owner: "plinth, kubectl", Location: "/var/lib/k0s/pki/admin.crt", Ends: at.Add(time.Hour), RenewedBy: certificates.ByK0s, Restarts: "k0s", Due: true},
+				{Name: "console", Owner: "console", Location: "Secret kotsadm-tls in kotsadm", Ends: at.AddDate(1, 0, 0), DaysLeft: 365, RenewedBy: certificates.ByUser},
+				{Name: "ca", Owner: "cluster", Location: "/var/lib/k0s/pki/ca.crt", Ends: at.AddDate(9, 0, 0), DaysLeft: 3287, Authority: true}}})
+		},
+		"certificates-fresh": func(w io.Writer) {
+			WriteCertificateList(w, certificates.Inventory{Certificates: []certificates.Certificate{{Name: "agent", Owner: "plinth-agent", Location: "/var/lib/plinth/agent/identity.pem", Ends: at, DaysLeft: 1, RenewedBy: certificates.ByAgent}}})
+		},
+		"certificates-plan": func(w io.Writer) {
+			WriteRenewalResult(w, certificates.Result{Plan: []step.Planned{{Step: "certificate-k0s", Title: "Restart k0s, which renews its certificates", State: "needed", Reason: "certificate admin ends on 2026-01-02"}}}, "plinth certificates renew")
+		},
+		"certificates-renewed": func(w io.Writer) {
+			WriteRenewalResult(w, certificates.Result{Changed: true, Renewed: []string{"agent", "registry"}, Skipped: "cannot restart k0s: controller c2 is not Ready", Log: "/var/log/plinth/a.log"}, "")
+		},
+		"certificates-none": func(w io.Writer) { WriteRenewalResult(w, certificates.Result{}, "") },
 		"node-list-worker": func(w io.Writer) {
 			v := manyNodes()
 			v.Etcd, v.Balancer = nil, &nodes.Endpoint{Address: "127.0.0.1:6443", Ready: true}
