@@ -17,7 +17,7 @@ import (
 // planned, installed with a kill during the install, converged, used, reset, and
 // installed again with an application.
 func TestInstall_ResumesConvergesAndResets(t *testing.T) {
-	ctx := timeoutContext(t, 40)
+	ctx := timeoutContext(t, 50)
 	h := startHostWithPlinth(t, "life")
 	createForeignObjects(ctx, h)
 	fresh := h.Baseline(ctx)
@@ -41,6 +41,7 @@ func TestInstall_ResumesConvergesAndResets(t *testing.T) {
 	t.Run("pods reach services", func(t *testing.T) { checkPodReachesService(t, ctx, h.ForTest(t)) })
 	t.Run("Secrets are encrypted and requests are audited", func(t *testing.T) { checkSecretsEncrypted(t, ctx, h.ForTest(t)) })
 	t.Run("only the console and nodes reach the registry and the database", func(t *testing.T) { checkNetworkPolicies(t, ctx, h.ForTest(t)) })
+	t.Run("certificates are renewed without restarts of pods", func(t *testing.T) { checkCertificatesRenewed(t, ctx, h.ForTest(t)) })
 	t.Run("reset removes everything but the data, then the data", func(t *testing.T) { checkResetKeepsData(t, ctx, h.ForTest(t), fresh) })
 	sent := watchTraffic(t, ctx, h)
 	if !t.Run("a second install on the same host starts an application", func(t *testing.T) { checkInstallWithApp(t, ctx, h.ForTest(t)) }) {
