@@ -28,7 +28,7 @@ func (s commandSet) renewCertificatesCommand() *cobra.Command {
 			req.Names = args
 			res, err := certificates.Renew(ctx, env, req)
 			text := func(w io.Writer) { printer.WriteRenewalResult(w, res, s.CommandLineWithout("--plan")) }
-			if err != nil && !res.Changed && len(res.Plan) == 0 {
+			if err != nil && len(res.Renewed) == 0 {
 				return commandOutput{}, err
 			}
 			return newOutput(res, text), err

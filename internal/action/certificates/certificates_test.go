@@ -380,6 +380,9 @@ func TestRenewal_RenewsWhatIsDue(t *testing.T) {
 					t.Errorf("%s: selected %v, %s → %s, due %v", was.Name, selected, was.serial, is.serial, is.Due)
 				}
 			}
+			if !slices.Equal(namesOf(r.done), namesOf(r.selected())) {
+				t.Errorf("done %v, selected %v", namesOf(r.done), namesOf(r.selected()))
+			}
 			if restarts := slices.Contains(c.want, "certificate-k0s"); restarts != slices.Equal(m.fake.Restarts, []string{k0s.ControllerUnit}) {
 				t.Errorf("restarts: %v", m.fake.Restarts)
 			}
@@ -553,13 +556,30 @@ func TestRenew_PlansWithoutChange(t *testing.T) {
 	}
 }
 
+func TestRenew_PlansTheRestOfARefusedRestart(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("the command needs root")
+	}
+	m := newMachine(t) // without etcd
+	res, err := Renew(t.Context(), m.Env, Request{Names: []string{"registry", "scheduler"}, Plan: true})
+	if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), "cannot restart k0s: etcd on this host does not answer") || problem.Hint(err) == "" {
+		t.Errorf("%v", err)
+	}
+	if len(res.Plan) != 1 || res.Plan[0].Step != "certificate-registry" || !strings.Contains(res.Skipped, "etcd") || !slices.Equal(res.Renewed, []string{"registry"}) {
+		t.Errorf("%+v", res)
+	}
+	if len(m.fake.Commands) > 0 {
+		t.Errorf("a plan is in the audit log: %v", m.fake.Commands)
+	}
+}
+
 func TestAuditResult_NamesCertificates(t *testing.T) {
 	for want, c := range map[string]struct {
 		res Result
 		err error
 	}{
 		"renewed admin, registry":                               {Result{Changed: true, Renewed: []string{"admin", "registry"}}, nil},
-		"renewal of admin did not finish: no leader":            {Result{Changed: true, Renewed: []string{"admin"}}, errors.New("no leader")},
+		"renewed admin; not the rest: no leader":                {Result{Changed: true, Renewed: []string{"admin"}}, errors.New("no leader")},
 		"not renewed: cannot restart k0s: a controller is down": {Result{}, problem.New(problem.ExitUsage, "restart k0s", errors.New("a controller is down"), "")},
 	} {
 		if got := auditResult(c.res, c.err); got != want {

@@ -31,7 +31,7 @@ type Request struct {
 // Result is the result of Renew. Its JSON format is public.
 type Result struct {
 	Changed bool           `json:"changed"`           // false if there was nothing to do
-	Renewed []string       `json:"renewed,omitempty"` // names of certificates, also of a plan
+	Renewed []string       `json:"renewed,omitempty"` // names of certificates, also of a plan; after a failure those that were renewed
 	Skipped string         `json:"skipped,omitempty"` // why k0s is not restarted, so that its certificates stay
 	Plan    []step.Planned `json:"plan,omitempty"`    // only with Request.Plan
 	Log     string         `json:"log,omitempty"`
@@ -60,7 +60,7 @@ func Renew(ctx context.Context, env *action.Env, req Request) (Result, error) {
 		Steps:      r.steps,      // plan.RenewCertificates
 		Confirm:    r.confirm,    // ask once
 	})
-	res := Result{Changed: out.Changed, Renewed: namesOf(r.selected()), Log: out.Log}
+	res := Result{Changed: out.Changed, Renewed: namesOf(r.done), Log: out.Log}
 	if r.refusal != nil {
 		res.Skipped = r.refusal.Error()
 		if out.Changed {
@@ -74,21 +74,21 @@ func Renew(ctx context.Context, env *action.Env, req Request) (Result, error) {
 		env.Audit(ctx, agent.AuditEvent{Event: agent.AuditRenewal, Node: receipt.Node, Result: auditResult(res, err)})
 	}
 	if req.Plan {
-		res.Plan = out.Planned
+		res.Plan, res.Renewed = out.Planned, namesOf(r.selected())
 	}
 	return res, err
 }
 
 // auditResult returns the result for the audit log.
 func auditResult(res Result, err error) string {
-	what := strings.Join(res.Renewed, ", ")
+	what := "renewed " + strings.Join(res.Renewed, ", ")
 	switch {
-	case err != nil && res.Changed:
-		return "renewal of " + what + " did not finish: " + err.Error()
+	case err != nil && len(res.Renewed) > 0:
+		return what + "; not the rest: " + err.Error()
 	case err != nil:
 		return "not renewed: " + err.Error()
 	}
-	return "renewed " + what
+	return what
 }
 
 // renewal is one call of Renew.
@@ -100,6 +100,7 @@ type renewal struct {
 	direct  []Certificate    // to renew, without a restart of k0s
 	kubelet []Certificate    // to renew, before k0s is restarted
 	k0s     []Certificate    // to renew by that restart
+	done    []Certificate    // renewed by now
 	refusal *problem.Problem // why k0s must not be restarted; k0s and kubelet are empty then
 }
 
@@ -216,6 +217,7 @@ func (r *renewal) steps(_ context.Context, env *action.Env) ([]step.Step, error)
 				return kots.ConsoleProxy{Kube: client, Namespace: r.receipt.Console.Namespace}.RenewCertificate(ctx, env.Now())
 			})
 		}
+		r.noteDone(n, c)
 	}
 	if len(r.kubelet) > 0 {
 		p.Kubelet = &plan.Renewal{Reason: describeReason(r.kubelet[0]), Affects: locationsOf(r.kubelet),
@@ -227,7 +229,25 @@ func (r *renewal) steps(_ context.Context, env *action.Env) ([]step.Step, error)
 			IsRenewed: func(ctx context.Context) (bool, error) { return r.hasRestarted(ctx, env) },
 			Renew:     func(ctx context.Context, report step.Report) error { return r.restartK0s(ctx, env, report) }}
 	}
+	for n, what := range map[*plan.Renewal][]Certificate{p.Kubelet: r.kubelet, p.K0s: r.k0s} {
+		r.noteDone(n, what...)
+	}
 	return plan.RenewCertificates(p), nil
+}
+
+// noteDone has n add certificates to those that are renewed; n may be nil.
+func (r *renewal) noteDone(n *plan.Renewal, what ...Certificate) {
+	if n == nil {
+		return
+	}
+	renew := n.Renew
+	n.Renew = func(ctx context.Context, report step.Report) error {
+		err := renew(ctx, report)
+		if err == nil {
+			r.done = append(r.done, what...)
+		}
+		return err
+	}
 }
 
 // withClient returns a function that calls do with a client for the cluster.
