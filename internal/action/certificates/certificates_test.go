@@ -270,6 +270,19 @@ func TestReadHost_ListsWithRenewerAndEnd(t *testing.T) {
 	}
 }
 
+func TestReadHost_ListsTheAuthorityOnAWorker(t *testing.T) {
+	m := newMachine(t)
+	testkit.Must(t, m.Host.RemoveAll(pkiDir))
+	all := ReadHost(m.Host, m.DataDir, m.now)
+	if c, ok := findByName(all, "ca"); !ok || !c.Authority || c.DaysLeft != 3650 || len(all) != 4 {
+		t.Errorf("%+v %v", c, namesOf(all))
+	}
+	testkit.Must(t, m.Host.RemoveAll(node.IdentityPath(m.DataDir)))
+	if all := ReadHost(m.Host, m.DataDir, m.now); len(all) != 2 {
+		t.Errorf("%v", namesOf(all))
+	}
+}
+
 func TestReadHost_SkipsCertificatesThatK0sLeft(t *testing.T) {
 	m := newMachine(t)
 	m.now = start.Add(year / 2)

@@ -110,7 +110,24 @@ func ReadHost(h host.Files, dataDir string, now time.Time) (all []Certificate) {
 		}
 		all = append(all, c)
 	}
+	if _, ok := findByName(all, nameCA); !ok {
+		all = append(all, readWorkerCA(h, dataDir, now)...)
+	}
 	return sortByEnd(all)
+}
+
+// readWorkerCA returns the cluster's authority, which a worker has beside the certificate of its agent only; nothing for
+// a host that is not a node.
+func readWorkerCA(h host.Files, dataDir string, now time.Time) []Certificate {
+	i, err := node.ReadIdentity(h, dataDir)
+	if err != nil {
+		return nil // it is listed as a certificate that cannot be read
+	}
+	ca, err := i.Authority()
+	if err != nil || ca == nil {
+		return nil
+	}
+	return []Certificate{describe(table("")[0], node.IdentityPath(dataDir), ca, nil, now)}
 }
 
 // ReadCluster returns the certificates that the cluster of a controller stores: of the registry and the console.

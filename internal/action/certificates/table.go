@@ -63,6 +63,7 @@ const pkiDir = k0s.DataDir + "/pki/"
 
 // Names of certificates that are handled by themselves.
 const (
+	nameCA       = "ca"
 	nameAdmin    = "admin"
 	nameLoopback = "apiserver-loopback"
 	nameClient   = "kubelet-client"
@@ -80,7 +81,7 @@ const (
 // worker has none of them, so that its k0s is never restarted for a certificate.
 func table(identityPath string) []entry {
 	all := []entry{
-		{name: "ca", owner: "cluster", file: k0s.CACertPath},
+		{name: nameCA, owner: "cluster", file: k0s.CACertPath}, // the first row
 		{name: "etcd-ca", owner: "etcd", file: pkiDir + "etcd/ca.crt"},
 		{name: "front-proxy-ca", owner: "kube-apiserver", file: pkiDir + "front-proxy-ca.crt"},
 		{name: nameRegCA, owner: "registry", object: "Secret registry-ca"},
