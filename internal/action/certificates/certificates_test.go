@@ -443,6 +443,38 @@ func TestRenewal_RefusesRestartButRenewsTheRest(t *testing.T) {
 	}
 }
 
+func TestRefuseRestart_KubeletWaitsForQuorumButNotForNodes(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*nodes.ClusterView)
+		want   string
+	}{
+		"all controllers were off": {func(v *nodes.ClusterView) {
+			for i := range v.Nodes {
+				v.Nodes[i].Ready = false
+			}
+		}, ""},
+		"the others have no quorum": {func(v *nodes.ClusterView) { v.API[1].Ready, v.API[2].Ready = false, false }, "no quorum of 3"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			m.now = start.Add(year + day)
+			m.startK0s(t, year) // at the boot; kubelet's certificates have ended
+			m.view = newView("c1", "c2", "c3")
+			c.change(&m.view)
+			r := m.newRenewal(Request{})
+			_, err := m.OpenJournal()
+			testkit.Must(t, err)
+			testkit.Must(t, r.inspect(t.Context(), m.ReadOnly()))
+			switch {
+			case c.want == "" && (r.refusal != nil || len(r.kubelet) != 2):
+				t.Errorf("%v, %v", r.refusal, namesOf(r.kubelet))
+			case c.want != "" && (r.refusal == nil || !strings.Contains(r.refusal.Error(), c.want)):
+				t.Errorf("%v", r.refusal)
+			}
+		})
+	}
+}
+
 func TestRestartK0s_HoldsTheLock(t *testing.T) {
 	lockedBy := func(t *testing.T, m *machine, node string) {
 		testkit.Must(t, m.client.AcquireLock(t.Context(), kube.Lock{Name: lockName, Node: node, Purpose: "restart", TTL: time.Hour}, m.now))
