@@ -45,7 +45,7 @@ need = type -P $(firstword $(2) $(1)) >/dev/null || { apt-get update -qq && apt-
 
 .PHONY: help
 help: ## show this help
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
+	@grep -hE '^[a-z0-9%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
 
 .PHONY: demo
 demo: bundle ## build everything from source and install it on a disposable host
@@ -71,6 +71,14 @@ payload: ## build every upstream component from source, as an OCI layout in the 
 	@mkdir -p $(OUT)
 	dir=$$(GOTOOLCHAIN=$(GO_RELEASE) go run ./distro/cmd/payload)
 	ln -sfn "$$dir" $(PAYLOAD)
+
+payload-%: FORCE ## build a variant of the payload, a file in distro/variants, with a link at out/payload-%
+	@mkdir -p $(OUT)
+	dir=$$(GOTOOLCHAIN=$(GO_RELEASE) go run ./distro/cmd/payload --variant $*)
+	ln -sfn "$$dir" $(PAYLOAD)-$*
+
+.PHONY: FORCE
+FORCE:
 
 .PHONY: payload-verify
 payload-verify: ## build the payload a second time and compare every digest

@@ -101,7 +101,7 @@ func newEngine(t *testing.T, dir, cache string) *Engine {
 			t.Fatalf("this test needs a tool that the payload needs: %v", err)
 		}
 	}
-	e, err := New(context.Background(), dir, cache)
+	e, err := New(context.Background(), dir, "", cache)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,6 +158,37 @@ func TestRun_BuildsOnlyWhatChanged(t *testing.T) {
 	a, b := readArtifacts(t, first), readArtifacts(t, second)
 	if a["example.com/notes:1"].Digest == b["example.com/notes:1"].Digest || a["hi"].Digest != b["hi"].Digest {
 		t.Errorf("digests: %v then %v", a, b)
+	}
+}
+
+func TestRun_BuildsVariantBesidePayload(t *testing.T) {
+	dir, built := writeDistro(t)
+	testkit.WriteFile(t, dir, "variants/old.yaml", "parts: {notes: notes-0.9}\nimages: {example.com/notes: {tag: '0.9'}}\n")
+	testkit.WriteFile(t, dir, "variants/notes-0.9/recipe.yaml", "varies: notes\nversion: v0.9.0\n")
+	testkit.WriteFile(t, dir, "variants/notes-0.9/note", "older")
+	cache := t.TempDir()
+	shipped := runEngine(t, newEngine(t, dir, cache))
+	e := newEngine(t, dir, cache)
+	variant, err := New(context.Background(), dir, "old", cache)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := runEngine(t, variant)
+	if got := buildCounts(t, built); got != "hello 1, notes 2, lone 1" {
+		t.Errorf("built %s", got)
+	}
+	if old == shipped || !e.IsComplete() || e.LayoutDir() != shipped {
+		t.Errorf("layouts %s and %s", shipped, old)
+	}
+	a, b := readArtifacts(t, shipped), readArtifacts(t, old)
+	if len(b) != 3 || a["hi"].Digest != b["hi"].Digest || a["example.com/lone:1"].Digest != b["example.com/lone:1"].Digest {
+		t.Errorf("digests: %v, of the variant %v", a, b)
+	}
+	if b["example.com/notes:0.9"].Digest == "" {
+		t.Errorf("the variant has no image with its own reference: %v", b)
+	}
+	if note, err := os.ReadFile(filepath.Join(variant.PartDir("notes"), "d", "note")); err != nil || string(note) != "older" {
+		t.Errorf("note %q, %v", note, err)
 	}
 }
 

@@ -38,10 +38,11 @@ type Engine struct {
 	outMu        sync.Mutex // guards Out
 }
 
-// New returns an engine for the recipes in the folder distro. Outputs are kept in
-// the folder dir. The engine builds two parts in parallel and prints nothing.
-func New(ctx context.Context, distro, dir string) (*Engine, error) {
-	c, err := cache.Open(ctx, distro, dir)
+// New returns an engine for the recipes in the folder distro, or for a variant of
+// them. Outputs are kept in the folder dir. The engine builds two parts in parallel
+// and prints nothing.
+func New(ctx context.Context, distro, variant, dir string) (*Engine, error) {
+	c, err := cache.Open(ctx, distro, variant, dir)
 	if err != nil {
 		return nil, err
 	}

@@ -28,7 +28,7 @@ func (e *Engine) Verify(ctx context.Context, only []string) (string, error) {
 		return "", err
 	}
 	dir := filepath.Join(e.Dir, "verify")
-	again, err := New(ctx, e.Set.Dir, dir)
+	again, err := New(ctx, e.Set.Dir, e.Set.Variant, dir)
 	if err != nil {
 		return "", err
 	}

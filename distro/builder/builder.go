@@ -109,8 +109,10 @@ func (w *Builder) fetchAll(ctx context.Context, ws *workspace) error {
 			return err
 		}
 	}
-	if err := copyTree(ws.recipe.Dir, ws.src); err != nil {
-		return err
+	for _, dir := range ws.recipe.Dirs {
+		if err := copyTree(dir, ws.src); err != nil {
+			return err
+		}
 	}
 	if err := w.fetchDebs(ctx, ws); err != nil {
 		return err

@@ -24,10 +24,11 @@ type Cache struct {
 	mirror    *debian.Mirror    // nil until a file from Debian is needed
 }
 
-// Open returns the cache in the folder dir for the recipes in the folder distro.
-// It reads the recipes and the lock file and computes the key of every part.
-func Open(ctx context.Context, distro, dir string) (*Cache, error) {
-	set, err := recipe.Load(distro)
+// Open returns the cache in the folder dir for the recipes in the folder distro, or
+// for a variant of them. It reads the recipes and the lock file and computes the key
+// of every part.
+func Open(ctx context.Context, distro, variant, dir string) (*Cache, error) {
+	set, err := recipe.Load(distro, variant)
 	if err != nil {
 		return nil, err
 	}

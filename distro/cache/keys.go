@@ -24,7 +24,7 @@ import (
 const builderVersion = "1"
 
 // computeKeys computes for every recipe the hash of everything that determines
-// its output: the files in its folder, the Debian pins and tool versions that it
+// its output: the files in its folders, the Debian pins and tool versions that it
 // uses, and the keys of the recipes that it needs.
 func (c *Cache) computeKeys(ctx context.Context) error {
 	tools := toolVersions(ctx)
@@ -55,8 +55,10 @@ func (c *Cache) computeKeys(ctx context.Context) error {
 		for _, need := range r.Needs {
 			fmt.Fprintln(h, need, c.keys[need])
 		}
-		if err := hashFolder(h, r.Dir); err != nil {
-			return err
+		for _, dir := range r.Dirs {
+			if err := hashFolder(h, dir); err != nil {
+				return err
+			}
 		}
 		c.keys[name] = hex.EncodeToString(h.Sum(nil))[:20]
 	}

@@ -23,10 +23,12 @@ const (
 )
 
 // Recipe describes how one upstream is built. Its folder gives its name. Every
-// other file in that folder is copied over the source before the steps run.
+// other file in its folders is copied over the source before the steps run.
 type Recipe struct {
 	Name    string            `yaml:"-"`
-	Dir     string            `yaml:"-"`
+	Dirs    []string          `yaml:"-"`       // a file of a later folder replaces that of an earlier one
+	Varies  string            `yaml:"varies"`  // recipe with everything that is not set here; only of variants
+	Values  map[string]string `yaml:"values"`  // linker variable (-X) → its value instead of that of the varied recipe
 	Version string            `yaml:"version"` // the upstream's name of this release
 	License string            `yaml:"license"` // SPDX expression
 	Epoch   int64             `yaml:"epoch"`   // seconds; the upstream's release, used as build time
@@ -62,9 +64,10 @@ func (r Recipe) ModulePath() string {
 	return path
 }
 
-// Set is the content of a distro folder: all recipes and the payload.
+// Set is the content of a distro folder: all recipes and the payload, or a variant of them.
 type Set struct {
 	Dir     string
+	Variant string // "" for the payload that is shipped
 	Recipes map[string]Recipe
 	Order   []string // recipe names, each after all recipes that it needs
 	Payload Payload
@@ -80,27 +83,33 @@ func (s *Set) WithNeeds(names ...string) []string {
 	return uniqueStrings(out)
 }
 
-// Load reads and validates every recipe below dir and its payload.yaml. The error
-// lists all problems at once.
-func Load(dir string) (*Set, error) {
+// Load reads and validates every recipe below dir and its payload.yaml, and applies
+// the named variant to them, if there is a name. The error lists all problems at once.
+func Load(dir, variant string) (*Set, error) {
 	operation := "read the recipes in " + dir
 	files, err := filepath.Glob(filepath.Join(dir, "*", recipeFile))
 	if err != nil || len(files) == 0 {
 		return nil, problem.Newf(problem.ExitUsage, operation, "run this in the repository's root, or set --distro", "no */%s there", recipeFile)
 	}
-	s := &Set{Dir: dir, Recipes: map[string]Recipe{}}
+	s := &Set{Dir: dir, Variant: variant, Recipes: map[string]Recipe{}}
 	var faults []error
 	for _, f := range files {
-		r := Recipe{Dir: filepath.Dir(f), Name: filepath.Base(filepath.Dir(f))}
+		r := Recipe{Dirs: []string{filepath.Dir(f)}, Name: filepath.Base(filepath.Dir(f))}
 		if err := decodeFile(f, &r); err != nil {
 			faults = append(faults, err)
 			continue
 		}
 		s.Recipes[r.Name] = r
 		faults = append(faults, r.validate()...)
+		if r.Varies != "" {
+			faults = append(faults, fmt.Errorf("recipe %s: only a recipe in %s can vary another one", r.Name, variantsDir))
+		}
 	}
 	if err := decodeFile(filepath.Join(dir, payloadFile), &s.Payload); err != nil {
 		faults = append(faults, err)
+	}
+	if variant != "" {
+		faults = append(faults, s.applyVariant())
 	}
 	order, err := s.sortByNeeds()
 	faults = append(faults, err)
@@ -139,6 +148,9 @@ func (r Recipe) validate() []error {
 	}
 	if r.Version == "" || r.License == "" || r.Epoch <= 0 {
 		bad("version, license and epoch are required")
+	}
+	if len(r.Values) > 0 && r.Varies == "" {
+		bad("values are those of a recipe that it varies")
 	}
 	if r.Module == "" && len(r.Debs) == 0 {
 		bad("has neither a module nor Debian sources")

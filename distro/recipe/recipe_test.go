@@ -10,7 +10,7 @@ import (
 const validRecipe = "version: v1\nlicense: MIT\nepoch: 1\nmodule: example.com/x@v1.0.0\nsum: h1:x=\nsteps: [{run: 'true'}]\n"
 
 func TestLoad_OrdersRepositoryRecipesByNeeds(t *testing.T) {
-	s, err := Load("..")
+	s, err := Load("..", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func TestLoad_OrdersRepositoryRecipesByNeeds(t *testing.T) {
 }
 
 func TestLoad_OrdersNodePartsBeforeConsole(t *testing.T) {
-	s, err := Load("..")
+	s, err := Load("..", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func TestLoad_ReportsAllProblemsAtOnce(t *testing.T) {
 		"e/recipe.yaml": validRecipe[:strings.Index(validRecipe, "steps")] + "steps: [{go: {}}]\n",
 		"payload.yaml":  "images:\n- {ref: busybox, part: q}\n- {ref: 'a/b:1', part: b, layers: [none]}\nhosts: [{title: x, file: b}]\n",
 	})
-	_, err := Load(dir)
+	_, err := Load(dir, "")
 	if err == nil {
 		t.Fatal("no error")
 	}
@@ -69,14 +69,14 @@ func TestLoad_RefusesRecipeThatNeedsItself(t *testing.T) {
 	dir := testkit.WriteFiles(t, t.TempDir(), 0o644, map[string]string{
 		"a/recipe.yaml": validRecipe + "needs: [b]\n", "b/recipe.yaml": validRecipe + "needs: [a]\n", "payload.yaml": "epoch: 1\n",
 	})
-	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "needs itself") {
+	if _, err := Load(dir, ""); err == nil || !strings.Contains(err.Error(), "needs itself") {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestLoad_NamesFolderWithoutRecipes(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), dir) {
+	if _, err := Load(dir, ""); err == nil || !strings.Contains(err.Error(), dir) {
 		t.Errorf("got %v", err)
 	}
 }

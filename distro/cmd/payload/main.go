@@ -46,6 +46,7 @@ func run(ctx context.Context, args []string) (string, error) {
 	flags := flag.NewFlagSet("payload", flag.ContinueOnError)
 	flags.Usage = func() { fmt.Fprint(flags.Output(), usage); flags.PrintDefaults() }
 	distro := flags.String("distro", "distro", "folder of the recipes")
+	variant := flags.String("variant", "", "build this variant of the payload, a file in variants below the folder of the recipes")
 	cache := flags.String("cache", "", "cache folder (default $PLINTH_CACHE, else plinth in the user's cache folder)")
 	only := flags.String("only", "", "build only these recipes and those that they need, separated by commas")
 	jobs := flags.Int("jobs", 2, "number of parts to build in parallel")
@@ -59,7 +60,7 @@ func run(ctx context.Context, args []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	e, err := build.New(ctx, *distro, dir)
+	e, err := build.New(ctx, *distro, *variant, dir)
 	if err != nil {
 		return "", err
 	}

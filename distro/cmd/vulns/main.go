@@ -70,7 +70,7 @@ func run(ctx context.Context, args []string) error {
 		}
 		return check(policy, findings, []string{vulns.Host})
 	}
-	c, err := cache.Open(ctx, *distro, *dir)
+	c, err := cache.Open(ctx, *distro, "", *dir)
 	if err != nil {
 		return err
 	}
