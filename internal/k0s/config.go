@@ -300,8 +300,8 @@ func containerdConfig(k0sVersion string) string {
 	return fmt.Sprintf("version = %d\n[plugins.%q.registry]\n  config_path = %q\n", format, plugin, RegistryDir)
 }
 
-// alwaysDisabled are the k0s components that never run. autopilot and
-// update-prober: Plinth upgrades the cluster from a bundle.
+// alwaysDisabled are the k0s components that never run. autopilot: Plinth upgrades
+// the cluster from a bundle.
 // endpoint-reconciler: the API servers maintain their endpoints themselves; k0s
 // would replace them by the external address. konnectivity-server: API servers
 // reach nodes and services directly, because they are nodes themselves; all
@@ -312,8 +312,12 @@ func containerdConfig(k0sVersion string) string {
 // (k0s 1.33.8, pkg/component/controller/systemrbac.yaml), and contains nothing
 // else. control-api: it gives the authorities' private keys to every holder of a
 // bootstrap token for controllers; Plinth's agent gives them to admitted hosts.
-const alwaysDisabled = "autopilot,update-prober,endpoint-reconciler,konnectivity-server,windows-node," +
+const alwaysDisabled = "autopilot,endpoint-reconciler,konnectivity-server,windows-node," +
 	"csr-approver,system-rbac,control-api"
+
+// updateProber asks a server on the internet for updates of k0s. It never runs, but k0s
+// refuses the name of a component that its version does not have.
+const updateProber = "update-prober"
 
 // helmComponent installs the charts that the k0s configuration names. It is
 // disabled if there are none, because it delays the API by two seconds.
@@ -322,11 +326,15 @@ const helmComponent = "helm"
 // disabledComponents returns the components that do not run with these
 // settings, separated by commas.
 func (s Settings) disabledComponents() string {
-	charts, _, _ := unstructured.NestedFieldNoCopy(s.Overlay, "spec", "extensions", "helm", "charts")
-	if list, _ := charts.([]any); len(list) > 0 {
-		return alwaysDisabled
+	all := alwaysDisabled
+	if spec.HasChange(s.Version, spec.UpdateProberComponent) {
+		all = updateProber + "," + all
 	}
-	return alwaysDisabled + "," + helmComponent
+	charts, _, _ := unstructured.NestedFieldNoCopy(s.Overlay, "spec", "extensions", "helm", "charts")
+	if list, _ := charts.([]any); len(list) == 0 {
+		all += "," + helmComponent
+	}
+	return all
 }
 
 // startArguments returns the command-line arguments of the service.

@@ -14,7 +14,7 @@ import (
 )
 
 func settings() Settings {
-	return Settings{Address: "10.0.0.5", Hostname: "n1", PodCIDR: "10.244.0.0/16", ServiceCIDR: "10.96.0.0/12", NodePortRange: "80-32767", NeverPull: true}
+	return Settings{Version: "v1.33.8+k0s.1", Address: "10.0.0.5", Hostname: "n1", PodCIDR: "10.244.0.0/16", ServiceCIDR: "10.96.0.0/12", NodePortRange: "80-32767", NeverPull: true}
 }
 
 func TestRenderConfig_MatchesGolden(t *testing.T) {
@@ -259,7 +259,7 @@ func TestRegisterNeeded_DetectsChangedArguments(t *testing.T) {
 	if why, err := c.RegisterNeeded(); why == "" || err != nil {
 		t.Fatalf("fresh host: %q %v", why, err)
 	}
-	f.Expect("/usr/local/bin/k0s install controller --force --config=/etc/k0s/k0s.yaml --enable-worker --no-taints --disable-components=autopilot,update-prober,endpoint-reconciler,konnectivity-server,windows-node,csr-approver,system-rbac,control-api,helm --kubelet-extra-args=--node-ip=10.0.0.5").
+	f.Expect("/usr/local/bin/k0s install controller --force --config=/etc/k0s/k0s.yaml --enable-worker --no-taints --disable-components=update-prober,autopilot,endpoint-reconciler,konnectivity-server,windows-node,csr-approver,system-rbac,control-api,helm --kubelet-extra-args=--node-ip=10.0.0.5").
 		Do(func(c host.Cmd) {
 			unit := "ExecStart=/usr/local/bin/k0s controller \"" + strings.Join(c.Argv[4:], `" "`) + "\"\n"
 			if err := h.Write(unitDir+ControllerUnit, strings.NewReader(unit), 0o644); err != nil {
@@ -275,6 +275,19 @@ func TestRegisterNeeded_DetectsChangedArguments(t *testing.T) {
 	c.Settings.Address = "10.0.0.6"
 	if why, err := c.RegisterNeeded(); !strings.Contains(why, "10.0.0.6") || err != nil {
 		t.Errorf("other address: %q %v", why, err)
+	}
+}
+
+// k0s refuses to start with the name of a component that its version does not have.
+func TestDisabledComponents_AreKnownToTheVersion(t *testing.T) {
+	for version, want := range map[string]bool{"v1.33.1+k0s.0": false, "v1.33.4+k0s.0": false, "v1.33.6+k0s.0": true, "v1.33.8+k0s.1": true, "v1.34.1+k0s.0": true, "v1.36.3+k0s.2": true} {
+		t.Run(version, func(t *testing.T) {
+			s := settings()
+			s.Version = version
+			if got := strings.Contains(s.disabledComponents(), "update-prober"); got != want {
+				t.Error(s.disabledComponents())
+			}
+		})
 	}
 }
 

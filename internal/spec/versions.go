@@ -52,6 +52,7 @@ type Change string
 
 // The changes that Plinth acts on.
 const (
+	UpdateProberComponent  Change = "update-prober-component"
 	Containerd2            Change = "containerd-2"
 	KubeletRefusesCgroupV1 Change = "kubelet-refuses-cgroup-v1"
 )

@@ -56,12 +56,12 @@ func TestParseInstaller_ReadsK0sThatIsNotInstallable(t *testing.T) {
 }
 
 func TestHasChange_HoldsFromItsRelease(t *testing.T) {
-	changes := []spec.Change{spec.KubeletRefusesCgroupV1, "k0s-refuses-cgroup-v1", spec.Containerd2, "pause-by-tag", "etcd-learners"}
+	changes := []spec.Change{spec.UpdateProberComponent, spec.KubeletRefusesCgroupV1, "k0s-refuses-cgroup-v1", spec.Containerd2, "pause-by-tag", "etcd-learners"}
 	for version, want := range map[string]string{
-		"v1.20.0+k0s.0": ".....", "v1.33.8+k0s.1": ".....", "v1.34.10+k0s.0": ".....",
-		"v1.35.0-dev+k0s.0": "x....", "v1.35.3+k0s.0": "x....", "v1.35.4+k0s.0": "xx...", "v1.35.7+k0s.0": "xx...",
-		"v1.36.0-dev+k0s.0": "x.xx.", "v1.36.1+k0s.0": "xxxxx", "v1.36.3+k0s.2": "xxxxx", "v1.37.0+k0s.0": "xxxxx",
-		"": ".....", "1.36.3+k0s.2": ".....", "v1.36.3+k3s1": ".....", "v1.36": ".....",
+		"v1.20.0+k0s.0": "......", "v1.33.4+k0s.0": "......", "v1.33.6+k0s.0": "x.....", "v1.33.8+k0s.1": "x.....", "v1.34.10+k0s.0": "x.....",
+		"v1.35.0-dev+k0s.0": "xx....", "v1.35.3+k0s.0": "xx....", "v1.35.4+k0s.0": "xxx...", "v1.35.7+k0s.0": "xxx...",
+		"v1.36.0-dev+k0s.0": "xx.xx.", "v1.36.1+k0s.0": "xxxxxx", "v1.36.3+k0s.2": "xxxxxx", "v1.37.0+k0s.0": "xxxxxx",
+		"": "......", "1.36.3+k0s.2": "......", "v1.36.3+k3s1": "......", "v1.36": "......",
 	} {
 		t.Run(version, func(t *testing.T) {
 			got := ""
@@ -123,7 +123,7 @@ func TestVersions_AreConsistent(t *testing.T) {
 		checkAscending(t, c.Since)
 		ids = append(ids, string(c.ID))
 	}
-	for _, used := range []spec.Change{spec.Containerd2, spec.KubeletRefusesCgroupV1} {
+	for _, used := range []spec.Change{spec.UpdateProberComponent, spec.Containerd2, spec.KubeletRefusesCgroupV1} {
 		if !slices.Contains(ids, string(used)) {
 			t.Errorf("no change %s", used)
 		}
