@@ -37,10 +37,14 @@ type Service struct {
 // for peer checks: CAP_NET_BIND_SERVICE. It reads the keys of the cluster's authorities, which k0s
 // gives to the users of its components: CAP_DAC_READ_SEARCH. It lists the network interfaces by netlink.
 //
+// The digest of the program in the unit makes systemd run a new program: the agent is restarted when
+// its unit file differs.
+//
 // An older systemd ignores the directives that it does not know, with a warning: ProtectHostname and
 // RestrictSUIDSGID are from 242, ProtectKernelLogs from 244, ProtectClock from 245, ProtectProc and
 // ProcSubset from 247. A path that does not exist would make the start fail, except with "-".
-const agentUnitText = `[Unit]
+const agentUnitText = `# Program: %[7]s
+[Unit]
 Description=Plinth agent: serves this node's artifacts to hosts that join
 After=network-online.target
 Wants=network-online.target
@@ -87,9 +91,9 @@ ProtectHostname=yes
 WantedBy=multi-user.target
 `
 
-// NewAgentService returns the service of Plinth's agent, which runs binary. The data folder stays
+// NewAgentService returns the service of Plinth's agent, which runs program. The data folder stays
 // visible to the agent below /home, /root or /tmp, also through symbolic links.
-func NewAgentService(h host.Host, binary, dataDir string) Service {
+func NewAgentService(h host.Host, program Artifact, dataDir string) Service {
 	home, tmp, target := "yes", "yes", resolveExisting(dataDir)
 	if isBelow(target, "/home", "/root", "/run/user") {
 		home = "read-only"
@@ -100,7 +104,7 @@ func NewAgentService(h host.Host, binary, dataDir string) Service {
 	argument := strings.NewReplacer("$", "$$") // ExecStart expands variables
 	dir := quoteUnitPath(dataDir)
 	return Service{host: h, unit: AgentUnit, text: fmt.Sprintf(agentUnitText,
-		argument.Replace(quoteUnitPath(binary)), argument.Replace(dir), dir, quoteUnitPath(path.Join(dataDir, VolumesDir)), home, tmp)}
+		argument.Replace(quoteUnitPath(program.Path)), argument.Replace(dir), dir, quoteUnitPath(path.Join(dataDir, VolumesDir)), home, tmp, program.Digest)}
 }
 
 // quoteUnitPath returns p for use between double quotes in a unit file.

@@ -14,7 +14,7 @@ import (
 )
 
 func TestNewAgentService_RestrictsAgent(t *testing.T) {
-	lines := strings.Split(NewAgentService(host.Host{}, AgentBinary, "/var/lib/plinth").text, "\n")
+	lines := strings.Split(NewAgentService(host.Host{}, Artifact{Path: AgentBinary}, "/var/lib/plinth").text, "\n")
 	for _, want := range []string{
 		`ExecStart="/usr/local/bin/plinth-agent" --data-dir "/var/lib/plinth" agent`,
 		"UMask=0077", "MemoryMax=256M", "TasksMax=256",
@@ -48,7 +48,7 @@ func TestNewAgentService_KeepsDataFolderVisible(t *testing.T) {
 		`/srv/50% "of" $HOME`: {`ExecStart="/usr/local/bin/plinth-agent" --data-dir "/srv/50%% \"of\" $$HOME" agent`, `ReadWritePaths="/srv/50%% \"of\" $HOME"`},
 	} {
 		t.Run(dir, func(t *testing.T) {
-			lines := strings.Split(NewAgentService(host.Host{}, AgentBinary, dir).text, "\n")
+			lines := strings.Split(NewAgentService(host.Host{}, Artifact{Path: AgentBinary}, dir).text, "\n")
 			for _, w := range want {
 				if !slices.Contains(lines, w) {
 					t.Errorf("the unit lacks %s", w)
@@ -80,7 +80,7 @@ func TestServiceApply_RestartsServiceWhoseUnitFileDiffers(t *testing.T) {
 	h := f.Host()
 	r := &startRecorder{Units: h.Units}
 	h.Units = r
-	s := NewAgentService(h, AgentBinary, "/var/lib/plinth")
+	s := NewAgentService(h, Artifact{Path: AgentBinary}, "/var/lib/plinth")
 	testkit.Must(t, s.Apply(t.Context()))
 	testkit.Must(t, s.Apply(t.Context()))
 	testkit.Must(t, h.Write(s.UnitPath(), strings.NewReader("[Service]\n"), 0o644))
@@ -90,5 +90,22 @@ func TestServiceApply_RestartsServiceWhoseUnitFileDiffers(t *testing.T) {
 	}
 	if why, err := s.Check(t.Context()); err != nil || why != "" {
 		t.Errorf("%q %v", why, err)
+	}
+}
+
+func TestServiceApply_RestartsAgentWhoseProgramChanged(t *testing.T) {
+	f := hosttest.New(t)
+	h := f.Host()
+	r := &startRecorder{Units: h.Units}
+	h.Units = r
+	old := NewAgentService(h, Artifact{Path: AgentBinary, Digest: "sha256:1"}, "/var/lib/plinth")
+	testkit.Must(t, old.Apply(t.Context()))
+	s := NewAgentService(h, Artifact{Path: AgentBinary, Digest: "sha256:2"}, "/var/lib/plinth")
+	if why, err := s.Check(t.Context()); err != nil || why == "" {
+		t.Errorf("an agent that runs an earlier program is up to date: %v", err)
+	}
+	testkit.Must(t, s.Apply(t.Context()))
+	if !slices.Equal(r.starts, []bool{false, true}) {
+		t.Errorf("stopped before each start: %v", r.starts)
 	}
 }

@@ -13,12 +13,12 @@ func (c Cluster) agentSteps() []step.Step {
 	if c.AgentFile.Path == "" {
 		return nil
 	}
-	return []step.Step{c.placeFile("agent-binary", "Put Plinth's agent in place", c.AgentFile), agentStep(c.Host, c.AgentFile.Path, c.DataDir)}
+	return []step.Step{c.placeFile("agent-binary", "Put Plinth's agent in place", c.AgentFile), agentStep(c.Host, c.AgentFile, c.DataDir)}
 }
 
-// agentStep returns the step that starts Plinth's agent from binary.
-func agentStep(h host.Host, binary, dataDir string) step.Step {
-	unit := node.NewAgentService(h, binary, dataDir)
+// agentStep returns the step that starts Plinth's agent, or restarts it after its program was changed.
+func agentStep(h host.Host, program node.Artifact, dataDir string) step.Step {
+	unit := node.NewAgentService(h, program, dataDir)
 	return step.Step{ID: "agent", Title: "Start Plinth's agent", Affects: []string{unit.UnitPath(), node.AgentUnit},
 		Check: func(ctx context.Context) (step.State, error) {
 			return stepState(unit.Check(ctx))
