@@ -317,7 +317,7 @@ func TestWriteConfig_WritesPrivateFilesAndRemovesProxySettings(t *testing.T) {
 	if why, err := c.ConfigNeeded(); why == "" || err != nil {
 		t.Fatalf("fresh host: %q %v", why, err)
 	}
-	if err := errors.Join(c.WriteConfig()); err != nil {
+	if err := errors.Join(c.WriteConfig(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	if why, err := c.ConfigNeeded(); why != "" || err != nil {
@@ -329,7 +329,7 @@ func TestWriteConfig_WritesPrivateFilesAndRemovesProxySettings(t *testing.T) {
 		}
 	}
 	c.Proxy = Proxy{}
-	if err := c.WriteConfig(); err != nil {
+	if err := c.WriteConfig(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.Lstat(proxyEnvPath); err == nil {

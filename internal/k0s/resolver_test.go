@@ -32,7 +32,7 @@ func TestWriteConfig_GivesPodsNameServers(t *testing.T) {
 				f := hosttest.New(t)
 				testkit.WriteFiles(t, f.Root, 0o644, tc.files)
 				s := Service{Host: f.Host(), Settings: settings(), Worker: worker}
-				testkit.Must(t, s.WriteConfig())
+				testkit.Must(t, s.WriteConfig(t.Context()))
 				text, _ := s.Host.ReadFile(resolvConfPath)
 				if got := strings.Contains(string(text), "\nnameserver "+tc.want+"\n"); got != (tc.want != "") {
 					t.Errorf("%s has %q", resolvConfPath, text)
@@ -63,7 +63,7 @@ func TestWriteConfig_KeepsResolverFileThatKubeletReads(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := hosttest.New(t)
 			s := Service{Host: f.Host(), Settings: settings(), Worker: true}
-			testkit.Must(t, s.WriteConfig()) // no name server yet
+			testkit.Must(t, s.WriteConfig(t.Context())) // no name server yet
 			if tc.unit != "" {
 				testkit.WriteFiles(t, f.Root, 0o644, map[string]string{s.UnitPath(): tc.unit})
 			}
@@ -71,7 +71,7 @@ func TestWriteConfig_KeepsResolverFileThatKubeletReads(t *testing.T) {
 			if why, err := s.ConfigNeeded(); why == "" || err != nil {
 				t.Errorf("the new name server: %q %v", why, err)
 			}
-			testkit.Must(t, s.WriteConfig())
+			testkit.Must(t, s.WriteConfig(t.Context()))
 			text, err := s.Host.ReadFile(resolvConfPath)
 			if tc.want == "" && err == nil || !strings.HasSuffix(string(text), tc.want) {
 				t.Errorf("%q %v", text, errors.Unwrap(err))
@@ -87,7 +87,7 @@ func TestRegister_RestartsKubeletWithTheResolverFile(t *testing.T) {
 	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/etc/resolv.conf": "nameserver 127.0.0.1\n",
 		s.UnitPath(): "ExecStart=/usr/local/bin/k0s worker \"--kubelet-extra-args=--node-ip=10.0.0.5\"\n"})
 	f.Units[s.Unit()] = host.UnitState{Load: "loaded", Active: "active", Sub: "running", Enable: "enabled"}
-	testkit.Must(t, s.WriteConfig())
+	testkit.Must(t, s.WriteConfig(t.Context()))
 	if why, err := s.RegisterNeeded(); !strings.Contains(why, resolvConfFlag) || err != nil {
 		t.Errorf("%q %v", why, err)
 	}

@@ -128,8 +128,11 @@ func (s Service) ConfigNeeded() (string, error) {
 }
 
 // WriteConfig writes the configuration files and removes those that these
-// settings do not need.
-func (s Service) WriteConfig() error {
+// settings do not need. A k0s that runs has to be restarted then: see Start.
+func (s Service) WriteConfig(ctx context.Context) error {
+	if err := s.RequireRestart(ctx); err != nil {
+		return err
+	}
 	for _, f := range s.configFiles() {
 		content, err := f.content()
 		if err != nil {
@@ -245,9 +248,41 @@ func (s Service) Register(ctx context.Context) error {
 	return err
 }
 
-// StartNeeded returns the reason why the service must be started, or "" if it
-// is running and enabled.
+// restartPath is a file that exists while a running k0s has to be restarted, because its program or
+// its configuration was changed since its start. The folder is in memory: a host that was booted
+// since has started k0s with the changes.
+const restartPath = "/run/k0s/plinth-restart"
+
+// RequireRestart records that a k0s that runs has to be restarted. It must be called before the
+// program, the configuration or the unit of the service changes, so that a run that is killed in
+// between does not leave a k0s with old settings.
+func (s Service) RequireRestart(ctx context.Context) error {
+	st, err := s.Host.UnitState(ctx, s.Unit())
+	if err != nil || !st.StartingOrRunning() {
+		return err
+	}
+	return s.Host.Write(restartPath, strings.NewReader("the program or the configuration of k0s was changed\n"), 0o600)
+}
+
+// StartNeeded returns the reason why the service must be started or restarted, or
+// "" if it is enabled and runs with the current program and configuration.
 func (s Service) StartNeeded(ctx context.Context) (string, error) {
+	if why, err := s.DownReason(ctx); err != nil || why != "" {
+		return why, err
+	}
+	_, err := s.Host.Lstat(restartPath)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil
+	case err != nil:
+		return "", err
+	}
+	return s.Unit() + " still runs with an earlier program or configuration", nil
+}
+
+// DownReason returns the reason why the service does not run or would not start
+// after a reboot, or "" if it does both.
+func (s Service) DownReason(ctx context.Context) (string, error) {
 	st, err := s.Host.UnitState(ctx, s.Unit())
 	switch {
 	case err != nil:
@@ -260,17 +295,25 @@ func (s Service) StartNeeded(ctx context.Context) (string, error) {
 	return "", nil
 }
 
-// Start enables and starts the service; it does not wait for the cluster. A
-// service that failed, for example on a full disk, and waits for its next
-// automatic restart is stopped first: systemd starts nothing before that delay
-// is over, two minutes in the unit of k0s.
+// Start enables and starts the service, or restarts one that RequireRestart was
+// called for; it does not wait for the cluster. A service that failed, for example
+// on a full disk, and waits for its next automatic restart is stopped first:
+// systemd starts nothing before that delay is over, two minutes in the unit of k0s.
+// A restart ends k0s and its components, not the containers (KillMode=process in
+// the unit that k0s writes).
 func (s Service) Start(ctx context.Context) error {
-	if st, err := s.Host.UnitState(ctx, s.Unit()); err == nil && st.Sub == "auto-restart" {
+	st, err := s.Host.UnitState(ctx, s.Unit())
+	if err == nil && st.Sub == "auto-restart" {
 		if err := s.Host.StopUnit(ctx, s.Unit()); err != nil {
 			return err
 		}
 	}
-	return s.Host.StartUnit(ctx, s.Unit())
+	if err == nil && st.StartingOrRunning() {
+		if _, err := s.Host.Lstat(restartPath); err == nil {
+			return errors.Join(s.Host.RestartUnit(ctx, s.Unit()), s.Host.RemoveAll(restartPath))
+		}
+	}
+	return errors.Join(s.Host.StartUnit(ctx, s.Unit()), s.Host.RemoveAll(restartPath))
 }
 
 // Diagnose returns the state of the service and its last error from its log,

@@ -12,6 +12,7 @@ import (
 
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/testkit"
 )
 
 // delayedUnits is a systemd that starts nothing while it waits for an automatic
@@ -109,6 +110,44 @@ func TestConfigFiles_JoinGuardRemovesEtcdWithoutLog(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if slices.Contains(other.ConfigPaths(), path) {
 				t.Errorf("%+v has it", other)
+			}
+		})
+	}
+}
+
+func TestStart_RestartsK0sWhoseFilesChanged(t *testing.T) {
+	running := host.UnitState{Load: "loaded", Active: "active", Sub: "running", Enable: "enabled"}
+	for name, c := range map[string]struct {
+		before    host.UnitState
+		change    bool // the program or the configuration changes while k0s is in that state
+		boot      bool // the host boots between the change and the start
+		needed    bool
+		restarted bool
+	}{
+		"nothing changed":          {running, false, false, false, false},
+		"changed":                  {running, true, false, true, true},
+		"changed, then booted":     {running, true, true, false, false},
+		"changed while it is down": {host.UnitState{Load: "loaded", Active: "inactive", Sub: "dead"}, true, false, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := hosttest.New(t)
+			f.Units[ControllerUnit] = c.before
+			s := Service{Host: f.Host()}
+			if c.change {
+				testkit.Must(t, s.RequireRestart(t.Context()))
+			}
+			if c.boot {
+				testkit.Must(t, s.Host.RemoveAll("/run/k0s"))
+			}
+			if why, err := s.StartNeeded(t.Context()); (why != "") != c.needed || err != nil {
+				t.Errorf("start needed: %q, %v", why, err)
+			}
+			testkit.Must(t, s.Start(t.Context()))
+			if got := slices.Contains(f.Restarted, ControllerUnit); got != c.restarted {
+				t.Errorf("restarted: %v", got)
+			}
+			if why, err := s.StartNeeded(t.Context()); why != "" || err != nil {
+				t.Errorf("still needed: %q, %v", why, err)
 			}
 		})
 	}

@@ -127,7 +127,7 @@ func (c Cluster) installChart(id, title string, r helm.Release) step.Step {
 // kubeClient returns a client with the permissions of an administrator on a controller, and of the node on a
 // worker. It returns an error without a request if k0s is not running, so that checks of a bare host are fast.
 func (c Cluster) kubeClient(ctx context.Context) (*kube.Client, error) {
-	if why, err := c.K0s.StartNeeded(ctx); err != nil || why != "" {
+	if why, err := c.K0s.DownReason(ctx); err != nil || why != "" {
 		return nil, errors.Join(err, errors.New(why))
 	}
 	conf, err := c.Host.ReadFile(c.K0s.KubeconfigPath())

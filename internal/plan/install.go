@@ -63,7 +63,7 @@ func Install(c Cluster) []step.Step {
 	steps = append(steps,
 		c.BundleCache.storeStep(c.Host),
 		c.prepareKernel(),
-		c.placeFile("k0s-binary", "Put k0s in place", c.K0sFile),
+		c.placeK0s(),
 		c.writeK0sConfig(),
 		c.createIdentity(),
 		c.registerK0s(),
@@ -129,10 +129,24 @@ func (c Cluster) placeFile(id, title string, f node.Artifact) step.Step {
 	return fileStep(c.Host, id, title, f)
 }
 
+// placeK0s returns the step that writes the program k0s. A k0s that runs the earlier one is restarted
+// by the step that starts it.
+func (c Cluster) placeK0s() step.Step {
+	s := c.placeFile("k0s-binary", "Put k0s in place", c.K0sFile)
+	write := s.Apply
+	s.Apply = func(ctx context.Context, report step.Report) error {
+		if err := c.K0s.RequireRestart(ctx); err != nil {
+			return err
+		}
+		return write(ctx, report)
+	}
+	return s
+}
+
 func (c Cluster) writeK0sConfig() step.Step {
 	return step.Step{ID: "k0s-config", Title: "Write k0s's configuration", Affects: c.K0s.ConfigPaths(),
 		Check: func(context.Context) (step.State, error) { return stepState(c.K0s.ConfigNeeded()) },
-		Apply: func(context.Context, step.Report) error { return c.K0s.WriteConfig() },
+		Apply: func(ctx context.Context, _ step.Report) error { return c.K0s.WriteConfig(ctx) },
 	}
 }
 
@@ -205,7 +219,7 @@ func (c Cluster) importImages(id, title string, want []images.Image) step.Step {
 // openImageStore opens the image store of containerd. It checks first whether k0s is running, because
 // waiting for the socket of a stopped containerd takes the whole timeout.
 func (c Cluster) openImageStore(ctx context.Context, timeout time.Duration) (*images.Store, error) {
-	if why, err := c.K0s.StartNeeded(ctx); err != nil || why != "" {
+	if why, err := c.K0s.DownReason(ctx); err != nil || why != "" {
 		return nil, errors.Join(err, errors.New(why))
 	}
 	return images.Open(ctx, k0s.ContainerdSocket, c.Host, timeout, c.K0s.Diagnose)

@@ -16,7 +16,7 @@ func Join(c Cluster, admitter Admitter, access *APIAccess) []step.Step {
 	steps = append(steps,
 		c.BundleCache.storeStep(c.Host),
 		c.prepareKernel(),
-		c.placeFile("k0s-binary", "Put k0s in place", c.K0sFile),
+		c.placeK0s(),
 	)
 	hasConsole := c.KotsFile.Path != ""
 	if hasConsole {

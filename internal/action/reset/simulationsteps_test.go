@@ -174,7 +174,7 @@ func (s *simulation) simulateSteps(steps []step.Step, service k0s.Service, m *si
 // podStep returns s as a step that starts a pod.
 func podStep(s step.Step, service k0s.Service, m *sim.Machine) step.Step {
 	s.Check = func(ctx context.Context) (step.State, error) {
-		if why, err := service.StartNeeded(ctx); err != nil || why != "" {
+		if why, err := service.DownReason(ctx); err != nil || why != "" {
 			return step.Unknown("k0s-start"), err
 		}
 		if !m.HasPod(s.ID) {

@@ -119,6 +119,13 @@ func (u unitTable) StartUnit(_ context.Context, unit string) error {
 	return nil
 }
 
+// RestartUnit ends the unit's main process and starts a new one from the current program.
+func (u unitTable) RestartUnit(ctx context.Context, unit string) error {
+	u.reportChange("restart %s", unit)
+	delete(u.State, "running "+unit)
+	return u.StartUnit(ctx, unit)
+}
+
 // StopUnit ends the unit's main process. The processes that it started continue to run, as k0s's
 // shims do.
 func (u unitTable) StopUnit(_ context.Context, unit string) error {
