@@ -37,6 +37,8 @@ type Client struct {
 	Namespace  string // namespace of the console
 	Airgap     bool   // the console and the CLI must not use the internet
 	Proxy      Proxy  // outgoing proxy if Airgap is false
+
+	databasePort string // of the console's database; "" for that of KOTS
 }
 
 // Proxy is the outgoing proxy of the console and the CLI. Its values may

@@ -124,12 +124,34 @@ func TestInstallConsole_OnlyWaitsForExistingObjects(t *testing.T) {
 	}
 }
 
-func TestInstallConsole_RejectsOtherVersion(t *testing.T) {
-	k, _, s := newBench(t)
-	putConsole(s, "1.130.0")
-	err := k.InstallConsole(t.Context(), ConsoleSpec{Slug: "my-app", Version: "1.131.2"}, longWait())
-	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "version 1.130.0 is installed, but version 1.131.2 is requested") {
-		t.Errorf("got %v", err)
+func TestInstallConsole_UpgradesOtherVersion(t *testing.T) {
+	for name, c := range map[string]struct {
+		version, outbound string // of the console after the CLI ran
+		want              string // in the error; "" for none
+	}{
+		"upgraded":            {"1.131.2", "true", ""},
+		"may call the vendor": {"1.131.2", "", "DISABLE_OUTBOUND_CONNECTIONS is not set"},
+		"not upgraded":        {"1.130.0", "true", "the CLI has installed version 1.130.0 instead of 1.131.2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k, fake, s := newBench(t)
+			putConsole(s, "1.130.0")
+			fake.Expect("kots admin-console upgrade --wait-duration 20s --namespace kotsadm").Do(func(cmd host.Cmd) {
+				if !slices.Contains(cmd.Env, "DISABLE_KOTSADM_OUTBOUND_CONNECTIONS=true") {
+					t.Errorf("the CLI would let an air-gapped console call its vendor: %v", cmd.Env)
+				}
+				putConsole(s, c.version)
+				set := s.Object("/apis/apps/v1/namespaces/kotsadm/statefulsets/kotsadm")
+				containers, _, _ := unstructured.NestedSlice(set, "spec", "template", "spec", "containers")
+				containers[0].(map[string]any)["env"] = []any{map[string]any{"name": "DISABLE_OUTBOUND_CONNECTIONS", "value": c.outbound}}
+				_ = unstructured.SetNestedSlice(set, containers, "spec", "template", "spec", "containers") // the types are right
+				s.Put("/apis/apps/v1/namespaces/kotsadm/statefulsets/kotsadm", set)
+			})
+			err := k.InstallConsole(t.Context(), ConsoleSpec{Slug: "my-app", Version: "1.131.2"}, longWait())
+			if (err == nil) != (c.want == "") || err != nil && (problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		})
 	}
 }
 

@@ -73,23 +73,17 @@ func (k *Client) ConsoleState(ctx context.Context) (ConsoleState, error) {
 // imageVersion returns the tag of the console's image, without its v, or "" if
 // it has none.
 func imageVersion(console *unstructured.Unstructured) string {
-	containers, _, _ := unstructured.NestedSlice(console.Object, "spec", "template", "spec", "containers")
-	for _, c := range containers {
-		m, _ := c.(map[string]any)
-		if m["name"] != "kotsadm" {
-			continue
-		}
-		image, _ := m["image"].(string)
-		if i := strings.LastIndex(image, ":"); i > strings.LastIndex(image, "/") {
-			return strings.TrimPrefix(image[i+1:], "v")
-		}
+	image, _ := consoleContainer(console)["image"].(string)
+	if i := strings.LastIndex(image, ":"); i > strings.LastIndex(image, "/") {
+		return strings.TrimPrefix(image[i+1:], "v")
 	}
 	return ""
 }
 
-// InstallConsole installs the console and waits until it is ready. A console
-// that is ready is not changed; one that a killed run left unfinished is
-// completed. It must run before the registry is configured in KOTS
+// InstallConsole installs the console, or moves an installed one to the version of
+// the CLI, and waits until it is ready. A console that is ready is not changed; one
+// that a killed run left unfinished is completed. A new console must be installed
+// before the registry is configured in KOTS
 // (registry.ConfigureKOTS): otherwise KOTS would pull its own images from that
 // registry.
 //
@@ -102,9 +96,10 @@ func (k *Client) InstallConsole(ctx context.Context, c ConsoleSpec, w kube.Wait)
 	case err != nil:
 		return err
 	case state.Version != "" && state.Version != c.Version:
-		return problem.Newf(problem.ExitStep, "install the admin console",
-			"to change the version of an installed console: plinth upgrade",
-			"version %s is installed, but version %s is requested", state.Version, c.Version)
+		if err := k.upgradeConsole(ctx, c, w); err != nil {
+			return k.consoleProblem(ctx, err)
+		}
+		return nil
 	case state.Ready:
 		return nil
 	}
@@ -155,6 +150,77 @@ func (k *Client) createConsole(ctx context.Context, c ConsoleSpec, w kube.Wait) 
 	}
 	_, err = k.runCLI(ctx, []string{"KOTS_SHARED_PASSWORD=" + password}, nil, args...)
 	return err
+}
+
+// outboundVariable is the variable of the console's container that keeps an air-gapped console
+// from calling its vendor.
+const outboundVariable = "DISABLE_OUTBOUND_CONNECTIONS"
+
+// upgradeConsole runs the CLI, which moves the console and its database to the CLI's own version
+// and keeps passwords and keys. The CLI does not know that the console is air-gapped; the variable
+// in its environment, which KOTS uses for its own tests (KOTS 1.131.2,
+// pkg/kotsadm/objects/kotsadm_objects.go), keeps the console's setting.
+func (k *Client) upgradeConsole(ctx context.Context, c ConsoleSpec, w kube.Wait) error {
+	var env []string
+	args := []string{"admin-console", "upgrade", "--wait-duration", formatTimeout(w.Timeout)}
+	if k.Airgap {
+		env = []string{"DISABLE_KOTSADM_OUTBOUND_CONNECTIONS=true"}
+	}
+	watch, stop := context.WithCancel(ctx)
+	defer stop()
+	if w.Report != nil {
+		go func() { _ = k.waitConsole(watch, w) }() // only its reports are used
+	}
+	if _, err := k.runCLI(ctx, env, nil, args...); err != nil {
+		return err
+	}
+	if err := k.keepOnControllers(ctx); err != nil {
+		return err
+	}
+	if err := k.waitConsole(ctx, w); err != nil {
+		return err
+	}
+	return k.checkUpgraded(ctx, c)
+}
+
+// checkUpgraded returns an error unless the console has the version of c and, if it is air-gapped,
+// makes no outbound connections.
+func (k *Client) checkUpgraded(ctx context.Context, c ConsoleSpec) error {
+	_, set, _ := k.consoleObjects()
+	console, err := k.Kube.Get(ctx, set)
+	if err != nil {
+		return err
+	}
+	if have := imageVersion(console); have != c.Version {
+		return fmt.Errorf("the CLI has installed version %s instead of %s", have, c.Version)
+	}
+	if k.Airgap && consoleVariable(console, outboundVariable) != "true" {
+		return errors.New("the console would connect to the internet: " + outboundVariable + " is not set in " + set.String())
+	}
+	return nil
+}
+
+// consoleContainer returns the container of the console; nil if there is none.
+func consoleContainer(console *unstructured.Unstructured) map[string]any {
+	containers, _, _ := unstructured.NestedSlice(console.Object, "spec", "template", "spec", "containers")
+	for _, c := range containers {
+		if m, _ := c.(map[string]any); m["name"] == "kotsadm" {
+			return m
+		}
+	}
+	return nil
+}
+
+// consoleVariable returns the value of a variable in the environment of the console; "" for none.
+func consoleVariable(console *unstructured.Unstructured, name string) string {
+	env, _, _ := unstructured.NestedSlice(consoleContainer(console), "env")
+	for _, e := range env {
+		if m, _ := e.(map[string]any); m["name"] == name {
+			value, _ := m["value"].(string)
+			return value
+		}
+	}
+	return ""
 }
 
 func (k *Client) waitConsole(ctx context.Context, w kube.Wait) error {

@@ -64,6 +64,9 @@ func (c Cluster) installConsole() step.Step {
 	return c.consoleStep(step.Step{ID: "console", Title: "Install the KOTS admin console", Affects: []string{"namespace " + c.Console.Namespace}},
 		func(ctx context.Context, k *kots.Client) (string, error) {
 			s, err := k.ConsoleState(ctx)
+			if want := c.Console.Desired.Version; err == nil && s.Version != "" && s.Version != want {
+				return "the console has version " + s.Version + ", and " + want + " is requested", nil
+			}
 			return s.Reason, err
 		},
 		func(ctx context.Context, k *kots.Client, report step.Report) error {

@@ -1,0 +1,83 @@
+package kots
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/plinthdev/plinth/internal/kube"
+)
+
+// Address and user of the console's database (KOTS 1.131.2, deploy/assets/backup.sh).
+const (
+	databasePort = "4001"
+	databaseUser = "kotsadm"
+)
+
+// databaseTimeout is how long a backup of the database or its load may take; the database has some megabytes.
+const databaseTimeout = 5 * time.Minute
+
+// BackupDatabase returns a backup of the console's database, a file of SQLite. It contains secrets.
+func (k *Client) BackupDatabase(ctx context.Context) (io.ReadCloser, error) {
+	resp, err := k.requestDatabase(ctx, http.MethodGet, "/db/backup", nil, 0)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// LoadDatabase replaces the content of the console's database with a backup of size bytes.
+func (k *Client) LoadDatabase(ctx context.Context, backup io.Reader, size int64) error {
+	resp, err := k.requestDatabase(ctx, http.MethodPost, "/db/load", backup, size)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	return errors.Join(err, resp.Body.Close())
+}
+
+// WaitDatabase waits until the console's database serves requests. The console need not run.
+func (k *Client) WaitDatabase(ctx context.Context, w kube.Wait) error {
+	rqlite, _, _ := k.consoleObjects()
+	return k.Kube.WaitWorkloads(ctx, w, rqlite)
+}
+
+// requestDatabase sends a request to the database at the address of its service, which every
+// controller reaches.
+func (k *Client) requestDatabase(ctx context.Context, method, path string, body io.Reader, size int64) (*http.Response, error) {
+	secret, err := k.Kube.Secret(ctx, k.Namespace, DatastoreName)
+	if err != nil {
+		return nil, fmt.Errorf("secret %s/%s: %w", k.Namespace, DatastoreName, err)
+	}
+	service, err := k.Kube.Get(ctx, kube.Object{APIVersion: "v1", Kind: "Service", Namespace: k.Namespace, Name: DatastoreName})
+	if err != nil {
+		return nil, fmt.Errorf("service %s/%s: %w", k.Namespace, DatastoreName, err)
+	}
+	ip, _, _ := unstructured.NestedString(service.Object, "spec", "clusterIP")
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+net.JoinHostPort(ip, cmp.Or(k.databasePort, databasePort))+path, body)
+	if err != nil {
+		return nil, err
+	}
+	req.SetBasicAuth(databaseUser, string(secret.Data["password"]))
+	if body != nil {
+		req.ContentLength = size
+		req.Header.Set("Content-Type", "application/octet-stream")
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: databaseTimeout} // without a proxy
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("the console's database: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 300)) // only for the message
+		return nil, errors.Join(fmt.Errorf("the console's database returned %s: %s", resp.Status, text), resp.Body.Close())
+	}
+	return resp, nil
+}

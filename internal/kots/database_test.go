@@ -1,0 +1,54 @@
+package kots
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/internal/testkit"
+)
+
+func TestDatabase_IsBackedUpAndLoaded(t *testing.T) {
+	k, _, s := newBench(t)
+	content, refuse := "SQLite", false
+	database := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, password, _ := r.BasicAuth()
+		switch {
+		case user != "kotsadm" || password != "secret" || refuse:
+			w.WriteHeader(http.StatusUnauthorized)
+		case r.Method == http.MethodGet && r.URL.Path == "/db/backup":
+			_, _ = io.WriteString(w, content)
+		case r.Method == http.MethodPost && r.URL.Path == "/db/load" && r.ContentLength > 0 && r.Header.Get("Content-Type") == "application/octet-stream":
+			body, _ := io.ReadAll(r.Body)
+			content = string(body)
+		default:
+			t.Errorf("unexpected request %s %s", r.Method, r.URL)
+		}
+	}))
+	defer database.Close()
+	host, port, err := net.SplitHostPort(database.Listener.Addr().String())
+	testkit.Must(t, err)
+	k.databasePort = port
+	s.Put(api+"secrets/kotsadm-rqlite", map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": "kotsadm-rqlite"}, "data": map[string]any{"password": "c2VjcmV0"}})
+	s.Put(api+"services/kotsadm-rqlite", map[string]any{"apiVersion": "v1", "kind": "Service", "metadata": map[string]any{"name": "kotsadm-rqlite"}, "spec": map[string]any{"clusterIP": host}})
+
+	r, err := k.BackupDatabase(t.Context())
+	testkit.Must(t, err)
+	backup, err := io.ReadAll(r)
+	testkit.Must(t, err, r.Close())
+	if string(backup) != "SQLite" {
+		t.Errorf("backup %q", backup)
+	}
+	content = "newer"
+	testkit.Must(t, k.LoadDatabase(t.Context(), strings.NewReader("SQLite"), 6))
+	if content != "SQLite" {
+		t.Errorf("after the load: %q", content)
+	}
+	refuse = true
+	if _, err := k.BackupDatabase(t.Context()); err == nil || !strings.Contains(err.Error(), "401 Unauthorized") || strings.Contains(err.Error(), "secret") {
+		t.Error(err)
+	}
+}
