@@ -136,6 +136,28 @@ func InstallOrUpgrade(ctx context.Context, c *kube.Client, r Release, w kube.Wai
 		"inspect its pods: plinth kubectl get pods -n "+r.Namespace+"; then run the same command again")
 }
 
+// Uninstall removes a release: the objects of all its revisions, then its records. A release that
+// does not exist is not an error.
+func Uninstall(ctx context.Context, c *kube.Client, namespace, name string) error {
+	rec := newReleaseStore(c, namespace)
+	history, err := rec.listRevisions(name)
+	if err == nil {
+		err = pruneObjects(ctx, c, namespace, history, nil)
+	}
+	for _, revision := range history {
+		if err != nil {
+			break
+		}
+		if _, gone := rec.Delete(name, revision.Version); !errors.Is(gone, driver.ErrReleaseNotFound) {
+			err = gone
+		}
+	}
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return problem.New(problem.ExitStep, "remove release "+name+" in namespace "+namespace, err, "run the same command again")
+}
+
 // installOrUpgrade uses only the loader, the renderer and the release storage
 // of the Helm SDK. The install and upgrade actions of the SDK import kubectl,
 // kustomize and SQL drivers (16 MB of binary, and 28 MB more resident memory
