@@ -6,6 +6,7 @@ package journal
 type Args struct {
 	Cluster      string   `json:"cluster,omitempty"`      // name of the cluster
 	Bundle       string   `json:"bundle,omitempty"`       // digest of the bundle
+	From         string   `json:"from,omitempty"`         // upgrade, rollback: digest of the bundle before the upgrade
 	PodCIDR      string   `json:"podCIDR,omitempty"`      // pod network
 	Node         string   `json:"node,omitempty"`         // install, join: name of this host's node
 	MachineID    string   `json:"machineId,omitempty"`    // install, join: machine id of this host
@@ -19,6 +20,7 @@ type Args struct {
 	Scope        string   `json:"scope,omitempty"`        // reset: "node" when the host leaves a cluster that continues
 	Peers        []string `json:"peers,omitempty"`        // reset: addresses of that cluster's controllers
 	Plan         string   `json:"plan,omitempty"`         // digest of the plan that the run applied
+	OtherMinor   bool     `json:"otherMinor,omitempty"`   // upgrade: to another minor version of Kubernetes
 	Facts        string   `json:"facts,omitempty"`        // digest of the facts of the host
 	Steps        int      `json:"steps,omitempty"`        // number of steps to apply
 }

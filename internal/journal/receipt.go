@@ -57,12 +57,13 @@ type Console struct {
 // ReceiptFile is the name of the receipt in the data folder.
 const ReceiptFile = "receipt.json"
 
-func receiptPath(dir string) string { return filepath.Join(dir, ReceiptFile) }
+// ReceiptPath returns the path of the receipt in the data folder dir.
+func ReceiptPath(dir string) string { return filepath.Join(dir, ReceiptFile) }
 
 // ReadReceipt reads the receipt in the data folder dir; ok is false if there is none.
 // A damaged receipt and one of a newer schema version are a Problem.
 func ReadReceipt(files Files, dir string) (r Receipt, ok bool, err error) {
-	raw, err := files.ReadFile(receiptPath(dir))
+	raw, err := files.ReadFile(ReceiptPath(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return Receipt{}, false, nil
 	}
@@ -71,7 +72,7 @@ func ReadReceipt(files Files, dir string) (r Receipt, ok bool, err error) {
 		err = decodeFile(raw, &r, &extra)
 	}
 	if err != nil {
-		return Receipt{}, false, problem.New(problem.ExitUsage, "read the receipt "+receiptPath(dir), err, receiptHint(receiptPath(dir), err))
+		return Receipt{}, false, problem.New(problem.ExitUsage, "read the receipt "+ReceiptPath(dir), err, receiptHint(ReceiptPath(dir), err))
 	}
 	return r, true, nil
 }
@@ -89,5 +90,5 @@ func receiptHint(path string, err error) string {
 // WriteReceipt writes r to the data folder dir.
 func WriteReceipt(files Files, dir string, r Receipt) error {
 	r.Version = schemaVersion
-	return saveFile(files, receiptPath(dir), r, nil)
+	return saveFile(files, ReceiptPath(dir), r, nil)
 }

@@ -43,7 +43,7 @@ const (
 	ContainerdConfigPath = "/etc/k0s/containerd.toml"          // containerd configuration that k0s writes itself
 	unitDir              = "/etc/systemd/system/"              // folder of the systemd units of k0s
 	proxyEnvPath         = "/etc/k0s/plinth.env"               // proxy settings of the service, mode 0600
-	containerdDropInPath = "/etc/k0s/containerd.d/plinth.toml" // sets RegistryDir in containerd's configuration
+	ContainerdDropInPath = "/etc/k0s/containerd.d/plinth.toml" // sets RegistryDir in containerd's configuration
 )
 
 // KubeletCertPath is the path of the kubelet's serving certificate and key,

@@ -161,7 +161,7 @@ type configFile struct {
 func (s Service) configFiles() []configFile {
 	env := proxyEnv(s.Proxy.HTTP, s.Proxy.HTTPS, s.Proxy.NoProxy)
 	all := []configFile{
-		{containerdDropInPath, 0o644, func() (string, error) { return containerdConfig(s.Settings.Version), nil }},
+		{ContainerdDropInPath, 0o644, func() (string, error) { return containerdConfig(s.Settings.Version), nil }},
 		{resolvConfPath, 0o644, s.resolvConf},
 		{proxyEnvPath, 0o600, func() (string, error) { return env, nil }},
 		{s.proxyDropInPath(), 0o644, func() (string, error) {

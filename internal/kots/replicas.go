@@ -23,6 +23,9 @@ const HAReplicas = 3
 // is the name of each of its pods.
 const DatastoreName = "kotsadm-rqlite"
 
+// ConsolePod is the name of the console's pod.
+const ConsolePod = "kotsadm-0"
+
 // DatastoreReplicas returns the desired number of pods of the datastore, or 0
 // without a console.
 func DatastoreReplicas(ctx context.Context, c *kube.Client, namespace string) (int64, error) {

@@ -19,7 +19,6 @@ type UpgradePhase string
 const (
 	UpgradeStarted     UpgradePhase = "started"      // nothing in the cluster is changed
 	UpgradeNodes       UpgradePhase = "nodes"        // nodes get the new version
-	UpgradeAddOns      UpgradePhase = "add-ons"      // the nodes are done
 	UpgradeDone        UpgradePhase = "done"         // finished; it can be rolled back while its snapshot is kept
 	UpgradeRollingBack UpgradePhase = "rolling-back" // the state before the upgrade is restored
 	UpgradeRolledBack  UpgradePhase = "rolled-back"  // the state before the upgrade is restored completely

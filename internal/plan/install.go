@@ -36,6 +36,8 @@ type Cluster struct {
 	AddOns       []addons.AddOn // in order of installation
 	Console      Console
 	Now          func() time.Time // clock
+
+	APIAnswers func(ctx context.Context) string // returns why the API server does not answer, or ""; nil to ask it
 }
 
 // StateStore stores the state that a step found on the host and that reset has to restore. The journal implements it.

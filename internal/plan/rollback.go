@@ -1,0 +1,330 @@
+package plan
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/node/cleanup"
+	"github.com/plinthdev/plinth/internal/step"
+)
+
+// Reversal is the way back from an upgrade.
+type Reversal struct {
+	Snapshot Snapshot
+	WithData bool   // restore etcd and the console's database, too: the upgrade has changed the cluster
+	Why      string // why it is rolled back, for the cluster's record
+	Records  Records
+	Data     ClusterData // nil for that of the cluster
+	Health   Health
+}
+
+// NeedsData reports whether the rollback of an upgrade has to restore the data of the cluster, given
+// the steps that the upgrade began. A new k0s that only ran has changed nothing that the old one cannot
+// read, unless it has another Kubernetes minor: etcd may store its data in another format then.
+func NeedsData(began []string, otherMinor bool) bool {
+	restarted := false
+	for _, id := range began {
+		switch id {
+		case "upgrade-lock", "snapshot-files", RecordHostStateID, "data-dir", programStepID, "kernel", "images-boot", "images-rest", "snapshot-data",
+			"node-ready", "system-pods-start", "system-pods", "kots-binary", "agent-binary", "agent", "keep-bundle", "health", "upgrade-end":
+		case UpgradeK0sID:
+			restarted = true
+		default:
+			return true
+		}
+	}
+	return restarted && otherMinor
+}
+
+// rollback is the rollback of one node, from inside its cluster.
+type rollback struct {
+	Cluster
+	Reversal
+}
+
+// Rollback returns the steps that restore the state before an upgrade on the only controller of a cluster. c has the
+// settings of that state. With data, k0s and all pods are stopped first: what they know of the cluster is newer than
+// what they would find. Steps that were done by a killed run are done.
+func Rollback(c Cluster, r Reversal) []step.Step {
+	b := rollback{c, r}
+	if b.Data == nil {
+		b.Data = clusterData{c}
+	}
+	data := r.Snapshot.Data
+	withEtcd := r.WithData && data != nil && data.Etcd != nil
+	var steps []step.Step
+	if withEtcd {
+		steps = append(steps, b.stop()...)
+	}
+	steps = append(steps, b.restoreFiles())
+	if withEtcd {
+		steps = append(steps, b.restoreEtcd())
+	}
+	steps = append(steps, b.startK0s(), c.waitNodeReady(), c.waitSystemPodsReady())
+	if withEtcd && data.Console != nil {
+		steps = append(steps, b.restoreConsole())
+	}
+	steps = append(steps, b.startAgent())
+	if c.Console.URL != "" {
+		steps = append(steps, c.waitConsole())
+	}
+	return append(steps, b.compareHealth(), b.recordEnd(), b.removeSnapshot())
+}
+
+// stop returns the steps that stop k0s and end the pods. k0s does not start at boot then.
+func (b rollback) stop() []step.Step {
+	kinds := cleanup.StopKinds(cleanup.Finder{Host: b.Host, Scope: b.CleanupScope})
+	var steps []step.Step
+	for i, id := range []string{"rollback-stop", "rollback-pods"} {
+		s := removeStep(kinds[i])
+		s.ID = id
+		check := s.Check
+		s.Check = func(ctx context.Context) (step.State, error) {
+			if b.Snapshot.isMarked(b.Host, etcdRestored) { // what runs now was started after that
+				return step.Done(), nil
+			}
+			return check(ctx)
+		}
+		steps = append(steps, s)
+	}
+	return steps
+}
+
+// restoreFiles returns the step that restores the files of the host.
+func (b rollback) restoreFiles() step.Step {
+	var affects []string
+	for _, f := range b.Snapshot.Files.Files {
+		affects = append(affects, f.Path)
+	}
+	return step.Step{ID: "rollback-files", Title: "Restore the files of this host", Affects: append(affects, b.Snapshot.Files.Trees...),
+		Check: func(ctx context.Context) (step.State, error) {
+			restore, remove, err := b.Snapshot.Files.Changed(ctx, b.Host)
+			switch {
+			case err != nil:
+				return step.State{}, err
+			case len(restore) > 0:
+				return step.Needed(restore[0].Path + " differs from the saved one" + andMore(len(restore)+len(remove)-1)), nil
+			case len(remove) > 0:
+				return step.Needed(remove[0] + " did not exist" + andMore(len(remove)-1)), nil
+			}
+			return step.Done(), nil
+		},
+		Apply: func(ctx context.Context, _ step.Report) error {
+			if err := b.K0s.RequireRestart(ctx); err != nil {
+				return err
+			}
+			if err := b.stopChangedAgent(ctx); err != nil {
+				return err
+			}
+			return b.Snapshot.Files.Restore(ctx, b.Host)
+		},
+	}
+}
+
+// andMore returns the end of a reason for n further files.
+func andMore(n int) string {
+	if n <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(", and %d more differ", n)
+}
+
+// agentUnitPath returns the path of the agent's unit file.
+func (b rollback) agentUnitPath() string {
+	return node.NewAgentService(b.Host, node.Artifact{}, b.DataDir).UnitPath()
+}
+
+// stopChangedAgent stops the agent if its unit, which names its program, will be restored: startAgent starts the
+// restored one.
+func (b rollback) stopChangedAgent(ctx context.Context) error {
+	restore, remove, err := b.Snapshot.Files.Changed(ctx, b.Host)
+	if err != nil {
+		return err
+	}
+	for _, f := range restore {
+		remove = append(remove, f.Path)
+	}
+	for _, p := range remove {
+		if p == b.agentUnitPath() {
+			return b.Host.StopUnit(ctx, node.AgentUnit)
+		}
+	}
+	return nil
+}
+
+// startAgent returns the step that starts the agent again.
+func (b rollback) startAgent() step.Step {
+	return step.Step{ID: "rollback-agent", Title: "Start Plinth's agent", Affects: []string{node.AgentUnit},
+		Check: func(ctx context.Context) (step.State, error) {
+			if _, err := b.Host.Lstat(b.agentUnitPath()); errors.Is(err, fs.ErrNotExist) {
+				return step.Done(), nil
+			}
+			st, err := b.Host.UnitState(ctx, node.AgentUnit)
+			if err != nil || st.StartingOrRunning() && st.Enable == "enabled" {
+				return step.Done(), err
+			}
+			return step.Needed(fmt.Sprintf("%s is %s (%s)", node.AgentUnit, st.Active, st.Sub)), nil
+		},
+		Apply: func(ctx context.Context, _ step.Report) error { return b.Host.StartUnit(ctx, node.AgentUnit) },
+	}
+}
+
+// restoreEtcd returns the step that restores the data of etcd while k0s is stopped. The snapshot is verified before
+// the data is removed.
+func (b rollback) restoreEtcd() step.Step {
+	return step.Step{ID: "rollback-etcd", Title: "Restore the data of the control plane", Affects: []string{k0s.EtcdDir},
+		Check: func(context.Context) (step.State, error) {
+			if b.Snapshot.isMarked(b.Host, etcdRestored) {
+				return step.Done(), nil
+			}
+			return step.Needed("it is that of the upgraded cluster"), nil
+		},
+		Apply: func(ctx context.Context, report step.Report) error {
+			if err := b.Snapshot.verifyData(b.Host, *b.Snapshot.Data.Etcd); err != nil {
+				return err
+			}
+			report("restoring etcd", 0, 0)
+			if err := b.K0s.RestoreEtcd(ctx, b.Snapshot.etcdSnapshot(b.Host), path.Join(b.Snapshot.Dir, "work")); err != nil {
+				return err
+			}
+			return b.Snapshot.mark(b.Host, etcdRestored)
+		},
+	}
+}
+
+// startK0s returns the step that starts k0s with the restored files.
+func (b rollback) startK0s() step.Step {
+	return step.Step{ID: "rollback-start", Title: "Start k0s", Affects: []string{b.K0s.Unit()},
+		Check: func(ctx context.Context) (step.State, error) {
+			why, err := b.K0s.StartNeeded(ctx)
+			if err == nil && why == "" {
+				why = b.apiReason(ctx)
+			}
+			return stepState(why, err)
+		},
+		Apply: func(ctx context.Context, report step.Report) error {
+			if err := b.K0s.Start(ctx); err != nil {
+				return err
+			}
+			return b.waitK0sServes(ctx, report)
+		},
+	}
+}
+
+// restoreConsole returns the step that restores the console's database.
+func (b rollback) restoreConsole() step.Step {
+	return step.Step{ID: "rollback-console", Title: "Restore the console's database", Affects: []string{"namespace " + b.Console.Namespace},
+		Check: func(context.Context) (step.State, error) {
+			if b.Snapshot.isMarked(b.Host, consoleRestored) {
+				return step.Done(), nil
+			}
+			return step.Needed("it is that of the upgraded console"), nil
+		},
+		Apply: func(ctx context.Context, report step.Report) error {
+			f := *b.Snapshot.Data.Console
+			if err := b.Snapshot.verifyData(b.Host, f); err != nil {
+				return err
+			}
+			backup, err := b.Snapshot.openData(b.Host, f)
+			if err != nil {
+				return err
+			}
+			err = b.Data.LoadConsole(ctx, backup, f.Size, kube.Wait{Timeout: 5 * time.Minute, Report: report, Diagnose: b.K0s.Diagnose})
+			if err := errors.Join(err, backup.Close()); err != nil {
+				return err
+			}
+			return b.Snapshot.mark(b.Host, consoleRestored)
+		},
+	}
+}
+
+// compareHealth returns the step that waits until the cluster is as healthy as before the upgrade.
+func (b rollback) compareHealth() step.Step {
+	return healthStep("rollback-health", b.Health, func() (json.RawMessage, error) {
+		if b.Snapshot.Data == nil {
+			return nil, nil
+		}
+		return b.Snapshot.Data.Health, nil
+	})
+}
+
+// recordEnd returns the step that records the end of the rollback in the cluster.
+func (b rollback) recordEnd() step.Step {
+	done := func(r kube.UpgradeRecord) bool { return r.Phase == kube.UpgradeRolledBack && r.To == b.Snapshot.To }
+	return step.Step{ID: "rollback-end", Title: "Record the end of the rollback in the cluster", Affects: []string{upgradeObject},
+		Check: func(ctx context.Context) (step.State, error) {
+			records, err := b.upgradeRecords(ctx, b.Records)
+			if err != nil {
+				return step.Needed(err.Error()), ctx.Err()
+			}
+			r, err := records.UpgradeRecord(ctx)
+			switch {
+			case err != nil:
+				return step.Needed(err.Error()), ctx.Err()
+			case done(r):
+				return step.Done(), nil
+			}
+			return step.Needed("the cluster still has the record of the upgrade"), nil
+		},
+		Apply: func(ctx context.Context, _ step.Report) error {
+			records, err := b.upgradeRecords(ctx, b.Records)
+			if err != nil {
+				return err
+			}
+			return records.UpdateUpgradeRecord(ctx, func(r *kube.UpgradeRecord) error {
+				r.From, r.To, r.Phase, r.Why = b.Snapshot.From, b.Snapshot.To, kube.UpgradeRolledBack, b.Why
+				return nil
+			})
+		},
+	}
+}
+
+// removeSnapshot returns the step that removes the snapshot, which is of no use after the rollback.
+func (b rollback) removeSnapshot() step.Step {
+	s := RemoveSnapshot(b.Host, b.DataDir)
+	s.ID = "rollback-snapshot"
+	return s
+}
+
+// RemoveSnapshot returns the step that removes the snapshot of the last upgrade. After that, the upgrade cannot be
+// rolled back.
+func RemoveSnapshot(h host.Files, dataDir string) step.Step {
+	dir := SnapshotsDir(dataDir)
+	return step.Step{ID: "remove-snapshot", Title: "Remove the snapshot", Affects: []string{dir},
+		Check: func(context.Context) (step.State, error) {
+			_, err := h.Lstat(dir)
+			switch {
+			case errors.Is(err, fs.ErrNotExist):
+				return step.Done(), nil
+			case err != nil:
+				return step.State{}, err
+			}
+			return step.Needed(dir + " exists"), nil
+		},
+		Apply: func(context.Context, step.Report) error { return removeSnapshots(h, dir) },
+	}
+}
+
+// removeSnapshots removes the folder of the snapshots, their descriptions first: a snapshot from which a killed run
+// has removed a part must not be found again.
+func removeSnapshots(h host.Files, dir string) error {
+	entries, err := h.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if err := h.RemoveAll(path.Join(dir, e.Name(), snapshotFile)); err != nil {
+			return err
+		}
+	}
+	return h.RemoveAll(dir)
+}

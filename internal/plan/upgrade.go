@@ -1,0 +1,463 @@
+package plan
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/plinthdev/plinth/addons"
+	"github.com/plinthdev/plinth/internal/helm"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/node/cleanup"
+	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/wait"
+)
+
+// Transition is the move of a cluster from one bundle to another.
+type Transition struct {
+	From, To string            // digests of the bundles; equal if only what differs from the bundle is repaired
+	Name     string            // metadata.name of the Installer
+	Versions map[string]string // of the components before the upgrade
+	Receipt  string            // file that describes what is installed
+	Dropped  []addons.AddOn    // add-ons that the new bundle no longer has, in order of installation
+	Records  Records           // of the cluster
+	Data     ClusterData       // nil for that of the cluster
+	Health   Health
+}
+
+// Records opens the record of the cluster's last upgrade; nil for that of the cluster on the host.
+type Records func(ctx context.Context) (UpgradeRecords, error)
+
+// UpgradeRecords reads and changes the record of the cluster's last upgrade; kube.Client implements it.
+type UpgradeRecords interface {
+	UpgradeRecord(ctx context.Context) (kube.UpgradeRecord, error)
+	UpdateUpgradeRecord(ctx context.Context, change func(*kube.UpgradeRecord) error) error
+}
+
+// changes reports whether the bundle of the cluster changes.
+func (t Transition) changes() bool { return t.From != t.To }
+
+// upgrade is the upgrade of one node, from inside its cluster.
+type upgrade struct {
+	Cluster
+	Transition
+	dir string // of the snapshot
+}
+
+// UpgradeK0sID is the id of the step that lets k0s run with the new program and configuration. The steps
+// before it, and those that wait for the node, change nothing in the cluster.
+const UpgradeK0sID = "k0s-upgrade"
+
+// Upgrade returns the steps that move the only controller of a cluster, and the cluster, to another bundle. All
+// images are imported before k0s is restarted. The documents of the bundle are stored last: a host that joins gets
+// the version that the controllers run.
+func Upgrade(c Cluster, t Transition) []step.Step {
+	u := upgrade{Cluster: c, Transition: t, dir: SnapshotDir(c.DataDir, t.From)}
+	if u.Data == nil {
+		u.Data = clusterData{c}
+	}
+	steps := []step.Step{
+		u.lockCluster(),
+		u.saveFiles(),
+		c.createDataDir(),
+	}
+	steps = append(steps, c.programSteps()...)
+	steps = append(steps,
+		c.prepareKernel(),
+		u.unlessSaved(c.importImages("images-boot", "Import the images the node boots with", c.Images.Boot)),
+		u.unlessSaved(c.importImages("images-rest", "Import the images of the add-ons", c.Images.Rest)),
+		u.saveData(),
+		u.upgradeK0s(),
+		c.waitNodeReady(),
+		c.waitSystemPodsStarted(),
+		c.waitSystemPodsReady(),
+		c.applyNodePolicies(),
+		c.secureNamespaces(),
+	)
+	if c.KotsFile.Path != "" {
+		steps = append(steps, c.placeFile("kots-binary", "Put the kots CLI in place", c.KotsFile))
+	}
+	for _, a := range slices.Backward(t.Dropped) {
+		steps = append(steps, u.removeAddOn(a))
+	}
+	steps = append(append(steps, c.addOnSteps()...), c.agentSteps()...)
+	return append(steps,
+		c.BundleCache.storeStep(c.Host),
+		u.compareHealth(),
+		u.recordEnd(),
+	)
+}
+
+// snapshot returns the snapshot of this upgrade; ok is false if there is none yet.
+func (u upgrade) snapshot() (s Snapshot, ok bool, err error) {
+	s, ok, err = readSnapshot(u.Host, u.dir)
+	return s, ok && s.From == u.From && s.To == u.To, err
+}
+
+// isSaved reports whether the data of the cluster is saved: the steps before that are done.
+func (u upgrade) isSaved() (bool, error) {
+	s, ok, err := u.snapshot()
+	return ok && s.Data != nil, err
+}
+
+// unlessSaved returns s as a step that is done once the data of the cluster is saved: k0s may be stopped then.
+func (u upgrade) unlessSaved(s step.Step) step.Step {
+	check := s.Check
+	s.Check = func(ctx context.Context) (step.State, error) {
+		if saved, err := u.isSaved(); err != nil || saved && u.changes() {
+			return step.Done(), err
+		}
+		return check(ctx)
+	}
+	return s
+}
+
+// records returns the record of the cluster's last upgrade.
+func (u upgrade) records(ctx context.Context) (UpgradeRecords, error) {
+	return u.Cluster.upgradeRecords(ctx, u.Records)
+}
+
+// upgradeRecords opens the record of the cluster's last upgrade.
+func (c Cluster) upgradeRecords(ctx context.Context, open Records) (UpgradeRecords, error) {
+	if open != nil {
+		return open(ctx)
+	}
+	return c.kubeClient(ctx)
+}
+
+// upgradeObject is the object in which the cluster records its last upgrade, for plans.
+const upgradeObject = "ConfigMap plinth-upgrade"
+
+// lockCluster returns the step that records the upgrade in the cluster, so that a second one is refused.
+func (u upgrade) lockCluster() step.Step {
+	mine := func(r kube.UpgradeRecord) bool { return r.Active() && r.To == u.To && r.Coordinator == u.NodeName }
+	return step.Step{ID: "upgrade-lock", Title: "Record the upgrade in the cluster", Affects: []string{upgradeObject},
+		Check: func(ctx context.Context) (step.State, error) {
+			if _, taken, err := u.snapshot(); err != nil || taken || !u.changes() { // a killed run has it already
+				return step.Done(), err
+			}
+			records, err := u.records(ctx)
+			if err != nil {
+				return step.Needed(err.Error()), ctx.Err()
+			}
+			r, err := records.UpgradeRecord(ctx)
+			if err != nil {
+				return step.Needed(err.Error()), ctx.Err()
+			}
+			if mine(r) {
+				return step.Done(), nil
+			}
+			return step.Needed("the cluster does not know of this upgrade"), nil
+		},
+		Apply: func(ctx context.Context, _ step.Report) error {
+			records, err := u.records(ctx)
+			if err != nil {
+				return err
+			}
+			return records.UpdateUpgradeRecord(ctx, func(r *kube.UpgradeRecord) error {
+				if r.Active() && !mine(*r) {
+					return errors.New(r.String() + " is not finished")
+				}
+				*r = kube.UpgradeRecord{From: u.From, To: u.To, Cluster: u.Name, Phase: kube.UpgradeStarted, Coordinator: u.NodeName, StartedAt: u.Now().UTC()}
+				return nil
+			})
+		},
+	}
+}
+
+// saveFiles returns the step that saves every file of the host that the upgrade may change. It removes
+// the snapshot of an earlier upgrade.
+func (u upgrade) saveFiles() step.Step {
+	return step.Step{ID: "snapshot-files", Title: "Save the files of this host", Affects: []string{SnapshotsDir(u.DataDir)},
+		Check: func(context.Context) (step.State, error) {
+			if _, taken, err := u.snapshot(); err != nil || taken || !u.changes() {
+				return step.Done(), err
+			}
+			return step.Needed("they are not saved"), nil
+		},
+		Apply: func(ctx context.Context, report step.Report) error {
+			if err := removeSnapshots(u.Host, SnapshotsDir(u.DataDir)); err != nil {
+				return err
+			}
+			for _, dir := range []string{SnapshotsDir(u.DataDir), u.dir} {
+				if err := u.Host.MkdirAll(dir, 0o700); err != nil {
+					return err
+				}
+			}
+			report("copying files", 0, 0)
+			files, err := u.filesToSave(ctx)
+			if err != nil {
+				return err
+			}
+			s := Snapshot{Dir: u.dir, From: u.From, To: u.To, Node: u.NodeName, Versions: u.Versions, TakenAt: u.Now().UTC()}
+			if s.Files, err = node.TakeFileSnapshot(u.Host, path.Join(u.dir, snapshotFiles), files, u.treesToSave()); err != nil {
+				return err
+			}
+			return s.write(u.Host)
+		},
+	}
+}
+
+// filesToSave returns the files that the upgrade may change. The programs, which are large, are left out
+// if they stay as they are.
+func (u upgrade) filesToSave(ctx context.Context) ([]string, error) {
+	agent := node.NewAgentService(u.Host, u.AgentFile, u.DataDir)
+	all := append(u.K0s.ConfigPaths(), u.K0s.UnitPath(), cleanup.ModulesFile, cleanup.SysctlFile, agent.UnitPath(), u.Receipt)
+	if u.PointerFile != "" {
+		all = append(all, u.PointerFile)
+	}
+	for _, program := range []node.Artifact{u.K0sFile, u.KotsFile, u.AgentFile, u.ProgramFile} {
+		if program.Path == "" {
+			continue
+		}
+		why, err := program.Check(ctx, u.Host)
+		if err != nil {
+			return nil, err
+		}
+		if why != "" {
+			all = append(all, program.Path)
+		}
+	}
+	return all, nil
+}
+
+// treesToSave returns the folders whose files the upgrade may change, add or remove.
+func (u upgrade) treesToSave() []string {
+	return []string{k0s.RegistryDir, path.Dir(k0s.ContainerdDropInPath), u.K0s.UnitPath() + ".d", u.BundleCache.Dir}
+}
+
+// saveData returns the step that saves the data of the control plane and the console, and the health of
+// the cluster, right before the first change of the cluster.
+func (u upgrade) saveData() step.Step {
+	return step.Step{ID: "snapshot-data", Title: "Save the data of the control plane and the console", Affects: []string{u.dir},
+		Check: func(context.Context) (step.State, error) {
+			if saved, err := u.isSaved(); err != nil || saved || !u.changes() {
+				return step.Done(), err
+			}
+			return step.Needed("it is not saved"), nil
+		},
+		Apply: func(ctx context.Context, report step.Report) (err error) {
+			s, ok, err := u.snapshot()
+			if err != nil || !ok {
+				return errors.Join(err, errors.New("the files of this host are not saved"))
+			}
+			data := SnapshotData{TakenAt: u.Now().UTC()}
+			if data.Health, err = u.Health.Gather(ctx); err != nil {
+				return fmt.Errorf("cannot read the state of the cluster: %w", err)
+			}
+			report("saving etcd", 0, 0)
+			if data.Etcd, err = u.save(ctx, s, etcdFile, u.Data.EtcdSnapshot); err != nil {
+				return fmt.Errorf("cannot save the data of etcd: %w", err)
+			}
+			if u.Versions["kotsadm"] != "" {
+				report("saving the console's database", 0, 0)
+				if data.Console, err = u.save(ctx, s, consoleFile, u.Data.ConsoleBackup); err != nil {
+					return fmt.Errorf("cannot save the console's database: %w", err)
+				}
+			}
+			s.Data = &data
+			return errors.Join(s.write(u.Host), u.setPhase(ctx, kube.UpgradeNodes))
+		},
+	}
+}
+
+// save writes what open returns to a file of the snapshot s.
+func (u upgrade) save(ctx context.Context, s Snapshot, name string, open func(context.Context) (io.ReadCloser, error)) (*DataFile, error) {
+	r, err := open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.saveData(u.Host, name, r)
+}
+
+// setPhase records the phase of the upgrade in the cluster.
+func (u upgrade) setPhase(ctx context.Context, phase kube.UpgradePhase) error {
+	records, err := u.records(ctx)
+	if err != nil {
+		return err
+	}
+	return records.UpdateUpgradeRecord(ctx, func(r *kube.UpgradeRecord) error {
+		r.Phase = phase
+		return nil
+	})
+}
+
+// upgradeK0s returns the step that writes the program, the configuration and the unit of k0s and restarts it.
+// They are one step, because a k0s that is started with one of them alone may not run. Pods keep running.
+func (u upgrade) upgradeK0s() step.Step {
+	needed := func(ctx context.Context) (string, error) {
+		for _, check := range []func() (string, error){
+			func() (string, error) { return u.K0sFile.Check(ctx, u.Host) },
+			u.K0s.ConfigNeeded,
+			u.K0s.RegisterNeeded,
+			func() (string, error) { return u.K0s.StartNeeded(ctx) },
+		} {
+			if why, err := check(); err != nil || why != "" {
+				return why, err
+			}
+		}
+		return "", nil
+	}
+	return step.Step{ID: UpgradeK0sID, Title: "Upgrade and restart k0s", Affects: append(u.K0s.ConfigPaths(), u.K0sFile.Path, u.K0s.UnitPath(), u.K0s.Unit()),
+		Check: func(ctx context.Context) (step.State, error) {
+			why, err := needed(ctx)
+			if err != nil || why != "" {
+				return stepState(why, err)
+			}
+			if why := u.apiReason(ctx); why != "" {
+				return step.Needed(why), nil
+			}
+			return step.Done(), nil
+		},
+		Apply: func(ctx context.Context, report step.Report) error {
+			if why, err := u.K0sFile.Check(ctx, u.Host); err != nil || why != "" {
+				if err := errors.Join(err, u.placeK0s().Apply(ctx, report)); err != nil {
+					return err
+				}
+			}
+			if why, err := u.K0s.ConfigNeeded(); err != nil || why != "" {
+				if err := errors.Join(err, u.K0s.WriteConfig(ctx)); err != nil {
+					return err
+				}
+			}
+			if why, err := u.K0s.RegisterNeeded(); err != nil || why != "" {
+				if err := errors.Join(err, u.K0s.Register(ctx)); err != nil {
+					return err
+				}
+			}
+			if why, err := u.K0s.StartNeeded(ctx); err != nil || why != "" {
+				report("restarting k0s", 0, 0)
+				if err := errors.Join(err, u.K0s.Start(ctx)); err != nil {
+					return err
+				}
+			}
+			return u.waitK0sServes(ctx, report)
+		},
+	}
+}
+
+// apiReason returns why the API server does not answer, or "".
+func (c Cluster) apiReason(ctx context.Context) string {
+	if c.APIAnswers != nil {
+		return c.APIAnswers(ctx)
+	}
+	client, err := c.kubeClient(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	if _, err := client.Version(); err != nil {
+		return "the API server does not answer: " + err.Error()
+	}
+	return ""
+}
+
+// waitK0sServes waits until the API server answers after a restart. It ends at once when k0s has ended: systemd
+// would start it again only after two minutes, as often as it ends.
+func (c Cluster) waitK0sServes(ctx context.Context, report step.Report) error {
+	return wait.Until(ctx, wait.Options{What: "the Kubernetes API server to answer", Timeout: 4 * time.Minute, Diagnose: c.K0s.Diagnose, NextCommand: "sudo journalctl -u " + c.K0s.Unit(),
+		OnReason: func(reason string) { report(reason, 0, 0) }},
+		func(ctx context.Context) (bool, string, error) {
+			why, err := c.K0s.DownReason(ctx)
+			if err != nil {
+				return false, "", err
+			}
+			if why != "" {
+				return false, "", fmt.Errorf("k0s does not start: %s", c.K0s.Diagnose(ctx))
+			}
+			why = c.apiReason(ctx)
+			return why == "", why, nil
+		})
+}
+
+// removeAddOn returns the step that removes an add-on that the new bundle no longer has. Volumes are kept.
+func (u upgrade) removeAddOn(a addons.AddOn) step.Step {
+	trust := ""
+	if a.Name == registryName && len(a.Values) > 0 {
+		trust = registryWithoutClient(a).TrustDir()
+	}
+	installed := func(ctx context.Context) (bool, error) {
+		client, err := u.kubeClient(ctx)
+		if err != nil {
+			return true, nil
+		}
+		_, err = helm.GetInstalled(ctx, client, a.Namespace, a.Release)
+		if errors.Is(err, kube.ErrNotFound) {
+			return false, nil
+		}
+		return true, nil // Apply returns the error
+	}
+	return step.Step{ID: "remove-" + a.Name, Title: "Remove " + a.Title, Affects: []string{"release " + a.Namespace + "/" + a.Release},
+		Check: func(ctx context.Context) (step.State, error) {
+			there, err := installed(ctx)
+			if trust != "" && err == nil && !there {
+				if _, err := u.Host.Lstat(trust); err == nil {
+					there = true
+				} else if !errors.Is(err, fs.ErrNotExist) {
+					return step.State{}, err
+				}
+			}
+			if err != nil || !there {
+				return step.Done(), err
+			}
+			return step.Needed("the new bundle does not have it"), nil
+		},
+		Apply: func(ctx context.Context, _ step.Report) error {
+			client, err := u.kubeClient(ctx)
+			if err != nil {
+				return err
+			}
+			if a.Name == registryName {
+				if err := client.Delete(ctx, kube.Object{APIVersion: "v1", Kind: "Secret", Namespace: "default", Name: "registry-creds"}); err != nil {
+					return err
+				}
+			}
+			if err := helm.Uninstall(ctx, client, a.Namespace, a.Release); err != nil || trust == "" {
+				return err
+			}
+			return u.Host.RemoveAll(trust)
+		},
+	}
+}
+
+// compareHealth returns the step that waits until the cluster is as healthy as before the upgrade.
+func (u upgrade) compareHealth() step.Step {
+	return healthStep("health", u.Health, func() (json.RawMessage, error) {
+		s, ok, err := u.snapshot()
+		if err != nil || !ok || s.Data == nil {
+			return nil, err
+		}
+		return s.Data.Health, nil
+	})
+}
+
+// recordEnd returns the step that records the end of the upgrade in the cluster.
+func (u upgrade) recordEnd() step.Step {
+	return step.Step{ID: "upgrade-end", Title: "Record the end of the upgrade in the cluster", Affects: []string{upgradeObject},
+		Check: func(ctx context.Context) (step.State, error) {
+			if !u.changes() {
+				return step.Done(), nil
+			}
+			records, err := u.records(ctx)
+			if err != nil {
+				return step.Needed(err.Error()), ctx.Err()
+			}
+			r, err := records.UpgradeRecord(ctx)
+			switch {
+			case err != nil:
+				return step.Needed(err.Error()), ctx.Err()
+			case r.To == u.To && r.Phase == kube.UpgradeDone:
+				return step.Done(), nil
+			}
+			return step.Needed("the upgrade is not finished"), nil
+		},
+		Apply: func(ctx context.Context, _ step.Report) error { return u.setPhase(ctx, kube.UpgradeDone) },
+	}
+}
