@@ -40,6 +40,7 @@ func newRootCommand(s *runner) *cobra.Command {
 		c.joinCommand(),
 		c.agentCommand(),
 		c.statusCommand(),
+		c.upgradeCommand(),
 		c.consoleCommand(),
 		c.nodeCommand(),
 		c.certificatesCommand(),

@@ -161,17 +161,16 @@ func unknownCommandFirst(cmd *cobra.Command, args []string, err error) error {
 func commandSynonyms() map[string]string {
 	const reset, status = "plinth reset cluster", "plinth status"
 	return map[string]string{"uninstall": reset, "remove": reset, "delete": reset, "destroy": reset, "teardown": reset,
-		"leave": "plinth reset node", "init": "plinth install", "up": "plinth install", "check": "plinth preflight", "validate": "plinth lint", "password": "plinth console reset-password",
+		"leave": "plinth reset node", "init": "plinth install", "up": "plinth install", "update": "plinth upgrade", "check": "plinth preflight", "validate": "plinth lint", "password": "plinth console reset-password",
 		"stat": status, "state": status, "info": status, "health": status, "ps": status}
 }
 
 // missingCommands returns what to do instead of each command that does not exist, and that users
 // try or the documentation announces.
 func missingCommands() map[string]string {
-	const upgrade = "upgrades are planned; until then keep the installed bundle: a host with a cluster refuses another one"
 	const logs = "run: plinth status\nthe logs of Plinth are in /var/log/plinth, those of k0s in: journalctl -u k0scontroller"
 	const backup = "backups are planned; until then copy the data yourself: volumes are in /var/lib/plinth/volumes"
-	return map[string]string{"upgrade": upgrade, "update": upgrade, "backup": backup, "restore": backup,
+	return map[string]string{"backup": backup, "restore": backup,
 		"logs": logs, "log": logs, "diagnose": logs, "support-bundle": logs,
 		"addons": "run: plinth status, which lists the add-ons",
 		"lock":   "set exact versions in the Installer"}

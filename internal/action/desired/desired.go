@@ -50,20 +50,52 @@ type Target struct {
 // InstallSteps returns the steps that install bundle b with configuration m on
 // target s.
 func InstallSteps(ctx context.Context, target Target, b *airgap.Bundle, cfg config.Config, skipKotsCheck bool) ([]step.Step, error) {
-	in := cfg.Installer
+	c, err := firstController(ctx, target, b, cfg, skipKotsCheck)
+	if err != nil {
+		return nil, err
+	}
+	return plan.Install(c), nil
+}
+
+// UpgradeSteps returns the steps that move the cluster of target s to bundle b with configuration m.
+func UpgradeSteps(ctx context.Context, target Target, b *airgap.Bundle, cfg config.Config, t plan.Transition) ([]step.Step, error) {
+	c, err := firstController(ctx, target, b, cfg, true)
+	if err != nil {
+		return nil, err
+	}
+	return plan.Upgrade(c, t), nil
+}
+
+// RollbackSteps returns the steps that restore the state before an upgrade on target s. in is the Installer of that
+// state.
+func RollbackSteps(target Target, in *spec.Installer, r plan.Reversal) []step.Step {
+	return plan.Rollback(RollbackCluster(target, in), r)
+}
+
+// RollbackCluster returns the cluster of target s with the Installer in, without the content of its bundle.
+func RollbackCluster(target Target, in *spec.Installer) plan.Cluster {
+	set := k0s.NewSettings(in, target.Address.String(), target.Node)
+	set.APIAddress = target.API
+	return plan.Cluster{
+		Host: target.Host, StateStore: target.Journal, Now: target.Now, DataDir: target.DataDir, PointerFile: pointerPath(target.DataDir), NodeName: target.Node,
+		K0s:          k0s.Service{Host: target.Host, Settings: set, Proxy: proxySettings(in, target.Address), Worker: target.Worker},
+		CleanupScope: target.Cleanup,
+		Console:      desiredConsole(target, config.Config{Installer: in}, true),
+	}
+}
+
+// firstController returns the cluster as its first controller installs it, with everything that is in bundle b.
+func firstController(ctx context.Context, target Target, b *airgap.Bundle, cfg config.Config, skipKotsCheck bool) (plan.Cluster, error) {
 	if cfg.Trust.Verified {
 		target.Vendor = VendorSignature{Signature: b.Signature(), Key: cfg.Trust.Key}
 	}
 	parts, err := withCharts(ctx, b, target.AddOns)
 	if err != nil {
-		return nil, err
+		return plan.Cluster{}, err
 	}
-	c, err := buildCluster(ctx, target, b, in)
-	if err != nil {
-		return nil, err
-	}
+	c, err := buildCluster(ctx, target, b, cfg.Installer)
 	c.AddOns, c.Console = parts, desiredConsole(target, cfg, skipKotsCheck)
-	return plan.Install(c), nil
+	return c, err
 }
 
 // JoinAccess is the access of a host to an existing cluster.

@@ -31,6 +31,27 @@ func InstallRefusal(files host.Files, dataDir string, j *journal.Journal, receip
 // JoinRefusal returns why neither an install nor a join can begin on a host, and what
 // to do; "" if one can.
 func JoinRefusal(files host.Files, dataDir string, j *journal.Journal) (why, fix string) {
+	if why, fix := RunRefusal(files, dataDir, j); why != "" {
+		return why, fix
+	}
+	runs := j.Runs()
+	if len(runs) == 0 || !runs[len(runs)-1].Unfinished() {
+		return "", ""
+	}
+	const rollBack = "sudo plinth upgrade --rollback"
+	switch last := runs[len(runs)-1]; last.Verb {
+	case "upgrade":
+		return fmt.Sprintf("the upgrade started at %s is not finished", last.StartedAt.Format(time.RFC3339)),
+			"finish it with the bundle " + last.Args.Bundle + ": plinth upgrade --bundle FILE; or roll it back: " + rollBack
+	case "rollback":
+		return fmt.Sprintf("the rollback of an upgrade, started at %s, is not finished", last.StartedAt.Format(time.RFC3339)), "finish it: " + rollBack
+	}
+	return "", ""
+}
+
+// RunRefusal returns why no run that changes the cluster of a host can begin, and what to
+// do; "" if one can.
+func RunRefusal(files host.Files, dataDir string, j *journal.Journal) (why, fix string) {
 	if why, fix := j.InstallRefusal(); why != "" {
 		return why, fix
 	}

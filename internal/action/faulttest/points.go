@@ -38,7 +38,11 @@ func allVerbSteps() ([]verbSteps, error) {
 	install, join := plan.Install(cluster), plan.Join(cluster, nil, &plan.APIAccess{})
 	reset := append(plan.LeaveSteps{Kube: &kube.Client{}}.List(), plan.Reset(node.Leftovers(host.Host{}, cleanup.DefaultScope()))...)
 	reset = append(reset, step.Step{ID: "data-dir"})
-	return []verbSteps{{"install", install, true}, {"join", join, true}, {"reset", reset, false}}, nil
+	upgrade := plan.Upgrade(cluster, plan.Transition{To: "new", Dropped: parts})
+	whole := plan.Snapshot{Data: &plan.SnapshotData{Etcd: &plan.DataFile{}, Console: &plan.DataFile{}}}
+	cluster.Console.URL = "https://"
+	rollback := plan.Rollback(cluster, plan.Reversal{Snapshot: whole, WithData: true})
+	return []verbSteps{{"install", install, true}, {"join", join, true}, {"reset", reset, false}, {"upgrade", upgrade, true}, {"rollback", rollback, false}}, nil
 }
 
 // Points returns all failpoints in the order in which a run can reach them.

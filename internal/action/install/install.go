@@ -12,6 +12,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action/desired"
 	"github.com/plinthdev/plinth/internal/action/preflight"
 	"github.com/plinthdev/plinth/internal/action/source"
+	"github.com/plinthdev/plinth/internal/action/upgrade"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/plan"
@@ -70,6 +71,14 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 		return Result{}, err
 	}
 
+	// Another bundle on a host with a cluster is an upgrade.
+	needed, err := upgrade.IsNeeded(env, bundle.Digest().String(), cfg)
+	switch {
+	case err != nil:
+		return Result{}, err
+	case needed:
+		return runUpgrade(ctx, env, opts, bundle, cfg)
+	}
 	// Execute calls the functions of o in this order; they follow in this package.
 	o := operation{opts: opts, config: cfg, opened: bundle, bundle: bundle.Bundle}
 	if o.args, err = journalArgs(o.bundle, cfg, opts); err != nil {

@@ -68,7 +68,7 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 		return err
 	}
 	if installed {
-		if err := o.config.CheckInstalled(o.receipt, desired.ReadInstalledInstaller(ctx, env.Host, env.DataDir)); err != nil {
+		if err := o.config.CheckInstalled(o.receipt); err != nil {
 			return err
 		}
 	}

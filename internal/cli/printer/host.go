@@ -10,6 +10,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action/install"
 	"github.com/plinthdev/plinth/internal/action/preflight"
 	"github.com/plinthdev/plinth/internal/action/status"
+	"github.com/plinthdev/plinth/internal/action/upgrade"
 )
 
 // WriteInstallResult writes what an install found, planned or did. again is the
@@ -152,7 +153,14 @@ func WriteStatus(w io.Writer, s status.Status, verbose bool) {
 		if u.Failed != "" {
 			fmt.Fprintf(w, ": %s", u.Failed)
 		}
-		fmt.Fprintf(w, "\n\nNext: run the same `plinth %s` again to resume it\n", u.Verb)
+		switch u.Verb {
+		case upgrade.RollbackVerb:
+			fmt.Fprint(w, "\n\nNext: sudo plinth upgrade --rollback   (to finish it)\n")
+		case upgrade.Verb:
+			fmt.Fprint(w, "\n\nNext: run the same `plinth upgrade` again to resume it; or roll it back: sudo plinth upgrade --rollback\n")
+		default:
+			fmt.Fprintf(w, "\n\nNext: run the same `plinth %s` again to resume it\n", u.Verb)
+		}
 	case s.Removed:
 		writeNextCommand(w, "sudo plinth reset node")
 	case s.Installed && (s.Service == "inactive" || s.Service == "failed"):

@@ -1,0 +1,359 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/plinthdev/plinth/addons"
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/config"
+	"github.com/plinthdev/plinth/internal/action/desired"
+	"github.com/plinthdev/plinth/internal/action/preflight"
+	"github.com/plinthdev/plinth/internal/action/source"
+	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/spec"
+	"github.com/plinthdev/plinth/internal/step"
+)
+
+// operation is one upgrade: what is requested, and what is known of this host and its cluster
+// before the upgrade changes them.
+type operation struct {
+	opts   Options
+	config config.Config
+	opened source.Bundle  // the bundle as the vendor delivered it
+	bundle *airgap.Bundle // the same; complete once fetchBundle has run
+
+	receipt    journal.Receipt
+	installed  *spec.Installer // of the cluster before the upgrade
+	from       string          // digest of the bundle before the upgrade; that of bundle if it does not change
+	resumed    bool            // a run of the same upgrade is unfinished
+	changes    []string        // fields of the Installer that differ, for users
+	addOns     []addons.AddOn
+	dropped    []addons.AddOn // that the new bundle no longer has
+	agent      node.Artifact
+	recorded   facts.Identity          // what an earlier run recorded of this host
+	addressReq facts.AddressRequest    // what the address must satisfy
+	address    netip.Addr              // address at which other hosts reach this one
+	node       string                  // Kubernetes name of this host
+	machineID  string                  // of this host
+	snapshot   preflight.FactsSnapshot // facts, stored for later runs
+	warnings   []string                // what was skipped or ignored on request, for the receipt
+	rolledBack bool                    // the upgrade failed and was rolled back
+
+	// Steps for a simulated host; nil for the real ones.
+	simulate         func(env *action.Env) ([]step.Step, error)
+	simulateRollback func(env *action.Env, r plan.Reversal) ([]step.Step, error)
+}
+
+// inspect reads the state of earlier runs and refuses an upgrade that cannot be done.
+func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
+	if o.receipt, err = env.RequireInstalled("upgrade"); err != nil {
+		return err
+	}
+	if err := o.checkRuns(env); err != nil {
+		return err
+	}
+	if err := o.inspectHost(env, preflight.GatherBasic(ctx, env)); err != nil {
+		return err
+	}
+	if err := o.readInstalled(ctx, env); err != nil {
+		return err
+	}
+	if err := o.checkBundle(env); err != nil {
+		return err
+	}
+	if !o.resumed { // else k0s may be stopped, and the same was checked before
+		if err := o.checkCluster(ctx, env); err != nil {
+			return err
+		}
+	}
+	if o.addOns, err = addons.Resolve(o.config.Installer, env.DataDir); err != nil {
+		return err
+	}
+	if o.dropped, err = o.droppedAddOns(env.DataDir); err != nil {
+		return err
+	}
+	if o.agent, err = env.AgentArtifact(); err != nil {
+		return err
+	}
+	return env.NoteForeignProgram(o.agent)
+}
+
+// checkRuns refuses an upgrade while another run is unfinished.
+func (o *operation) checkRuns(env *action.Env) error {
+	j := env.Journal()
+	if why, fix := desired.RunRefusal(env.Host, env.DataDir, j); why != "" {
+		return problem.Newf(problem.ExitUsage, "upgrade", fix+"; nothing was changed", "%s", why)
+	}
+	runs := j.Runs()
+	if len(runs) == 0 || !runs[len(runs)-1].Unfinished() {
+		return nil
+	}
+	last := runs[len(runs)-1]
+	doing := fmt.Sprintf("the %s started at %s is not finished", last.Verb, last.StartedAt.Format(time.RFC3339))
+	switch {
+	case last.Verb == Verb && last.Args.Bundle == o.bundle.Digest().String():
+		o.resumed = true
+		return nil
+	case last.Verb == Verb:
+		return problem.Newf(problem.ExitUsage, "upgrade", "finish it with the bundle "+last.Args.Bundle+", or roll it back: sudo plinth upgrade --rollback; nothing was changed", "%s", doing)
+	case last.Verb == RollbackVerb: // only in a plan: else finishRollback has finished it
+		return problem.Newf(problem.ExitUsage, "upgrade", "finish it first: sudo plinth upgrade --rollback; nothing was changed", "%s", doing)
+	}
+	return problem.Newf(problem.ExitUsage, "upgrade", "finish it first: run the same `plinth "+last.Verb+"` again; nothing was changed", "%s", doing)
+}
+
+// inspectHost refuses a host that is not the one on which the cluster was installed, and sets the facts
+// on which the steps depend.
+func (o *operation) inspectHost(env *action.Env, found facts.Facts) (err error) {
+	o.recorded = desired.RecordedIdentity(env.Journal(), o.receipt)
+	if err := preflight.CheckIdentity("upgrade", found, o.recorded); err != nil {
+		return err
+	}
+	if o.addressReq, err = (preflight.AddressFlags{}).Request("upgrade", found, o.recorded); err != nil {
+		return err
+	}
+	if at, err := found.Network.ChooseAddress(o.addressReq); err == nil { // else runPreflights reports why
+		found.Network.NodeAddress = at.Address
+	}
+	o.setFacts(found)
+	return nil
+}
+
+// setFacts sets the fields on which the steps depend.
+func (o *operation) setFacts(found facts.Facts) {
+	o.address, o.node, o.machineID = found.Network.NodeAddress, strings.ToLower(found.Hostname), found.MachineID
+}
+
+// readInstalled reads the Installer of the cluster before the upgrade. A resumed run finds it in the
+// snapshot, because the documents of the new bundle may have replaced it.
+func (o *operation) readInstalled(ctx context.Context, env *action.Env) error {
+	dir := env.DataDir
+	o.from = o.receipt.Bundle
+	if o.resumed {
+		s, ok, err := plan.FindSnapshot(env.Host, env.DataDir)
+		if err != nil {
+			return err
+		}
+		if ok && s.To == o.bundle.Digest().String() {
+			o.from, dir = s.From, s.FilesDir(env.DataDir)
+		}
+	}
+	if o.installed = desired.ReadInstalledInstaller(ctx, env.Host, dir); o.installed == nil {
+		return unreadable(desired.BundleCacheDir(dir))
+	}
+	return nil
+}
+
+// checkBundle refuses a bundle that cannot replace the installed one, and checks the version gate.
+func (o *operation) checkBundle(env *action.Env) (err error) {
+	if o.changes, err = checkInstallers(o.installed, o.config.Installer); err != nil {
+		return err
+	}
+	notice, warning, err := o.config.CheckVersionGate(false, o.opts.SkipKotsCheck)
+	if err != nil {
+		return err
+	}
+	if notice != "" {
+		env.Note(notice)
+	}
+	if warning != "" {
+		o.warnings = append(o.warnings, warning)
+	}
+	return nil
+}
+
+// checkCluster refuses a cluster that does not answer, that has several nodes, or that another
+// command upgrades.
+func (o *operation) checkCluster(ctx context.Context, env *action.Env) error {
+	unreachable := func(err error) error {
+		return problem.New(problem.ExitUsage, "upgrade", fmt.Errorf("the cluster does not answer: %s", problem.ExplainConnection(err)), "check it with: plinth status; nothing was changed")
+	}
+	client, err := env.KubeClient()
+	if err != nil {
+		return unreachable(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	nodes, err := client.NodeRecords(ctx)
+	if err != nil {
+		return unreachable(err)
+	}
+	if len(nodes) > 1 && o.from != o.bundle.Digest().String() {
+		return problem.Newf(problem.ExitUsage, "upgrade", "this version of Plinth upgrades clusters of one node; nothing was changed", "the cluster has %d nodes", len(nodes))
+	}
+	record, err := client.UpgradeRecord(ctx)
+	if err != nil {
+		return unreachable(err)
+	}
+	return o.checkRecord(record)
+}
+
+// checkRecord refuses an upgrade while the cluster has the record of another one.
+func (o *operation) checkRecord(r kube.UpgradeRecord) error {
+	if !r.Active() || r.To == o.bundle.Digest().String() {
+		return nil
+	}
+	return problem.Newf(problem.ExitLocked, "upgrade", "finish it on that node with the bundle "+r.To+", or roll it back there: sudo plinth upgrade --rollback; nothing was changed", "%s is not finished", r)
+}
+
+// droppedAddOns returns the installed add-ons that the new Installer does not have.
+func (o *operation) droppedAddOns(dataDir string) (dropped []addons.AddOn, err error) {
+	all, err := addons.All()
+	if err != nil {
+		return nil, err
+	}
+	before, _ := addons.Resolve(o.installed, dataDir) // without those of versions that this Plinth does not know
+	for _, was := range o.receipt.AddOns {
+		isIt := func(a addons.AddOn) bool { return a.Name == was.Name }
+		if slices.ContainsFunc(o.addOns, isIt) {
+			continue
+		}
+		known := append(slices.Clone(before), all...)
+		if i := slices.IndexFunc(known, isIt); i >= 0 {
+			a := known[i]
+			a.Namespace = was.Namespace
+			dropped = append(dropped, a)
+		}
+	}
+	return dropped, nil
+}
+
+// steps returns the steps of the upgrade on env's host.
+func (o *operation) steps(ctx context.Context, env *action.Env) ([]step.Step, error) {
+	if o.simulate != nil {
+		return o.simulate(env)
+	}
+	return desired.UpgradeSteps(ctx, o.target(env), o.bundle, o.config, o.transition(env))
+}
+
+// target returns the description of env's host that the steps need.
+func (o *operation) target(env *action.Env) desired.Target {
+	podCIDR := netip.MustParsePrefix(o.config.Installer.Spec.Network.PodCIDR) // lint has parsed it
+	return desired.Target{Host: env.Host, Journal: env.Journal(), Now: env.Now, DataDir: env.DataDir, Node: o.node, Address: o.address, API: o.receipt.API,
+		AddOns: o.addOns, Cleanup: env.CleanupScope(podCIDR), Agent: o.agent}
+}
+
+// transition returns the move from the installed bundle to the new one.
+func (o *operation) transition(env *action.Env) plan.Transition {
+	return plan.Transition{From: o.from, To: o.bundle.Digest().String(), Name: o.receipt.Name, Versions: o.receipt.Versions, Dropped: o.dropped,
+		Receipt: journal.ReceiptPath(env.DataDir), Health: clusterHealth{env: env, address: o.address.String(), console: o.receipt.Console, dropped: o.dropped}}
+}
+
+// isRecorded reports whether the receipt of this host names this bundle, and no run is unfinished.
+func (o *operation) isRecorded() bool {
+	return !o.resumed && desired.IsRecorded(o.receipt, o.bundle.Digest())
+}
+
+// isUpToDate reports whether the cluster is already in the state that the bundle defines.
+func (o *operation) isUpToDate(ctx context.Context, env *action.Env) (bool, error) {
+	if !o.isRecorded() || len(o.opts.IgnorePreflights) > 0 {
+		return false, nil
+	}
+	steps, err := o.steps(ctx, env)
+	if err != nil {
+		return false, err
+	}
+	todo, err := env.StepRunner(Verb, nil).Plan(ctx, steps)
+	return err == nil && plan.CountNeeded(todo) == 0, err
+}
+
+// runPreflights runs the host preflights and stores what they found. It returns an error when a check failed.
+func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpreflight.Report, error) {
+	vendor, err := config.ParseHostPreflights(o.config.Installer)
+	if err != nil {
+		return nil, err
+	}
+	want := desired.InstallRequirements(o.bundle, o.config.Installer, env.Journal(), env.DataDir)
+	want.Verb, want.Sources, want.Recorded, want.Address = hostpreflight.Upgrade, o.opened.FetchURLs(), o.recorded, o.addressReq
+	found, report, err := preflight.RunChecks(ctx, env, preflight.Options{Requirements: want, VendorPreflights: vendor, Ignore: o.opts.IgnorePreflights, Journal: env.Journal()})
+	if err != nil {
+		return nil, err
+	}
+	if o.snapshot, err = preflight.NewFactsSnapshot(found); err != nil {
+		return nil, err
+	}
+	o.setFacts(found)
+	for _, id := range report.IgnoredIDs() {
+		o.warnings = append(o.warnings, "host preflight "+id+" failed and was ignored on request")
+	}
+	if err := report.Err("upgrade"); err != nil {
+		return &report, err
+	}
+	return &report, preflight.RequireAddress("upgrade", found)
+}
+
+// confirm asks before the first change. It names what changes, and the step at which an unfinished
+// upgrade resumes.
+func (o *operation) confirm(ctx context.Context, env *action.Env, todo []step.Planned) error {
+	if last, ok := UnfinishedRun(env.Journal()); ok {
+		env.Note(fmt.Sprintf("resuming the upgrade started at %s, which stopped at %s", last.StartedAt.Format(time.RFC3339), last.ReachedStep()))
+	}
+	question := ""
+	if o.opts.Install {
+		question = fmt.Sprintf("This host already has the cluster %s. This bundle changes it, so this is an upgrade.\n", o.receipt.Name)
+	}
+	question += describeChanges(o.changes)
+	return env.Confirm(ctx, question+fmt.Sprintf("Pods keep running, except those that change; the Kubernetes API is away for some seconds. If a step fails, the state before is restored.\n"+
+		"Upgrade %s (%d of %d steps to do)?", o.receipt.Name, plan.CountNeeded(todo), len(todo)))
+}
+
+// describeChanges returns a line for each change; "" for none.
+func describeChanges(changes []string) (text string) {
+	const most = 12
+	for i, c := range changes {
+		if i == most {
+			return text + fmt.Sprintf("  and %d more changes\n", len(changes)-most)
+		}
+		text += "  " + c + "\n"
+	}
+	return text
+}
+
+// fetchBundle downloads what the bundle omits and this host does not have, and verifies every byte of the
+// bundle before the first change.
+func (o *operation) fetchBundle(ctx context.Context, env *action.Env) (err error) {
+	o.bundle, err = o.opened.FetchVerified(ctx, env, Verb, func(ctx context.Context, b *airgap.Bundle) ([]ocispec.Descriptor, error) {
+		return desired.MissingBlobs(ctx, env.Host, b)
+	})
+	return err
+}
+
+// journalArgs returns the arguments of this run, with the number of steps to apply.
+func (o *operation) journalArgs(_ *action.Env, count int) *journal.Args {
+	return &journal.Args{Cluster: o.receipt.Name, Bundle: o.bundle.Digest().String(), From: o.from, PodCIDR: o.config.Installer.Spec.Network.PodCIDR, APIAddress: o.receipt.API,
+		Node: o.node, MachineID: o.machineID, Address: o.address.String(), Facts: o.snapshot.Digest.String(), Steps: count,
+		OtherMinor: spec.KubernetesMinor(o.installed.Spec.K0s.Version) != spec.KubernetesMinor(o.config.Installer.Spec.K0s.Version)}
+}
+
+// storeFacts stores the facts of the host for later runs.
+func (o *operation) storeFacts(env *action.Env) error { return o.snapshot.Write(env) }
+
+// writeReceipt records what is installed now, and discards the fetched files.
+func (o *operation) writeReceipt(env *action.Env) error {
+	r, err := desired.NewReceipt(o.config.Installer, o.receipt, env.Now())
+	if err != nil {
+		return err
+	}
+	r.Role, r.Node, r.MachineID, r.Address, r.API = o.receipt.Role, o.node, o.machineID, o.address.String(), o.receipt.API
+	r.Bundle, r.Facts = o.bundle.Digest().String(), o.snapshot.Digest.String()
+	r.Warnings, r.Vendor = o.config.Trust.AppendWarning(o.warnings), source.VendorRecord(o.config.Trust)
+	for _, part := range o.addOns {
+		r.AddOns = append(r.AddOns, journal.AddOn{Name: part.Name, Version: part.Version, Namespace: part.Namespace})
+	}
+	return errors.Join(journal.WriteReceipt(env.Host, env.DataDir, r), source.DiscardFetched(env))
+}

@@ -1,0 +1,267 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/desired"
+	"github.com/plinthdev/plinth/internal/action/preflight"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/spec"
+	"github.com/plinthdev/plinth/internal/step"
+)
+
+// rollback is the way back from the last upgrade.
+type rollback struct {
+	planOnly bool
+	ask      bool   // the user requested it, and has to confirm it
+	why      string // why the upgrade is rolled back
+
+	snapshot  plan.Snapshot
+	found     bool            // there is a snapshot; else only the end of an earlier rollback is left
+	installed *spec.Installer // of the cluster before the upgrade
+	receipt   journal.Receipt // of the cluster before the upgrade
+	withData  bool            // the data of the cluster is restored, too
+	address   netip.Addr
+	began     []string // steps of the upgrade
+
+	simulate func(env *action.Env, r plan.Reversal) ([]step.Step, error) // steps for a simulated host; nil for the real ones
+}
+
+// Rollback restores the state before the last upgrade, while its snapshot is kept. It finishes a
+// rollback that was interrupted.
+func Rollback(ctx context.Context, env *action.Env, planOnly bool) (Result, error) {
+	if err := env.RequireHost("upgrade --rollback"); err != nil {
+		return Result{}, err
+	}
+	r := rollback{planOnly: planOnly, ask: true, why: "requested"}
+	out, err := action.Execute(ctx, env, r.engineOperation())
+	res := Result{Changed: out.Changed, From: r.snapshot.To, To: r.snapshot.From, Log: out.Log}
+	if planOnly {
+		res.Plan = out.Planned
+	}
+	if err == nil && r.found {
+		res.RolledBack = out.Changed
+		if k := r.installed.Spec.Kotsadm; k != nil {
+			res.ConsoleURL = desired.ConsoleURL(journal.Console{Port: k.UIBindPort, Hostname: k.Hostname}, r.address.String())
+		}
+	}
+	return res, err
+}
+
+// engineOperation returns the rollback as action.Execute runs it.
+func (r *rollback) engineOperation() action.Operation {
+	op := action.Operation{
+		Verb:        RollbackVerb,
+		PlanOnly:    r.planOnly,
+		Inspect:     r.inspect,                    // find the snapshot
+		Steps:       r.steps,                      // plan.Rollback, for this host
+		IsRecorded:  func() bool { return false }, // the end of a rollback that has done all steps is recorded, too
+		JournalArgs: r.journalArgs,
+	}
+	if r.ask {
+		op.Confirm = r.confirm
+	}
+	return op
+}
+
+// inspect finds the snapshot, and what has to be restored.
+func (r *rollback) inspect(ctx context.Context, env *action.Env) (err error) {
+	j := env.Journal()
+	last, unfinished := UnfinishedRun(j)
+	if r.snapshot, r.found, err = plan.FindSnapshot(env.Host, env.DataDir); err != nil {
+		return problem.New(problem.ExitUsage, "roll back the upgrade", err, "the snapshot cannot be used; nothing was changed")
+	}
+	if !r.found {
+		if unfinished && last.Verb == RollbackVerb { // it was killed after it had removed the snapshot
+			return nil
+		}
+		return r.refuseWithout(env, unfinished)
+	}
+	r.began = upgradeSteps(j, r.snapshot)
+	if r.simulate == nil {
+		if err := r.inspectHost(ctx, env); err != nil {
+			return err
+		}
+	}
+	r.withData = plan.NeedsData(r.began, r.otherMinor(env))
+	return nil
+}
+
+// inspectHost reads what is known of the host and of the cluster before the upgrade.
+func (r *rollback) inspectHost(ctx context.Context, env *action.Env) (err error) {
+	saved := r.snapshot.FilesDir(env.DataDir)
+	if r.installed = desired.ReadInstalledInstaller(ctx, env.Host, saved); r.installed == nil {
+		return unreadable(desired.BundleCacheDir(saved))
+	}
+	if r.receipt, _, err = journal.ReadReceipt(env.Host, saved); err != nil {
+		return err
+	}
+	found := preflight.GatherBasic(ctx, env)
+	recorded := desired.RecordedIdentity(env.Journal(), r.receipt)
+	if err := preflight.CheckIdentity("roll back the upgrade", found, recorded); err != nil {
+		return err
+	}
+	r.address = recorded.Address
+	return nil
+}
+
+// otherMinor reports whether the upgrade was to another Kubernetes minor.
+func (r *rollback) otherMinor(env *action.Env) bool {
+	last, ok := env.Journal().LastRun(Verb)
+	return ok && last.Args.OtherMinor
+}
+
+// refuseWithout returns the problem of a host without a snapshot.
+func (r *rollback) refuseWithout(_ *action.Env, unfinished bool) error {
+	if unfinished {
+		return problem.Newf(problem.ExitUsage, "roll back the upgrade", "run the same `plinth upgrade` again", "the upgrade has not changed anything yet")
+	}
+	return problem.Newf(problem.ExitUsage, "roll back the upgrade", "a snapshot is kept until the next upgrade, a rollback, or `plinth upgrade --commit`; nothing was changed", "there is no snapshot of an earlier state on this host")
+}
+
+// upgradeSteps returns the ids of the steps that the upgrade with the snapshot s has begun.
+func upgradeSteps(j *journal.Journal, s plan.Snapshot) (began []string) {
+	for _, run := range j.Runs() {
+		switch {
+		case run.Verb == RollbackVerb && !run.Unfinished():
+			began = nil
+		case run.Verb == Verb && run.Args.Bundle == s.To && run.Args.From == s.From:
+			for _, st := range run.Steps {
+				began = append(began, st.ID)
+			}
+		}
+	}
+	return began
+}
+
+// steps returns the steps of the rollback on env's host.
+func (r *rollback) steps(_ context.Context, env *action.Env) ([]step.Step, error) {
+	if !r.found {
+		return []step.Step{plan.RemoveSnapshot(env.Host, env.DataDir)}, nil
+	}
+	reversal := plan.Reversal{Snapshot: r.snapshot, WithData: r.withData, Why: r.why}
+	if r.simulate != nil {
+		return r.simulate(env, reversal)
+	}
+	reversal.Health = clusterHealth{env: env, address: r.address.String(), console: r.receipt.Console}
+	podCIDR := netip.MustParsePrefix(r.installed.Spec.Network.PodCIDR) // lint has parsed it
+	target := desired.Target{Host: env.Host, Journal: env.Journal(), Now: env.Now, DataDir: env.DataDir, Node: r.snapshot.Node, Address: r.address, API: r.receipt.API,
+		Cleanup: env.CleanupScope(podCIDR)}
+	return desired.RollbackSteps(target, r.installed, reversal), nil
+}
+
+// confirm asks before the first change. It says what of the time since is lost.
+func (r *rollback) confirm(ctx context.Context, env *action.Env, todo []step.Planned) error {
+	if !r.found {
+		return nil
+	}
+	question := fmt.Sprintf("This restores the state before the upgrade of %s.\n", r.snapshot.TakenAt.Format(time.RFC3339))
+	if r.withData {
+		question += fmt.Sprintf("What was written to the cluster and the console since %s is lost; volumes of applications stay as they are. All pods are restarted.\n", r.snapshot.Data.TakenAt.Format(time.RFC3339))
+	}
+	return env.Confirm(ctx, question+fmt.Sprintf("Roll back to the bundle %s (%d of %d steps to do)?", r.snapshot.From, plan.CountNeeded(todo), len(todo)))
+}
+
+// journalArgs returns the arguments of this run.
+func (r *rollback) journalArgs(env *action.Env, count int) *journal.Args {
+	args := journal.Args{Cluster: action.ClusterName(env.Journal()), Bundle: r.snapshot.To, From: r.snapshot.From, Steps: count}
+	if r.installed != nil {
+		args.PodCIDR = r.installed.Spec.Network.PodCIDR
+	}
+	return &args
+}
+
+// rollBack restores the state before the upgrade after a step has failed. It returns an error with the
+// failure and the state of the cluster.
+func (o *operation) rollBack(ctx context.Context, env *action.Env, failed error) error {
+	if problem.ExitCode(failed) == problem.ExitInterrupted || o.from == o.bundle.Digest().String() {
+		return failed
+	}
+	s, ok, err := plan.FindSnapshot(env.Host, env.DataDir)
+	if err != nil {
+		return errors.Join(failed, err)
+	}
+	if !ok || s.To != o.bundle.Digest().String() {
+		o.release(ctx, env, failed)
+		return problem.New(problem.ExitStep, "upgrade", failed, joinHints(problem.Hint(failed), "nothing in the cluster was changed"))
+	}
+	env.Note("the upgrade failed: " + failed.Error())
+	env.Note("restoring the state before the upgrade")
+	r := rollback{why: failed.Error(), simulate: o.simulateRollback}
+	if _, err := action.ExecuteLocked(ctx, env, r.engineOperation()); err != nil {
+		return problem.New(problem.ExitStep, "upgrade", fmt.Errorf("%w; and the state before could not be restored: %w", failed, err),
+			"fix the cause, then finish the rollback: sudo plinth upgrade --rollback")
+	}
+	o.rolledBack = true
+	return problem.New(problem.ExitStep, "upgrade", failed, joinHints(problem.Hint(failed), "the state before the upgrade was restored; fix the cause, then run the same command again"))
+}
+
+// joinHints returns the lines of two hints.
+func joinHints(first, second string) string {
+	if first == "" {
+		return second
+	}
+	return first + "\n" + second
+}
+
+// release records in the cluster that an upgrade has ended that has changed nothing. If that fails, the
+// same command resumes the upgrade.
+func (o *operation) release(ctx context.Context, env *action.Env, failed error) {
+	client, err := env.KubeClient()
+	if err != nil {
+		return
+	}
+	_ = client.UpdateUpgradeRecord(ctx, func(r *kube.UpgradeRecord) error {
+		if r.Active() && r.To == o.bundle.Digest().String() {
+			r.Phase, r.Why = kube.UpgradeRolledBack, failed.Error()
+		}
+		return nil
+	})
+}
+
+// finishRollback finishes a rollback that was interrupted, before the upgrade begins again.
+func (o *operation) finishRollback(ctx context.Context, env *action.Env) error {
+	j, err := env.OpenJournal()
+	if err != nil {
+		return err
+	}
+	last, ok := UnfinishedRun(j)
+	if !ok || last.Verb != RollbackVerb {
+		return nil
+	}
+	env.Note(fmt.Sprintf("finishing the rollback started at %s first", last.StartedAt.Format(time.RFC3339)))
+	r := rollback{why: "an earlier rollback was not finished", simulate: o.simulateRollback}
+	_, err = action.ExecuteLocked(ctx, env, r.engineOperation())
+	return err
+}
+
+// Commit removes the snapshot of the last upgrade, which then cannot be rolled back.
+func Commit(ctx context.Context, env *action.Env) (Result, error) {
+	if err := env.RequireHost("upgrade --commit"); err != nil {
+		return Result{}, err
+	}
+	out, err := action.Execute(ctx, env, action.Operation{
+		Verb: "commit",
+		Inspect: func(_ context.Context, env *action.Env) error {
+			if last, ok := UnfinishedRun(env.Journal()); ok {
+				return problem.Newf(problem.ExitUsage, "commit the upgrade", "finish it first: run the same `plinth "+last.Verb+"` again, or: sudo plinth upgrade --rollback", "the %s started at %s is not finished", last.Verb, last.StartedAt.Format(time.RFC3339))
+			}
+			return nil
+		},
+		Steps: func(_ context.Context, env *action.Env) ([]step.Step, error) {
+			return []step.Step{plan.RemoveSnapshot(env.Host, env.DataDir)}, nil
+		},
+		Confirm: func(ctx context.Context, env *action.Env, _ []step.Planned) error {
+			return env.Confirm(ctx, "Remove the snapshot of the state before the last upgrade? The upgrade cannot be rolled back then.")
+		},
+	})
+	return Result{Changed: out.Changed, Log: out.Log}, err
+}

@@ -1,0 +1,56 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/upgrade"
+	"github.com/plinthdev/plinth/internal/cli/printer"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+func (s commandSet) upgradeCommand() *cobra.Command {
+	var req upgrade.Options
+	var yes, rollback, commit bool
+	cmd := s.NewCommand("upgrade [--bundle FILE] [--source URL] | --rollback | --commit", noArgs, s.WithEnv(eventStream, &yes,
+		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
+			if req.Bundle == "-" && !yes && !req.Plan {
+				return commandOutput{}, problem.New(problem.ExitUsage, "ask for confirmation", errors.New("standard input is the bundle"), "add --yes, or use --plan to see what would be done")
+			}
+			var res upgrade.Result
+			var err error
+			switch {
+			case rollback:
+				res, err = upgrade.Rollback(ctx, env, req.Plan)
+			case commit:
+				res, err = upgrade.Commit(ctx, env)
+			default:
+				res, err = upgrade.Run(ctx, env, req)
+			}
+			text := func(w io.Writer) { printer.WriteUpgradeResult(w, res, s.CommandLineWithout("--plan"), err != nil) }
+			if err != nil && res.Preflights == nil && !res.RolledBack {
+				return commandOutput{}, err
+			}
+			return newOutput(res, text), err
+		}))
+	f := cmd.Flags()
+	f.StringVar(&req.Bundle, "bundle", "", "bundle `file`, - for stdin (default: the embedded one)")
+	f.StringVar(&req.Source.Source, "source", "", "`URL` of the parts of a thin bundle, or of the bundle itself")
+	f.StringVar(&req.Source.Base, "base", "", "older bundle `file`, if the bundle is a delta")
+	addKeyFlags(f, &req.Source)
+	f.StringVar(&req.Application, "application", "", "KOTS Application `file`, if not in the bundle")
+	f.BoolVar(&req.Plan, "plan", false, "show what would be done, change nothing")
+	f.BoolVar(&rollback, "rollback", false, "restore the state before the last upgrade")
+	f.BoolVar(&commit, "commit", false, "remove the snapshot that --rollback needs")
+	f.BoolVarP(&yes, "yes", "y", false, "do not ask for confirmation")
+	addIgnoreFlag(f, &req.IgnorePreflights)
+	f.BoolVar(&req.SkipKotsCheck, "skip-kots-compatibility-check", false, "only warn if the KOTS version gate fails")
+	cmd.MarkFlagsMutuallyExclusive("rollback", "commit", "bundle")
+	cmd.MarkFlagsMutuallyExclusive("rollback", "commit", "source")
+	cmd.MarkFlagsMutuallyExclusive("commit", "plan")
+	return cmd
+}
