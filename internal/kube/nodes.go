@@ -2,11 +2,15 @@ package kube
 
 import (
 	"context"
+	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
 // Node is the part of a Node object that Plinth reads. The node itself writes
@@ -43,6 +47,41 @@ func (c *Client) Node(ctx context.Context, name string) (Node, error) {
 		return Node{Name: name}, err
 	}
 	return describeNode(n), nil
+}
+
+// NodeHeartbeat returns when the kubelet of a node has last reported, by the clock of the node; the zero time if it
+// never has.
+func (c *Client) NodeHeartbeat(ctx context.Context, name string) (time.Time, error) {
+	lease, err := c.Get(ctx, Object{APIVersion: "coordination.k8s.io/v1", Kind: "Lease", Namespace: corev1.NamespaceNodeLease, Name: name})
+	if errors.Is(err, ErrNotFound) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	text, _, _ := unstructured.NestedString(lease.Object, "spec", "renewTime")
+	return time.Parse(time.RFC3339Nano, text)
+}
+
+// OldImage returns the reason why a pod of a namespace has not been replaced yet, or "": the first pod whose name begins
+// with one of prefixes and that runs another image than those of refs.
+func (c *Client) OldImage(ctx context.Context, namespace string, prefixes, refs []string) (string, error) {
+	list, err := c.core.Pods(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return "", err
+	}
+	for i := range list.Items {
+		p := &list.Items[i]
+		if !slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(p.Name, prefix) }) || isIgnoredPod(p) {
+			continue
+		}
+		for _, container := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
+			if !slices.Contains(refs, container.Image) {
+				return "pod " + p.Name + " still runs " + container.Image, nil
+			}
+		}
+	}
+	return "", nil
 }
 
 // WaitNode waits until the node is registered and Ready.

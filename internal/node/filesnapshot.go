@@ -38,7 +38,7 @@ func TakeFileSnapshot(h host.Host, dir string, files, trees []string) (FileSnaps
 	s := FileSnapshot{Dir: dir, Trees: slices.Sorted(slices.Values(trees))}
 	paths := slices.Clone(files)
 	for _, tree := range trees {
-		below, err := listFiles(h, tree)
+		below, err := ListFiles(h, tree)
 		if err != nil {
 			return s, err
 		}
@@ -91,8 +91,8 @@ func (c *byteCounter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// listFiles returns the regular files below dir; none if dir does not exist.
-func listFiles(h host.Files, dir string) ([]string, error) {
+// ListFiles returns the files below dir, at any depth; none if dir does not exist.
+func ListFiles(h host.Files, dir string) ([]string, error) {
 	entries, err := h.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -107,7 +107,7 @@ func listFiles(h host.Files, dir string) ([]string, error) {
 			all = append(all, p)
 			continue
 		}
-		below, err := listFiles(h, p)
+		below, err := ListFiles(h, p)
 		if err != nil {
 			return nil, err
 		}
@@ -139,7 +139,7 @@ func (s FileSnapshot) Changed(ctx context.Context, h host.Host) (restore []Saved
 		}
 	}
 	for _, tree := range s.Trees {
-		now, err := listFiles(h, tree)
+		now, err := ListFiles(h, tree)
 		if err != nil {
 			return nil, nil, err
 		}

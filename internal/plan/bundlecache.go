@@ -8,8 +8,10 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/step"
 )
 
@@ -37,7 +39,11 @@ func (k BundleCache) storeStep(h host.Host) step.Step {
 					return step.Needed(path.Join(k.Dir, p) + " is missing or differs"), nil
 				}
 			}
-			return step.Done(), nil
+			old, err := k.otherFiles(h)
+			if err != nil || len(old) == 0 {
+				return step.Done(), err
+			}
+			return step.Needed(old[0] + " belongs to another bundle"), nil
 		},
 		Apply: func(context.Context, step.Report) error {
 			for _, p := range paths {
@@ -45,7 +51,13 @@ func (k BundleCache) storeStep(h host.Host) step.Step {
 					return err
 				}
 			}
-			return nil
+			old, err := k.otherFiles(h)
+			for _, p := range old {
+				if err == nil {
+					err = h.RemoveAll(p)
+				}
+			}
+			return err
 		},
 	}
 }
@@ -56,4 +68,16 @@ func (k BundleCache) storeFile(h host.Host, p string) error {
 		return h.RemoveAll(path.Join(k.Dir, p))
 	}
 	return h.Write(path.Join(k.Dir, p), bytes.NewReader(k.Files[p]), 0o600)
+}
+
+// otherFiles returns the files in Dir that are not among Files, sorted: those of an earlier bundle.
+func (k BundleCache) otherFiles(h host.Files) ([]string, error) {
+	if k.Dir == "" { // the node keeps none
+		return nil, nil
+	}
+	have, err := node.ListFiles(h, k.Dir)
+	return slices.DeleteFunc(have, func(p string) bool {
+		_, ours := k.Files[strings.TrimPrefix(p, k.Dir+"/")]
+		return ours
+	}), err
 }

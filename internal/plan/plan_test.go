@@ -52,7 +52,13 @@ func example(t *testing.T) (Cluster, *hosttest.Fake) {
 
 func TestInstall_OnBareHostMatchesGolden(t *testing.T) {
 	c, _ := example(t)
-	planned, err := step.Runner{Verb: "install", Now: c.Now}.Plan(t.Context(), Install(c))
+	goldenPlan(t, "testdata/install.golden", c, Install(c))
+}
+
+// goldenPlan compares the plan of steps with a golden file.
+func goldenPlan(t *testing.T, golden string, c Cluster, steps []step.Step) {
+	t.Helper()
+	planned, err := step.Runner{Verb: "install", Now: c.Now}.Plan(t.Context(), steps)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +69,7 @@ func TestInstall_OnBareHostMatchesGolden(t *testing.T) {
 			fmt.Fprintf(&b, "         changes %s\n", affected)
 		}
 	}
-	testkit.Golden(t, "testdata/install.golden", []byte(b.String()))
+	testkit.Golden(t, golden, []byte(b.String()))
 }
 
 func TestSteps_AreCompleteAndHaveUniqueIDs(t *testing.T) {

@@ -35,7 +35,7 @@ func NeedsData(began []string, otherMinor bool) bool {
 	for _, id := range began {
 		switch id {
 		case "upgrade-lock", "snapshot-files", RecordHostStateID, "data-dir", programStepID, "kernel", "images-boot", "images-rest", "snapshot-data",
-			"node-ready", "system-pods-start", "system-pods", "kots-binary", "agent-binary", "agent", "keep-bundle", "health", "upgrade-end":
+			"node-ready", "system-images", "system-pods-start", "system-pods", "kots-binary", "agent-binary", "agent", "keep-bundle", "health", "upgrade-end":
 		case UpgradeK0sID:
 			restarted = true
 		default:
@@ -69,7 +69,7 @@ func Rollback(c Cluster, r Reversal) []step.Step {
 	if withEtcd {
 		steps = append(steps, b.restoreEtcd())
 	}
-	steps = append(steps, b.startK0s(), c.waitNodeReady(), c.waitSystemPodsReady())
+	steps = append(steps, b.startK0s(), c.waitNodeReady(), c.waitSystemImages(), c.waitSystemPodsReady())
 	if withEtcd && data.Console != nil {
 		steps = append(steps, b.restoreConsole())
 	}
@@ -215,7 +215,7 @@ func (b rollback) startK0s() step.Step {
 			if err := b.K0s.Start(ctx); err != nil {
 				return err
 			}
-			return b.waitK0sServes(ctx, report)
+			return b.waitK0sServes(ctx, b.Now(), report)
 		},
 	}
 }

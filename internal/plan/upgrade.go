@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"path"
 	"slices"
-	"time"
 
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/internal/helm"
@@ -18,7 +17,6 @@ import (
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/node/cleanup"
 	"github.com/plinthdev/plinth/internal/step"
-	"github.com/plinthdev/plinth/internal/wait"
 )
 
 // Transition is the move of a cluster from one bundle to another.
@@ -77,6 +75,7 @@ func Upgrade(c Cluster, t Transition) []step.Step {
 		u.saveData(),
 		u.upgradeK0s(),
 		c.waitNodeReady(),
+		c.waitSystemImages(),
 		c.waitSystemPodsStarted(),
 		c.waitSystemPodsReady(),
 		c.applyNodePolicies(),
@@ -339,42 +338,9 @@ func (u upgrade) upgradeK0s() step.Step {
 					return err
 				}
 			}
-			return u.waitK0sServes(ctx, report)
+			return u.waitK0sServes(ctx, u.Now(), report)
 		},
 	}
-}
-
-// apiReason returns why the API server does not answer, or "".
-func (c Cluster) apiReason(ctx context.Context) string {
-	if c.APIAnswers != nil {
-		return c.APIAnswers(ctx)
-	}
-	client, err := c.kubeClient(ctx)
-	if err != nil {
-		return err.Error()
-	}
-	if _, err := client.Version(); err != nil {
-		return "the API server does not answer: " + err.Error()
-	}
-	return ""
-}
-
-// waitK0sServes waits until the API server answers after a restart. It ends at once when k0s has ended: systemd
-// would start it again only after two minutes, as often as it ends.
-func (c Cluster) waitK0sServes(ctx context.Context, report step.Report) error {
-	return wait.Until(ctx, wait.Options{What: "the Kubernetes API server to answer", Timeout: 4 * time.Minute, Diagnose: c.K0s.Diagnose, NextCommand: "sudo journalctl -u " + c.K0s.Unit(),
-		OnReason: func(reason string) { report(reason, 0, 0) }},
-		func(ctx context.Context) (bool, string, error) {
-			why, err := c.K0s.DownReason(ctx)
-			if err != nil {
-				return false, "", err
-			}
-			if why != "" {
-				return false, "", fmt.Errorf("k0s does not start: %s", c.K0s.Diagnose(ctx))
-			}
-			why = c.apiReason(ctx)
-			return why == "", why, nil
-		})
 }
 
 // removeAddOn returns the step that removes an add-on that the new bundle no longer has. Volumes are kept.

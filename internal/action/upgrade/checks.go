@@ -2,34 +2,79 @@ package upgrade
 
 import (
 	"context"
-	"encoding/json"
 
-	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/internal/action"
-	"github.com/plinthdev/plinth/internal/journal"
-	"github.com/plinthdev/plinth/internal/plan"
-	"github.com/plinthdev/plinth/internal/spec"
+	"github.com/plinthdev/plinth/internal/helm"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/problem"
+	checks "github.com/plinthdev/plinth/internal/upgrade"
 )
 
-// checkInstallers returns what differs between two Installers, or why one cannot replace the other.
-func checkInstallers(was, is *spec.Installer) (changes []string, err error) {
-	return spec.Diff(was, is)
+// checkBundle refuses a bundle that cannot replace the installed one: all reasons at once.
+func (o *operation) checkBundle(env *action.Env) error {
+	changes, refusals := checks.CompareInstallers(o.installed, o.config.Installer)
+	o.changes = nil
+	for _, c := range changes {
+		o.changes = append(o.changes, c.String())
+	}
+	steps := checks.CheckVersions(checks.VersionsOf(o.installed), checks.VersionsOf(o.config.Installer))
+	refusals = append(refusals, steps.Refusals...)
+	was := checks.Bundle{Digest: o.from, Release: o.receipt.Vendor.Release}
+	if older := checks.CheckOrder(was, checks.Bundle{Digest: o.bundle.Digest().String(), Release: o.bundle.Release()}); older != nil && !o.resumed {
+		refusals = append(refusals, *older)
+	}
+	gate, notes := checks.CheckGate(o.config.Installer, o.config.LintReport.Applications, nil)
+	if !o.opts.SkipKotsCheck {
+		refusals = append(refusals, gate...)
+	}
+	if err := checks.RefusalError(refusals); err != nil {
+		return err
+	}
+	for _, r := range gate {
+		warning := "the KOTS version gate was skipped on request, though " + r.Reason
+		o.warnings = append(o.warnings, warning)
+		env.Note("warning: " + warning)
+	}
+	for _, n := range append(steps.Notes, notes...) {
+		env.Note("note: " + n)
+	}
+	return nil
 }
 
-// clusterHealth compares the cluster with its state before an upgrade.
-type clusterHealth struct {
-	env     *action.Env
-	address string          // of this host
-	console journal.Console // zero if there is none
-	dropped []addons.AddOn  // whose workloads are removed
+// checkAPIs refuses an upgrade while the cluster uses APIs that the new Kubernetes no longer has.
+func (o *operation) checkAPIs(ctx context.Context, client *kube.Client) error {
+	removed := checks.RemovedBetween(checks.AllRemovedAPIs(), o.installed.Spec.K0s.Version, o.config.Installer.Spec.K0s.Version)
+	if len(removed) == 0 {
+		return nil
+	}
+	uses, err := kube.FindAPIUses(ctx, client, removed)
+	if err != nil {
+		return err
+	}
+	released, err := helm.FindAPIUses(ctx, client, removed)
+	if err != nil {
+		return err
+	}
+	return checks.RefusalError(checks.CheckAPIs(removed, append(uses, released...)))
 }
 
-var _ plan.Health = clusterHealth{}
-
-func (h clusterHealth) Gather(ctx context.Context) (json.RawMessage, error) {
-	return json.RawMessage("{}"), nil
+// checkNodes refuses an upgrade of a cluster with several nodes.
+func (o *operation) checkNodes(ctx context.Context, client *kube.Client) error {
+	nodes, err := client.NodeRecords(ctx)
+	if err != nil {
+		return err
+	}
+	if len(nodes) > 1 && o.from != o.bundle.Digest().String() {
+		return problem.Newf(problem.ExitUsage, "upgrade", "this version of Plinth upgrades clusters of one node; nothing was changed", "the cluster has %d nodes", len(nodes))
+	}
+	return nil
 }
 
-func (h clusterHealth) Worse(ctx context.Context, before json.RawMessage) ([]string, error) {
-	return nil, nil
+// checkRecord refuses an upgrade while the cluster has the record of another one.
+func (o *operation) checkRecord(ctx context.Context, client *kube.Client) error {
+	r, err := client.UpgradeRecord(ctx)
+	if err != nil || !r.Active() || r.To == o.bundle.Digest().String() {
+		return err
+	}
+	return problem.Newf(problem.ExitLocked, "upgrade", "finish it on that node with the bundle "+r.To+", or roll it back there: sudo plinth upgrade --rollback; nothing was changed", "%s is not finished", r)
 }

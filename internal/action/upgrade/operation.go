@@ -159,56 +159,21 @@ func (o *operation) readInstalled(ctx context.Context, env *action.Env) error {
 	return nil
 }
 
-// checkBundle refuses a bundle that cannot replace the installed one, and checks the version gate.
-func (o *operation) checkBundle(env *action.Env) (err error) {
-	if o.changes, err = checkInstallers(o.installed, o.config.Installer); err != nil {
-		return err
-	}
-	notice, warning, err := o.config.CheckVersionGate(false, o.opts.SkipKotsCheck)
-	if err != nil {
-		return err
-	}
-	if notice != "" {
-		env.Note(notice)
-	}
-	if warning != "" {
-		o.warnings = append(o.warnings, warning)
-	}
-	return nil
-}
-
-// checkCluster refuses a cluster that does not answer, that has several nodes, or that another
+// checkCluster refuses a cluster that does not answer, that this Plinth cannot upgrade, or that another
 // command upgrades.
 func (o *operation) checkCluster(ctx context.Context, env *action.Env) error {
-	unreachable := func(err error) error {
-		return problem.New(problem.ExitUsage, "upgrade", fmt.Errorf("the cluster does not answer: %s", problem.ExplainConnection(err)), "check it with: plinth status; nothing was changed")
-	}
 	client, err := env.KubeClient()
-	if err != nil {
-		return unreachable(err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, gatherTimeout)
 	defer cancel()
-	nodes, err := client.NodeRecords(ctx)
-	if err != nil {
-		return unreachable(err)
+	for _, check := range []func(context.Context, *kube.Client) error{o.checkNodes, o.checkRecord, o.checkAPIs} {
+		if err == nil {
+			err = check(ctx, client)
+		}
 	}
-	if len(nodes) > 1 && o.from != o.bundle.Digest().String() {
-		return problem.Newf(problem.ExitUsage, "upgrade", "this version of Plinth upgrades clusters of one node; nothing was changed", "the cluster has %d nodes", len(nodes))
+	if err == nil || problem.ExitCode(err) != problem.ExitInternal {
+		return err
 	}
-	record, err := client.UpgradeRecord(ctx)
-	if err != nil {
-		return unreachable(err)
-	}
-	return o.checkRecord(record)
-}
-
-// checkRecord refuses an upgrade while the cluster has the record of another one.
-func (o *operation) checkRecord(r kube.UpgradeRecord) error {
-	if !r.Active() || r.To == o.bundle.Digest().String() {
-		return nil
-	}
-	return problem.Newf(problem.ExitLocked, "upgrade", "finish it on that node with the bundle "+r.To+", or roll it back there: sudo plinth upgrade --rollback; nothing was changed", "%s is not finished", r)
+	return problem.New(problem.ExitUsage, "upgrade", fmt.Errorf("the cluster does not answer: %s", problem.ExplainConnection(err)), "check it with: plinth status; nothing was changed")
 }
 
 // droppedAddOns returns the installed add-ons that the new Installer does not have.
@@ -251,7 +216,16 @@ func (o *operation) target(env *action.Env) desired.Target {
 // transition returns the move from the installed bundle to the new one.
 func (o *operation) transition(env *action.Env) plan.Transition {
 	return plan.Transition{From: o.from, To: o.bundle.Digest().String(), Name: o.receipt.Name, Versions: o.receipt.Versions, Dropped: o.dropped,
-		Receipt: journal.ReceiptPath(env.DataDir), Health: clusterHealth{env: env, address: o.address.String(), console: o.receipt.Console, dropped: o.dropped}}
+		Receipt: journal.ReceiptPath(env.DataDir), Health: o.health(env)}
+}
+
+// health returns the comparison of the cluster with its state before the upgrade.
+func (o *operation) health(env *action.Env) plan.Health {
+	h := clusterHealth{env: env, node: o.node, address: o.address.String(), before: o.receipt.Console, dropped: o.dropped}
+	if k := o.config.Installer.Spec.Kotsadm; k != nil {
+		h.after = journal.Console{Namespace: k.Namespace, Port: k.UIBindPort}
+	}
+	return h
 }
 
 // isRecorded reports whether the receipt of this host names this bundle, and no run is unfinished.

@@ -151,7 +151,7 @@ func (r *rollback) steps(_ context.Context, env *action.Env) ([]step.Step, error
 	if r.simulate != nil {
 		return r.simulate(env, reversal)
 	}
-	reversal.Health = clusterHealth{env: env, address: r.address.String(), console: r.receipt.Console}
+	reversal.Health = clusterHealth{env: env, node: r.snapshot.Node, address: r.address.String(), before: r.receipt.Console, after: r.receipt.Console}
 	podCIDR := netip.MustParsePrefix(r.installed.Spec.Network.PodCIDR) // lint has parsed it
 	target := desired.Target{Host: env.Host, Journal: env.Journal(), Now: env.Now, DataDir: env.DataDir, Node: r.snapshot.Node, Address: r.address, API: r.receipt.API,
 		Cleanup: env.CleanupScope(podCIDR)}

@@ -1,0 +1,116 @@
+package upgrade
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/plinthdev/plinth/addons"
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/desired"
+	"github.com/plinthdev/plinth/internal/etcd"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/kots"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/problem"
+	checks "github.com/plinthdev/plinth/internal/upgrade"
+)
+
+// gatherTimeout is how long the state of the cluster may take to be read.
+const gatherTimeout = 30 * time.Second
+
+// clusterHealth compares the cluster with its state before an upgrade.
+type clusterHealth struct {
+	env     *action.Env
+	node    string          // Kubernetes name of this host
+	address string          // of this host
+	before  journal.Console // the console before the upgrade; zero if there is none
+	after   journal.Console // the console that the steps lead to
+	dropped []addons.AddOn  // whose workloads are removed
+}
+
+var _ plan.Health = clusterHealth{}
+
+// Gather returns the state of the cluster before the upgrade.
+func (h clusterHealth) Gather(ctx context.Context) (json.RawMessage, error) {
+	state, err := h.gather(ctx, h.before)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(state)
+}
+
+// Worse returns what is worse than before.
+func (h clusterHealth) Worse(ctx context.Context, before json.RawMessage) ([]string, error) {
+	var was checks.Health
+	if err := json.Unmarshal(before, &was); err != nil {
+		return nil, err
+	}
+	is, err := h.gather(ctx, h.after)
+	if err != nil {
+		return nil, err
+	}
+	var dropped, all []string
+	for _, w := range was.Workloads {
+		if slices.ContainsFunc(h.dropped, func(a addons.AddOn) bool { return a.Namespace == w.Namespace }) {
+			dropped = append(dropped, w.String())
+		}
+	}
+	for _, w := range checks.Compare(was, is, dropped...) {
+		all = append(all, w.String())
+	}
+	return all, nil
+}
+
+// gather reads the state of the cluster, with the console at the address that c has.
+func (h clusterHealth) gather(ctx context.Context, c journal.Console) (checks.Health, error) {
+	ctx, cancel := context.WithTimeout(ctx, gatherTimeout)
+	defer cancel()
+	client, err := h.env.KubeClient()
+	if err != nil {
+		return checks.Health{}, err
+	}
+	state, err := kube.Health(ctx, client)
+	if err != nil {
+		return state, err
+	}
+	state.Checks = append(state.Checks, checks.Check{Name: "etcd member " + h.node, Reason: h.etcdReason(ctx)})
+	if c.Port != 0 {
+		state.Checks = append(state.Checks, checks.Check{Name: "the console", Reason: h.consoleReason(ctx, client, c)})
+	}
+	return state, nil
+}
+
+// etcdReason returns why the member of etcd on this host does not serve, or "".
+func (h clusterHealth) etcdReason(ctx context.Context) string {
+	client, err := etcd.New(h.env.Host)
+	if err != nil {
+		return err.Error()
+	}
+	members, err := client.Members(ctx)
+	switch {
+	case err != nil:
+		return problem.ExplainConnection(err)
+	case !slices.ContainsFunc(members, func(m etcd.Member) bool { return m.Leader }):
+		return "etcd has no leader"
+	}
+	return ""
+}
+
+// consoleReason returns why the console does not answer, or "".
+func (h clusterHealth) consoleReason(ctx context.Context, client *kube.Client, c journal.Console) string {
+	cert, _, err := kots.ConsoleProxy{Kube: client, Namespace: c.Namespace}.Certificate(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	state, err := kots.GetConsoleHealth(ctx, desired.ConsoleURL(journal.Console{Port: c.Port}, h.address), cert)
+	switch {
+	case err != nil:
+		return problem.ExplainConnection(err)
+	case !state.Database || !state.Storage:
+		return "it answers, but its database or its storage is not available"
+	}
+	return ""
+}

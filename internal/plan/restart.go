@@ -1,0 +1,116 @@
+package plan
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/ports"
+	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/wait"
+)
+
+// apiReason returns why the API server on this host is not ready, or "".
+func (c Cluster) apiReason(ctx context.Context) string {
+	if c.APIAnswers != nil {
+		return c.APIAnswers(ctx)
+	}
+	client, err := c.kubeClient(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	if err := client.CheckAPIReady(ctx, net.JoinHostPort(k0s.Loopback, ports.APIText)); err != nil {
+		return "the API server is not ready: " + err.Error()
+	}
+	return ""
+}
+
+// waitK0sServes waits until the API server is ready, and the kubelet has reported since the time since: until then the
+// cluster has the state of this node from before the restart. It ends at once when k0s has ended: systemd would start it
+// again only after two minutes, as often as it ends.
+func (c Cluster) waitK0sServes(ctx context.Context, since time.Time, report step.Report) error {
+	return wait.Until(ctx, wait.Options{What: "k0s to serve the cluster", Timeout: 4 * time.Minute, Diagnose: c.K0s.Diagnose, NextCommand: "sudo journalctl -u " + c.K0s.Unit(),
+		OnReason: func(reason string) { report(reason, 0, 0) }},
+		func(ctx context.Context) (bool, string, error) {
+			why, err := c.K0s.DownReason(ctx)
+			if err != nil {
+				return false, "", err
+			}
+			if why != "" {
+				return false, "", fmt.Errorf("k0s does not start: %s", c.K0s.Diagnose(ctx))
+			}
+			if why = c.apiReason(ctx); why == "" && c.APIAnswers == nil {
+				why = c.kubeletReason(ctx, since)
+			}
+			return why == "", why, nil
+		})
+}
+
+// kubeletReason returns why the cluster does not know the current state of this node, or "".
+func (c Cluster) kubeletReason(ctx context.Context, since time.Time) string {
+	client, err := c.kubeClient(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	at, err := client.NodeHeartbeat(ctx, c.NodeName)
+	switch {
+	case err != nil:
+		return err.Error()
+	case at.Before(since):
+		return "the kubelet of node " + c.NodeName + " has not reported since the restart"
+	}
+	return ""
+}
+
+// waitSystemImages returns the step that waits until k0s has given the system pods the images of its version, which it
+// does some seconds after its start.
+func (c Cluster) waitSystemImages() step.Step {
+	why := func(ctx context.Context) (string, error) {
+		client, err := c.kubeClient(ctx)
+		if err != nil {
+			return "", err
+		}
+		refs, err := c.systemImages()
+		if err != nil || len(refs) == 0 {
+			return "", err
+		}
+		return client.OldImage(ctx, systemNamespace, c.K0s.Settings.SystemPods(), refs)
+	}
+	return step.Step{ID: "system-images", Title: "Wait for k0s to update the system pods",
+		Check: func(ctx context.Context) (step.State, error) {
+			reason, err := why(ctx)
+			if err != nil {
+				return step.Unknown(UpgradeK0sID), ctx.Err()
+			}
+			return stepState(reason, nil)
+		},
+		Apply: func(ctx context.Context, report step.Report) error {
+			return wait.Until(ctx, wait.Options{What: "k0s to update the system pods", Timeout: 5 * time.Minute, Diagnose: c.diagnosePodStart, Interval: time.Second,
+				NextCommand: "sudo plinth kubectl get pods,events -n " + systemNamespace, OnReason: func(reason string) { report(reason, 0, 0) }},
+				func(ctx context.Context) (bool, string, error) {
+					reason, err := why(ctx)
+					if err != nil {
+						return false, err.Error(), nil
+					}
+					return reason == "", reason, nil
+				})
+		},
+	}
+}
+
+// systemImages returns the references of the images that the system pods run; nil if they are not known.
+func (c Cluster) systemImages() (refs []string, err error) {
+	for _, i := range c.Images.Boot {
+		refs = append(refs, i.Ref)
+	}
+	if len(refs) > 0 {
+		return refs, nil
+	}
+	refs, err = k0s.Images(c.K0s.Settings)
+	if err != nil { // of a version that this Plinth does not know
+		return nil, nil
+	}
+	return refs, nil
+}
