@@ -109,7 +109,7 @@ test-unit: ## run unit tests with the race detector, and each fuzz target on som
 	$(call need,skopeo)
 	$(call need,iptables nftables)
 	go test -race ./...
-	go test ./internal/action/reset # single-threaded simulations with too many cases for the race detector
+	go test ./internal/action/reset ./internal/action/upgrade # single-threaded simulations with too many cases for the race detector
 	scripts/fuzz-smoke 5000x
 
 .PHONY: test-e2e

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -46,6 +47,27 @@ func startingPod(pods []corev1.Pod, expect []string) (pod, reason string) {
 		}
 	}
 	return "", missingPod(pods, expect)
+}
+
+// NotRestarted returns the first pod, of all namespaces, with a container that was started before since, as the reason
+// to wait; "" if all were started later. Pods that have ended are left out.
+func (c *Client) NotRestarted(ctx context.Context, since time.Time) (string, error) {
+	list, err := c.core.Pods("").List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return "", err
+	}
+	for i := range list.Items {
+		p := &list.Items[i]
+		if isIgnoredPod(p) {
+			continue
+		}
+		for _, s := range p.Status.ContainerStatuses {
+			if s.State.Running != nil && s.State.Running.StartedAt.Time.Before(since.Truncate(time.Second)) {
+				return "pod " + p.Namespace + "/" + p.Name + " has not been started again", nil
+			}
+		}
+	}
+	return "", nil
 }
 
 // CheckAPIReady returns an error unless the API server at address

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/node/cleanup"
 	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/wait"
 )
 
 // Reversal is the way back from an upgrade.
@@ -69,7 +71,11 @@ func Rollback(c Cluster, r Reversal) []step.Step {
 	if withEtcd {
 		steps = append(steps, b.restoreEtcd())
 	}
-	steps = append(steps, b.startK0s(), c.waitNodeReady(), c.waitSystemImages(), c.waitSystemPodsReady())
+	steps = append(steps, b.startK0s(), c.waitNodeReady())
+	if withEtcd {
+		steps = append(steps, b.waitPodsRestarted())
+	}
+	steps = append(steps, c.waitSystemImages(), c.waitSystemPodsReady())
 	if withEtcd && data.Console != nil {
 		steps = append(steps, b.restoreConsole())
 	}
@@ -220,6 +226,42 @@ func (b rollback) startK0s() step.Step {
 	}
 }
 
+// waitPodsRestarted returns the step that waits until the cluster knows that its pods have ended and were started
+// again. Until then it has the state of all pods from the snapshot, in which they were Ready.
+func (b rollback) waitPodsRestarted() step.Step {
+	why := func(ctx context.Context) (string, error) {
+		info, err := b.Host.Lstat(path.Join(b.Snapshot.Dir, etcdRestored))
+		if err != nil {
+			return "", err
+		}
+		client, err := b.kubeClient(ctx)
+		if err != nil {
+			return "", err
+		}
+		return client.NotRestarted(ctx, info.ModTime())
+	}
+	return step.Step{ID: "rollback-restarted", Title: "Wait for the pods to start again",
+		Check: func(ctx context.Context) (step.State, error) {
+			reason, err := why(ctx)
+			if err != nil {
+				return step.Unknown("rollback-start"), ctx.Err()
+			}
+			return stepState(reason, nil)
+		},
+		Apply: func(ctx context.Context, report step.Report) error {
+			return wait.Until(ctx, wait.Options{What: "the pods to start again", Timeout: 5 * time.Minute, Interval: time.Second, Diagnose: b.diagnosePodStart,
+				NextCommand: "sudo plinth kubectl get pods,events -A", OnReason: func(reason string) { report(reason, 0, 0) }},
+				func(ctx context.Context) (bool, string, error) {
+					reason, err := why(ctx)
+					if err != nil {
+						return false, err.Error(), nil
+					}
+					return reason == "", reason, nil
+				})
+		},
+	}
+}
+
 // restoreConsole returns the step that restores the console's database.
 func (b rollback) restoreConsole() step.Step {
 	return step.Step{ID: "rollback-console", Title: "Restore the console's database", Affects: []string{"namespace " + b.Console.Namespace},
@@ -234,12 +276,8 @@ func (b rollback) restoreConsole() step.Step {
 			if err := b.Snapshot.verifyData(b.Host, f); err != nil {
 				return err
 			}
-			backup, err := b.Snapshot.openData(b.Host, f)
-			if err != nil {
-				return err
-			}
-			err = b.Data.LoadConsole(ctx, backup, f.Size, kube.Wait{Timeout: 5 * time.Minute, Report: report, Diagnose: b.K0s.Diagnose})
-			if err := errors.Join(err, backup.Close()); err != nil {
+			open := func() (io.ReadCloser, error) { return b.Snapshot.openData(b.Host, f) }
+			if err := b.Data.LoadConsole(ctx, open, f.Size, kube.Wait{Timeout: 5 * time.Minute, Report: report, Diagnose: b.K0s.Diagnose}); err != nil {
 				return err
 			}
 			return b.Snapshot.mark(b.Host, consoleRestored)

@@ -20,6 +20,7 @@ import (
 	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/wait"
 )
 
 // Snapshot is what a rollback of an upgrade needs: the files of this host, and the data of the
@@ -168,8 +169,9 @@ type ClusterData interface {
 	EtcdSnapshot(ctx context.Context) (io.ReadCloser, error)
 	// ConsoleBackup returns a backup of the console's database.
 	ConsoleBackup(ctx context.Context) (io.ReadCloser, error)
-	// LoadConsole replaces the content of the console's database with a backup of size bytes.
-	LoadConsole(ctx context.Context, backup io.Reader, size int64, w kube.Wait) error
+	// LoadConsole replaces the content of the console's database with a backup of size bytes, which
+	// open opens. It waits until the database serves.
+	LoadConsole(ctx context.Context, open func() (io.ReadCloser, error), size int64, w kube.Wait) error
 }
 
 // clusterData is the data of a real cluster.
@@ -192,7 +194,7 @@ func (c clusterData) ConsoleBackup(ctx context.Context) (io.ReadCloser, error) {
 }
 
 // LoadConsole also starts the console again, which keeps some of the content in memory.
-func (c clusterData) LoadConsole(ctx context.Context, backup io.Reader, size int64, w kube.Wait) error {
+func (c clusterData) LoadConsole(ctx context.Context, open func() (io.ReadCloser, error), size int64, w kube.Wait) error {
 	k, err := c.consoleDriver(ctx)
 	if err != nil {
 		return err
@@ -200,7 +202,20 @@ func (c clusterData) LoadConsole(ctx context.Context, backup io.Reader, size int
 	if err := k.WaitDatabase(ctx, w); err != nil {
 		return err
 	}
-	if err := k.LoadDatabase(ctx, backup, size); err != nil {
+	load := func(ctx context.Context) (bool, string, error) {
+		backup, err := open()
+		if err != nil {
+			return false, "", err
+		}
+		err = k.LoadDatabase(ctx, backup, size)
+		_ = backup.Close() // it is only read, and the client may have closed it
+		if err != nil {
+			return false, err.Error(), nil // its pod is Ready, but its address may not lead there yet
+		}
+		return true, "", nil
+	}
+	err = wait.Until(ctx, wait.Options{What: "the console's database to load its backup", Timeout: w.Timeout, Interval: time.Second, Diagnose: w.Diagnose, NextCommand: "sudo plinth kubectl get pods -n " + k.Namespace}, load)
+	if err != nil {
 		return err
 	}
 	return k.Kube.Delete(ctx, kube.Object{APIVersion: "v1", Kind: "Pod", Namespace: k.Namespace, Name: kots.ConsolePod})

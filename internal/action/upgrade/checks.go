@@ -20,7 +20,7 @@ func (o *operation) checkBundle(env *action.Env) error {
 	steps := checks.CheckVersions(checks.VersionsOf(o.installed), checks.VersionsOf(o.config.Installer))
 	refusals = append(refusals, steps.Refusals...)
 	was := checks.Bundle{Digest: o.from, Release: o.receipt.Vendor.Release}
-	if older := checks.CheckOrder(was, checks.Bundle{Digest: o.bundle.Digest().String(), Release: o.bundle.Release()}); older != nil && !o.resumed {
+	if older := checks.CheckOrder(was, checks.Bundle{Digest: o.to, Release: o.bundle.Release()}); older != nil && !o.resumed {
 		refusals = append(refusals, *older)
 	}
 	gate, notes := checks.CheckGate(o.config.Installer, o.config.LintReport.Applications, nil)
@@ -64,7 +64,7 @@ func (o *operation) checkNodes(ctx context.Context, client *kube.Client) error {
 	if err != nil {
 		return err
 	}
-	if len(nodes) > 1 && o.from != o.bundle.Digest().String() {
+	if len(nodes) > 1 && o.from != o.to {
 		return problem.Newf(problem.ExitUsage, "upgrade", "this version of Plinth upgrades clusters of one node; nothing was changed", "the cluster has %d nodes", len(nodes))
 	}
 	return nil
@@ -73,7 +73,7 @@ func (o *operation) checkNodes(ctx context.Context, client *kube.Client) error {
 // checkRecord refuses an upgrade while the cluster has the record of another one.
 func (o *operation) checkRecord(ctx context.Context, client *kube.Client) error {
 	r, err := client.UpgradeRecord(ctx)
-	if err != nil || !r.Active() || r.To == o.bundle.Digest().String() {
+	if err != nil || !r.Active() || r.To == o.to {
 		return err
 	}
 	return problem.Newf(problem.ExitLocked, "upgrade", "finish it on that node with the bundle "+r.To+", or roll it back there: sudo plinth upgrade --rollback; nothing was changed", "%s is not finished", r)

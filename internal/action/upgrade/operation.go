@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/plinthdev/plinth/addons"
@@ -39,7 +40,7 @@ type operation struct {
 
 	receipt    journal.Receipt
 	installed  *spec.Installer // of the cluster before the upgrade
-	from       string          // digest of the bundle before the upgrade; that of bundle if it does not change
+	from, to   string          // digests of the bundles before and after; equal if the bundle does not change
 	resumed    bool            // a run of the same upgrade is unfinished
 	changes    []string        // fields of the Installer that differ, for users
 	addOns     []addons.AddOn
@@ -106,7 +107,7 @@ func (o *operation) checkRuns(env *action.Env) error {
 	last := runs[len(runs)-1]
 	doing := fmt.Sprintf("the %s started at %s is not finished", last.Verb, last.StartedAt.Format(time.RFC3339))
 	switch {
-	case last.Verb == Verb && last.Args.Bundle == o.bundle.Digest().String():
+	case last.Verb == Verb && last.Args.Bundle == o.to:
 		o.resumed = true
 		return nil
 	case last.Verb == Verb:
@@ -142,21 +143,28 @@ func (o *operation) setFacts(found facts.Facts) {
 // readInstalled reads the Installer of the cluster before the upgrade. A resumed run finds it in the
 // snapshot, because the documents of the new bundle may have replaced it.
 func (o *operation) readInstalled(ctx context.Context, env *action.Env) error {
-	dir := env.DataDir
-	o.from = o.receipt.Bundle
-	if o.resumed {
-		s, ok, err := plan.FindSnapshot(env.Host, env.DataDir)
-		if err != nil {
-			return err
-		}
-		if ok && s.To == o.bundle.Digest().String() {
-			o.from, dir = s.From, s.FilesDir(env.DataDir)
-		}
+	dir, err := o.findFrom(env)
+	if err != nil {
+		return err
 	}
 	if o.installed = desired.ReadInstalledInstaller(ctx, env.Host, dir); o.installed == nil {
 		return unreadable(desired.BundleCacheDir(dir))
 	}
 	return nil
+}
+
+// findFrom sets the bundle before the upgrade and returns the data folder with its documents.
+func (o *operation) findFrom(env *action.Env) (dataDir string, err error) {
+	o.from = o.receipt.Bundle
+	if !o.resumed {
+		return env.DataDir, nil
+	}
+	s, ok, err := plan.FindSnapshot(env.Host, env.DataDir)
+	if err != nil || !ok || s.To != o.to {
+		return env.DataDir, err
+	}
+	o.from = s.From
+	return s.FilesDir(env.DataDir), nil
 }
 
 // checkCluster refuses a cluster that does not answer, that this Plinth cannot upgrade, or that another
@@ -215,7 +223,7 @@ func (o *operation) target(env *action.Env) desired.Target {
 
 // transition returns the move from the installed bundle to the new one.
 func (o *operation) transition(env *action.Env) plan.Transition {
-	return plan.Transition{From: o.from, To: o.bundle.Digest().String(), Name: o.receipt.Name, Versions: o.receipt.Versions, Dropped: o.dropped,
+	return plan.Transition{From: o.from, To: o.to, Name: o.receipt.Name, Versions: o.receipt.Versions, Dropped: o.dropped,
 		Receipt: journal.ReceiptPath(env.DataDir), Health: o.health(env)}
 }
 
@@ -230,7 +238,7 @@ func (o *operation) health(env *action.Env) plan.Health {
 
 // isRecorded reports whether the receipt of this host names this bundle, and no run is unfinished.
 func (o *operation) isRecorded() bool {
-	return !o.resumed && desired.IsRecorded(o.receipt, o.bundle.Digest())
+	return !o.resumed && desired.IsRecorded(o.receipt, digest.Digest(o.to))
 }
 
 // isUpToDate reports whether the cluster is already in the state that the bundle defines.
@@ -309,7 +317,7 @@ func (o *operation) fetchBundle(ctx context.Context, env *action.Env) (err error
 
 // journalArgs returns the arguments of this run, with the number of steps to apply.
 func (o *operation) journalArgs(_ *action.Env, count int) *journal.Args {
-	return &journal.Args{Cluster: o.receipt.Name, Bundle: o.bundle.Digest().String(), From: o.from, PodCIDR: o.config.Installer.Spec.Network.PodCIDR, APIAddress: o.receipt.API,
+	return &journal.Args{Cluster: o.receipt.Name, Bundle: o.to, From: o.from, PodCIDR: o.config.Installer.Spec.Network.PodCIDR, APIAddress: o.receipt.API,
 		Node: o.node, MachineID: o.machineID, Address: o.address.String(), Facts: o.snapshot.Digest.String(), Steps: count,
 		OtherMinor: spec.KubernetesMinor(o.installed.Spec.K0s.Version) != spec.KubernetesMinor(o.config.Installer.Spec.K0s.Version)}
 }
@@ -324,7 +332,7 @@ func (o *operation) writeReceipt(env *action.Env) error {
 		return err
 	}
 	r.Role, r.Node, r.MachineID, r.Address, r.API = o.receipt.Role, o.node, o.machineID, o.address.String(), o.receipt.API
-	r.Bundle, r.Facts = o.bundle.Digest().String(), o.snapshot.Digest.String()
+	r.Bundle, r.Facts = o.to, o.snapshot.Digest.String()
 	r.Warnings, r.Vendor = o.config.Trust.AppendWarning(o.warnings), source.VendorRecord(o.config.Trust)
 	for _, part := range o.addOns {
 		r.AddOns = append(r.AddOns, journal.AddOn{Name: part.Name, Version: part.Version, Namespace: part.Namespace})

@@ -182,14 +182,14 @@ func (r *rollback) journalArgs(env *action.Env, count int) *journal.Args {
 // rollBack restores the state before the upgrade after a step has failed. It returns an error with the
 // failure and the state of the cluster.
 func (o *operation) rollBack(ctx context.Context, env *action.Env, failed error) error {
-	if problem.ExitCode(failed) == problem.ExitInterrupted || o.from == o.bundle.Digest().String() {
+	if problem.ExitCode(failed) == problem.ExitInterrupted || o.from == o.to {
 		return failed
 	}
 	s, ok, err := plan.FindSnapshot(env.Host, env.DataDir)
 	if err != nil {
 		return errors.Join(failed, err)
 	}
-	if !ok || s.To != o.bundle.Digest().String() {
+	if !ok || s.To != o.to {
 		o.release(ctx, env, failed)
 		return problem.New(problem.ExitStep, "upgrade", failed, joinHints(problem.Hint(failed), "nothing in the cluster was changed"))
 	}
@@ -220,7 +220,7 @@ func (o *operation) release(ctx context.Context, env *action.Env, failed error) 
 		return
 	}
 	_ = client.UpdateUpgradeRecord(ctx, func(r *kube.UpgradeRecord) error {
-		if r.Active() && r.To == o.bundle.Digest().String() {
+		if r.Active() && r.To == o.to {
 			r.Phase, r.Why = kube.UpgradeRolledBack, failed.Error()
 		}
 		return nil

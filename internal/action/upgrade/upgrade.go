@@ -73,9 +73,9 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 // RunOpened is Run with an open bundle and its configuration.
 func RunOpened(ctx context.Context, env *action.Env, opts Options, bundle source.Bundle, cfg config.Config) (Result, error) {
 	// Execute calls the functions of o in this order; they follow in this package.
-	o := operation{opts: opts, config: cfg, opened: bundle, bundle: bundle.Bundle}
+	o := operation{opts: opts, config: cfg, opened: bundle, bundle: bundle.Bundle, to: bundle.Digest().String()}
 	out, err := action.Execute(ctx, env, o.engineOperation())
-	res := Result{Changed: out.Changed, From: o.from, To: o.bundle.Digest().String(), Changes: o.changes, Preflights: out.Preflights, RolledBack: o.rolledBack, Log: out.Log}
+	res := Result{Changed: out.Changed, From: o.from, To: o.to, Changes: o.changes, Preflights: out.Preflights, RolledBack: o.rolledBack, Log: out.Log}
 	if err != nil {
 		return res, err
 	}

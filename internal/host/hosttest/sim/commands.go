@@ -1,8 +1,11 @@
 package sim
 
 import (
+	"archive/tar"
+	"compress/gzip"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -59,6 +62,8 @@ func (m *Machine) Run(_ context.Context, cmd host.Cmd) ([]byte, error) {
 		return nil, m.removeDirs(args)
 	case has("k0s install "):
 		m.installK0s(args[1], args[2:])
+	case has("k0s restore "):
+		return nil, m.restoreEtcd(cmd.Stdin)
 	case has("userdel "):
 		m.dropLine("/etc/passwd", last)
 	case has("groupdel "):
@@ -155,4 +160,40 @@ func (m *Machine) installK0s(role string, args []string) {
 	}
 	m.reportChange("write the unit")
 	m.State.PutFile("/etc/systemd/system/k0s"+role+".service", "[Service]\nExecStart=/usr/local/bin/k0s "+role+" "+strings.Join(args, " ")+"\n", 0o644)
+}
+
+// restoreEtcd has the effect of `k0s restore`: it creates the data of etcd from the snapshot in a backup.
+func (m *Machine) restoreEtcd(archive io.Reader) error {
+	if _, ok := m.State["running "+controllerUnit]; ok {
+		return errors.New("k0s seems to be running")
+	}
+	const dir = "/var/lib/k0s/etcd"
+	if len(m.State.pathsBelow(dir)) > 0 {
+		return errors.New(dir + " is not empty")
+	}
+	packed, err := gzip.NewReader(archive)
+	if err != nil {
+		return err
+	}
+	in := tar.NewReader(packed)
+	for {
+		h, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		content, err := io.ReadAll(in)
+		if err != nil {
+			return err
+		}
+		if h.Name != "etcd-snapshot.db" {
+			continue
+		}
+		m.reportChange("write the database of etcd")
+		m.State.PutFile(dir+"/member/snap/db", string(content), 0o600)
+		m.reportChange("write the log of etcd")
+		m.State.PutFile(dir+"/member/wal/0.wal", "data", 0o600)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"path"
 	"slices"
@@ -113,10 +114,25 @@ func (u unitTable) StartUnit(_ context.Context, unit string) error {
 	u.State.PutFile(wantsDir+unit, "", fs.ModeSymlink|0o777)
 	u.reportChange("start %s", unit)
 	if _, ok := u.State["running "+unit]; !ok {
-		u.State["running "+unit] = Object{}
+		u.State["running "+unit] = Object{Data: u.State.ProgramOf(unit)}
 		u.State.addUnitEffects(unit)
 	}
 	return nil
+}
+
+// ProgramOf returns a text that identifies the program, the configuration and the unit file with which unit would be
+// started now. The object "running UNIT" has that of its last start.
+func (s State) ProgramOf(unit string) string {
+	hash := fnv.New64a()
+	for _, p := range []string{"/usr/local/bin/k0s", "/etc/k0s/k0s.yaml", "/etc/systemd/system/" + unit} {
+		if unit == agentUnit {
+			p = strings.Replace(p, "/usr/local/bin/k0s", "/usr/local/bin/plinth-agent", 1)
+		}
+		if unit != agentUnit || p != "/etc/k0s/k0s.yaml" {
+			fmt.Fprintf(hash, "%d %s", len(s[p].Data), s[p].Data)
+		}
+	}
+	return fmt.Sprintf("%x", hash.Sum64())
 }
 
 // RestartUnit ends the unit's main process and starts a new one from the current program.
