@@ -197,3 +197,24 @@ func TestDigest_DependsOnEveryField(t *testing.T) {
 		})
 	}
 }
+
+func TestUninstall_RemovesObjectsAndRecords(t *testing.T) {
+	s, c := kubetest.New(t)
+	r := newRelease(t, map[string]string{"a.yaml": configMap, "b.yaml": deployment})
+	if err := helm.InstallOrUpgrade(t.Context(), c, r, longWait()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second run finds nothing
+		if err := helm.Uninstall(t.Context(), c, "a", "toy"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := helm.GetInstalled(t.Context(), c, "a", "toy"); !errors.Is(err, kube.ErrNotFound) {
+		t.Errorf("the record remains: %v", err)
+	}
+	for _, path := range []string{"/api/v1/namespaces/a/configmaps/web", "/apis/apps/v1/namespaces/a/deployments/web"} {
+		if s.Object(path) != nil {
+			t.Errorf("%s remains", path)
+		}
+	}
+}

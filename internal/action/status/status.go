@@ -23,6 +23,7 @@ import (
 	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/probe"
 	"github.com/plinthdev/plinth/internal/problem"
 )
@@ -42,6 +43,7 @@ type Status struct {
 	Certificates []Certificate  `json:"certificates,omitempty"`
 	Removed      bool           `json:"removed,omitempty"`    // the cluster has removed this host, which stopped k0s
 	Unfinished   *Unfinished    `json:"unfinished,omitempty"` // a run that was killed or failed
+	Upgrade      *Upgrade       `json:"upgrade,omitempty"`    // last upgrade of the cluster, while it is unfinished or can be rolled back
 	Running      *Running       `json:"running,omitempty"`    // a run that changes this host now
 	Warnings     []string       `json:"warnings,omitempty"`   // checks skipped by the user, and current problems
 }
@@ -79,6 +81,17 @@ type Unfinished struct {
 	StartedAt time.Time `json:"startedAt"`
 	Step      string    `json:"step"`             // where it stopped
 	Failed    string    `json:"failed,omitempty"` // reason; "" if it was killed
+}
+
+// Upgrade is the last upgrade of the cluster.
+type Upgrade struct {
+	From        string    `json:"from"`        // digest of the bundle before
+	To          string    `json:"to"`          // digest of the bundle after
+	Phase       string    `json:"phase"`       // what it does now, or how it ended: "done"
+	Coordinator string    `json:"coordinator"` // node on which the command was started
+	StartedAt   time.Time `json:"startedAt"`   // UTC
+	Unfinished  bool      `json:"unfinished"`  // it has to be resumed or rolled back on that node
+	CanRollBack bool      `json:"canRollBack"` // this host has the snapshot for a rollback
 }
 
 // Running is a run that changes this host now.
@@ -193,6 +206,9 @@ func Inspect(ctx context.Context, h host.Host, dataDir string, now func() time.T
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	inspectCluster(ctx, h, r, &s, now())
+	if installed && r.Role != nodes.Worker { // a worker's credentials can only read nodes
+		s.Upgrade = upgradeStatus(ctx, h, dataDir)
+	}
 	if !installed {
 		s.markJoining(desired.RecordedIdentity(j, r))
 	}
@@ -269,6 +285,25 @@ func inspectCluster(ctx context.Context, h host.Files, r journal.Receipt, s *Sta
 func (s *Status) warnNoAnswer(err error) {
 	s.Warnings = append(s.Warnings, "the cluster does not answer: "+problem.ExplainConnection(err))
 	s.Details = append(s.Details, "cluster: "+err.Error())
+}
+
+// upgradeStatus returns the last upgrade of the cluster; nil if there was none, or it is over and cannot be
+// rolled back here.
+func upgradeStatus(ctx context.Context, h host.Files, dataDir string) *Upgrade {
+	client, _, err := nodes.NewClient(h)
+	if err != nil {
+		return nil
+	}
+	r, err := client.UpgradeRecord(ctx)
+	if err != nil || r.To == "" { // a cluster that does not answer is reported by another query
+		return nil
+	}
+	snapshot, found, err := plan.FindSnapshot(h, dataDir)
+	u := &Upgrade{From: r.From, To: r.To, Phase: string(r.Phase), Coordinator: r.Coordinator, StartedAt: r.StartedAt, Unfinished: r.Active(), CanRollBack: err == nil && found && snapshot.To == r.To}
+	if !u.Unfinished && !u.CanRollBack {
+		return nil
+	}
+	return u
 }
 
 // addOnStatuses returns the state of each add-on, from the state of its pods.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/plinthdev/plinth/internal/action"
@@ -191,7 +192,7 @@ func (o *operation) rollBack(ctx context.Context, env *action.Env, failed error)
 	}
 	if !ok || s.To != o.to {
 		o.release(ctx, env, failed)
-		return problem.New(problem.ExitStep, "upgrade", failed, joinHints(problem.Hint(failed), "nothing in the cluster was changed"))
+		return withHint(failed, "nothing in the cluster was changed; run the same command again")
 	}
 	env.Note("the upgrade failed: " + failed.Error())
 	env.Note("restoring the state before the upgrade")
@@ -201,15 +202,20 @@ func (o *operation) rollBack(ctx context.Context, env *action.Env, failed error)
 			"fix the cause, then finish the rollback: sudo plinth upgrade --rollback")
 	}
 	o.rolledBack = true
-	return problem.New(problem.ExitStep, "upgrade", failed, joinHints(problem.Hint(failed), "the state before the upgrade was restored; fix the cause, then run the same command again"))
+	return withHint(failed, "the state before the upgrade was restored; fix the cause, then run the same command again")
 }
 
-// joinHints returns the lines of two hints.
-func joinHints(first, second string) string {
-	if first == "" {
-		return second
+// withHint returns the failure of a step with a further line in its hint.
+func withHint(failed error, hint string) error {
+	operation, cause := "upgrade", failed
+	var p *problem.Problem
+	if errors.As(failed, &p) {
+		operation, cause = p.Operation, p.Err
 	}
-	return first + "\n" + second
+	if was := problem.Hint(failed); was != "" && !strings.Contains(was, "it resumes where it stopped") {
+		hint = was + "\n" + hint
+	}
+	return problem.New(problem.ExitStep, operation, cause, hint)
 }
 
 // release records in the cluster that an upgrade has ended that has changed nothing. If that fails, the

@@ -145,6 +145,11 @@ func WriteStatus(w io.Writer, s status.Status, verbose bool) {
 	if verbose {
 		writeList(w, "Errors:", s.Details)
 	}
+	if u := s.Upgrade; u != nil && u.Unfinished && s.Unfinished == nil && s.Running == nil {
+		fmt.Fprintf(w, "\nUpgrade: started on node %s at %s, not finished (%s): resume it or roll it back there\n", u.Coordinator, u.StartedAt.Format(time.RFC3339), u.Phase)
+	} else if u != nil && !u.Unfinished {
+		fmt.Fprintf(w, "\nUpgrade: that of %s can be rolled back: sudo plinth upgrade --rollback; to end that: sudo plinth upgrade --commit\n", u.StartedAt.Format(time.RFC3339))
+	}
 	switch u := s.Unfinished; {
 	case s.Running != nil:
 		writeRunningCommand(w, *s.Running)

@@ -140,6 +140,7 @@ var knownKinds = map[string]map[string]string{
 		"ValidatingAdmissionPolicy": "validatingadmissionpolicies", "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
 	},
 	"certificates.k8s.io/v1":       {"CertificateSigningRequest": "certificatesigningrequests"},
+	"coordination.k8s.io/v1":       {"Lease": "leases"},
 	"policy/v1":                    {"PodDisruptionBudget": "poddisruptionbudgets"},
 	"rbac.authorization.k8s.io/v1": {"ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings", "Role": "roles", "RoleBinding": "rolebindings"},
 }

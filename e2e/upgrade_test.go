@@ -1,0 +1,337 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/plinthdev/plinth/e2e/lab"
+)
+
+// Bundles on the host of the upgrade tests.
+const (
+	changedBundle = "/srv/changed.bundle"
+	brokenBundle  = "/srv/broken.bundle"
+	movedBundle   = "/srv/moved.bundle"
+)
+
+// buildVariant builds a bundle from the Installer of the repository after the replacements, signed by the
+// vendor of the shipped bundle.
+func buildVariant(t *testing.T, payload string, release int, replace ...string) string {
+	t.Helper()
+	shippedFiles(t)
+	d, err := prepareShipment()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile("../installer.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(raw)
+	for i := 0; i < len(replace); i += 2 {
+		if !strings.Contains(text, replace[i]) {
+			t.Fatalf("installer.yaml does not contain %q", replace[i])
+		}
+		text = strings.ReplaceAll(text, replace[i], replace[i+1])
+	}
+	dir, err := os.MkdirTemp(shipmentDir(), "variant")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, installer := filepath.Join(dir, "bundle"), filepath.Join(dir, "installer.yaml")
+	if err := os.WriteFile(installer, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err = runLocal(requireEnv(t, "PLINTH_E2E_BINARY"), "bundle", "build", "--installer", installer, "--application", "testdata/application.yaml", "--source", payload,
+		"--sign-key", privateKey(d), "--release", fmt.Sprint(release), "--output-file", out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// payloadWithK0s returns a copy of the payload in which k0s is the script.
+func payloadWithK0s(t *testing.T, script string) string {
+	t.Helper()
+	dir := t.TempDir()
+	payload := requireEnv(t, "PLINTH_E2E_PAYLOAD")
+	blobs := filepath.Join(dir, "blobs/sha256")
+	put := func(content []byte) map[string]any {
+		sum := fmt.Sprintf("%x", sha256.Sum256(content))
+		if err := os.WriteFile(filepath.Join(blobs, sum), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return map[string]any{"digest": "sha256:" + sum, "size": len(content)}
+	}
+	read := func(path string) (v map[string]any) {
+		raw, err := os.ReadFile(path)
+		if err == nil {
+			err = json.Unmarshal(raw, &v)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	if err := errors.Join(os.MkdirAll(blobs, 0o700), runLocal("cp", filepath.Join(payload, "oci-layout"), dir), runLocal("sh", "-c", `ln -s "$1"/blobs/sha256/* "$2"`, "sh", payload, blobs)); err != nil {
+		t.Fatal(err)
+	}
+	index := read(filepath.Join(payload, "index.json"))
+	for _, m := range index["manifests"].([]any) {
+		manifest := m.(map[string]any)
+		notes, _ := manifest["annotations"].(map[string]any)
+		if notes["org.opencontainers.image.title"] != "k0s" {
+			continue
+		}
+		k0s := read(filepath.Join(payload, "blobs/sha256", strings.TrimPrefix(manifest["digest"].(string), "sha256:")))
+		layer := k0s["layers"].([]any)[0].(map[string]any)
+		packer, err := zstd.NewWriter(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for key, value := range put(packer.EncodeAll([]byte(script), nil)) {
+			layer[key] = value
+		}
+		notes = layer["annotations"].(map[string]any)
+		notes["dev.plinth.uncompressed-digest"], notes["dev.plinth.uncompressed-size"] = fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(script))), fmt.Sprint(len(script))
+		raw, err := json.Marshal(k0s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for key, value := range put(raw) {
+			manifest[key] = value
+		}
+	}
+	raw, err := json.Marshal(index)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "index.json"), raw, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// hostFiles returns the files that an upgrade may change, with mode, owner and digest, and the state of the units. The
+// data of the cluster and the records of runs are left out.
+func hostFiles(ctx context.Context, h *lab.Host) map[string]string {
+	const script = `find /etc /usr/local /opt /var/lib/plinth -xdev \( -path /var/lib/plinth/volumes -o -path /var/lib/plinth/kots -o -path /var/lib/plinth/kubectl -o -path /var/lib/plinth/agent \
+ -o -name 'journal*' -o -name facts.json \) -prune -o \( -type d -printf '%p d%m %U:%G\n' -o -type l -printf '%p l %l\n' -o -type f -printf '%p f%m %U:%G ' -exec sh -c 'sha256sum <"$1"' sh {} \; \)
+systemctl list-unit-files --no-legend --no-pager k0s* plinth* | sed 's/^/unit /'; systemctl is-active k0scontroller plinth-agent`
+	files := map[string]string{}
+	for line := range strings.Lines(h.MustRun(ctx, "sh", "-c", script)) {
+		name, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		files[name] += rest
+	}
+	return files
+}
+
+// checkSameFiles fails for each difference of the host's files.
+func checkSameFiles(t *testing.T, before, after map[string]string) {
+	t.Helper()
+	for name, was := range before {
+		if is := after[name]; is != was {
+			t.Errorf("%s was %q and is %q", name, was, is)
+		}
+	}
+	for name := range after {
+		if _, ok := before[name]; !ok {
+			t.Errorf("%s is new", name)
+		}
+	}
+}
+
+// TestUpgrade_OneNode upgrades a cluster of one node to a bundle whose Installer differs, with kills in between, and
+// takes that and failed upgrades back.
+func TestUpgrade_OneNode(t *testing.T) {
+	ctx := timeoutContext(t, 60)
+	payload := requireEnv(t, "PLINTH_E2E_PAYLOAD")
+	h := startHostWithPlinth(t, "upgrade")
+	h.Copy(buildVariant(t, payload, 2, "nodePortRange: 80-32767", "nodePortRange: 80-32000", "uiBindPort: 8800", "uiBindPort: 8801"), changedBundle)
+	h.Copy(buildVariant(t, payloadWithK0s(t, "#!/bin/sh\necho 'Error: this k0s does not start'\nexit 1\n"), 3), brokenBundle)
+	h.Copy(buildVariant(t, payload, 3, "podCIDR: 10.244.0.0/16", "podCIDR: 10.245.0.0/16"), movedBundle)
+	runPlinth(t, ctx, h, 0, "install", "--bundle", bundle, "--yes")
+	before := hostFiles(ctx, h)
+
+	t.Run("what cannot be changed is refused by its name", func(t *testing.T) {
+		h := h.ForTest(t)
+		if r := runPlinth(t, ctx, h, 3, "upgrade", "--bundle", movedBundle, "--yes"); !strings.Contains(r.Error.Cause, "spec.network.podCIDR") {
+			t.Errorf("%+v", r.Error)
+		}
+		runPlinth(t, ctx, h, 2, "upgrade", "--rollback", "--yes")
+		checkSameFiles(t, before, hostFiles(ctx, h))
+	})
+	t.Run("a plan changes nothing", func(t *testing.T) {
+		h := h.ForTest(t)
+		r := runPlinth(t, ctx, h, 0, "upgrade", "--bundle", changedBundle, "--plan")
+		if !slices.ContainsFunc(r.Result.Plan, func(s struct{ Step, State, Why string }) bool { return s.Step == "k0s-upgrade" && s.State == "needed" }) {
+			t.Errorf("%+v", r.Result.Plan)
+		}
+		checkSameFiles(t, before, hostFiles(ctx, h))
+	})
+	t.Run("a k0s that does not start is rolled back", func(t *testing.T) { checkBrokenK0s(t, ctx, h.ForTest(t), before) })
+	if !t.Run("an upgrade that is killed again and again is resumed", func(t *testing.T) { checkKilledUpgrade(t, ctx, h.ForTest(t)) }) {
+		t.FailNow()
+	}
+	t.Run("a second run changes nothing", func(t *testing.T) {
+		h := h.ForTest(t)
+		start := time.Now()
+		if r := runPlinth(t, ctx, h, 0, "upgrade", "--bundle", changedBundle, "--yes"); r.Result.Changed {
+			t.Errorf("%+v", r.Result)
+		}
+		if took := time.Since(start); took > 4*time.Second {
+			t.Errorf("it took %s", took)
+		}
+	})
+	t.Run("a finished upgrade is rolled back, also after a kill", func(t *testing.T) { checkKilledRollback(t, ctx, h.ForTest(t), before) })
+	t.Run("an install with another bundle is an upgrade", func(t *testing.T) {
+		h := h.ForTest(t)
+		stdout, stderr, code := h.Run(ctx, binary, "install", "--bundle", changedBundle)
+		if code != 2 || !strings.Contains(stderr, "--yes") {
+			t.Errorf("without --yes: exit %d: %s%s", code, stdout, stderr)
+		}
+		if r := runPlinth(t, ctx, h, 0, "install", "--bundle", changedBundle, "--yes"); !r.Result.Changed || !strings.HasSuffix(r.Result.ConsoleURL, ":8801") {
+			t.Errorf("%+v", r.Result)
+		}
+		checkCluster(t, ctx, h)
+	})
+	t.Run("a committed upgrade cannot be rolled back", func(t *testing.T) {
+		h := h.ForTest(t)
+		runPlinth(t, ctx, h, 0, "upgrade", "--commit", "--yes")
+		runPlinth(t, ctx, h, 2, "upgrade", "--rollback", "--yes")
+	})
+}
+
+// checkCluster verifies that the cluster and the console are up.
+func checkCluster(t *testing.T, ctx context.Context, h *lab.Host) {
+	t.Helper()
+	st := runPlinth(t, ctx, h, 0, "status").Result
+	if len(st.Nodes) != 1 || !st.Nodes[0].Ready || st.Console == nil || st.Console.Reason != "" || st.Unfinished != nil {
+		t.Errorf("status: %+v, console %+v, unfinished %+v", st.Nodes, st.Console, st.Unfinished)
+	}
+	for _, a := range st.AddOns {
+		if !a.Ready {
+			t.Errorf("add-on %s: %s", a.Name, a.Reason)
+		}
+	}
+}
+
+// kill runs a command that is killed at the failpoint.
+func kill(t *testing.T, ctx context.Context, h *lab.Host, point string, args ...string) {
+	t.Helper()
+	_, stderr, code := h.Run(ctx, append([]string{"env", "PLINTH_FAILPOINTS=" + point + "=kill", binary}, args...)...)
+	if code == 0 || !strings.Contains(stderr, "failpoint") {
+		t.Errorf("%s was not killed at %s: exit %d: %s", args[0], point, code, lastLines(stderr, 5))
+	}
+}
+
+func checkBrokenK0s(t *testing.T, ctx context.Context, h *lab.Host, before map[string]string) {
+	pods := podIDs(ctx, h)
+	start := time.Now()
+	r := runPlinth(t, ctx, h, 7, "upgrade", "--bundle", brokenBundle, "--yes")
+	if !strings.Contains(r.Error.Cause, "k0s does not start") || !strings.Contains(r.Error.Hint, "the state before the upgrade was restored") {
+		t.Errorf("%+v", r.Error)
+	}
+	t.Logf("rolled back after %.0fs", time.Since(start).Seconds())
+	checkSameFiles(t, before, hostFiles(ctx, h))
+	checkCluster(t, ctx, h)
+	if now := podIDs(ctx, h); now != pods {
+		t.Errorf("pods were restarted:\n%s\n%s", pods, now)
+	}
+}
+
+// podIDs returns the containers of the pods that k0s does not replace by itself.
+func podIDs(ctx context.Context, h *lab.Host) string {
+	return h.MustRun(ctx, binary, "kubectl", "get", "pods", "-n", "kotsadm", "-o", `jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[*].containerID}{"\n"}{end}`)
+}
+
+func checkKilledUpgrade(t *testing.T, ctx context.Context, h *lab.Host) {
+	args := []string{"upgrade", "--bundle", changedBundle, "--yes"}
+	for _, point := range []string{"upgrade/snapshot-files:begun", "upgrade/snapshot-data:applied", "upgrade/k0s-upgrade:begun", "upgrade/k0s-upgrade:applied", "upgrade/console-proxy:begun", "upgrade/keep-bundle:applied", "upgrade/receipt:renamed"} {
+		kill(t, ctx, h, point, args...)
+		if point == "upgrade/k0s-upgrade:begun" {
+			if st := runPlinth(t, ctx, h, 0, "status").Result; st.Unfinished == nil || st.Unfinished.Verb != "upgrade" {
+				t.Errorf("status: %+v", st.Unfinished)
+			}
+			if r := runPlinth(t, ctx, h, 2, "install", "--bundle", bundle, "--yes"); !strings.Contains(r.Error.Cause, "upgrade") {
+				t.Errorf("%+v", r.Error)
+			}
+		}
+	}
+	runPlinth(t, ctx, h, 0, args...)
+	checkCluster(t, ctx, h)
+	if args := h.MustRun(ctx, "pgrep", "-af", "service-node-port-range"); !strings.Contains(args, "80-32000") {
+		t.Errorf("the API server has the old range: %s", args)
+	}
+}
+
+func checkKilledRollback(t *testing.T, ctx context.Context, h *lab.Host, before map[string]string) {
+	h.MustRun(ctx, binary, "kubectl", "create", "configmap", "since-the-upgrade")
+	for _, point := range []string{"rollback/rollback-files:applied", "rollback/rollback-etcd:begun", "rollback/rollback-etcd:applied", "rollback/rollback-console:begun"} {
+		kill(t, ctx, h, point, "upgrade", "--rollback", "--yes")
+	}
+	if st := runPlinth(t, ctx, h, 0, "status").Result; st.Unfinished == nil || st.Unfinished.Verb != "rollback" {
+		t.Errorf("status: %+v", st.Unfinished)
+	}
+	runPlinth(t, ctx, h, 0, "upgrade", "--rollback", "--yes")
+	checkSameFiles(t, before, hostFiles(ctx, h))
+	checkCluster(t, ctx, h)
+	if _, _, code := h.Run(ctx, binary, "kubectl", "get", "configmap", "since-the-upgrade"); code == 0 {
+		t.Error("the control plane has data from after its snapshot")
+	}
+}
+
+// TestUpgrade_Versions upgrades k0s and KOTS, if PLINTH_E2E_PAYLOAD_OLDER names a payload with older ones, and rolls that
+// back.
+func TestUpgrade_Versions(t *testing.T) {
+	older := os.Getenv("PLINTH_E2E_PAYLOAD_OLDER")
+	if older == "" {
+		t.Skip("PLINTH_E2E_PAYLOAD_OLDER is not set")
+	}
+	ctx := timeoutContext(t, 60)
+	h := startHostWithPlinth(t, "versions")
+	h.Copy(buildVariant(t, requireEnv(t, "PLINTH_E2E_PAYLOAD"), 2), changedBundle)
+	h.Copy(buildVariant(t, older, 1, "v1.33.8+k0s.1", "v1.33.4+k0s.0", "1.131.2", "1.130.9"), bundle)
+	runPlinth(t, ctx, h, 0, "install", "--bundle", bundle, "--yes", "--skip-kots-compatibility-check")
+	before := hostFiles(ctx, h)
+	versions := func(k0s, kots string) {
+		t.Helper()
+		st := runPlinth(t, ctx, h, 0, "status").Result
+		if st.Versions["k0s"] != k0s || st.Console == nil || st.Console.Version != kots {
+			t.Errorf("status: %v, console %+v", st.Versions, st.Console)
+		}
+		checkCluster(t, ctx, h)
+	}
+	upgrade := func() {
+		t.Helper()
+		start := time.Now()
+		runPlinth(t, ctx, h, 0, "upgrade", "--bundle", changedBundle, "--yes")
+		t.Logf("upgraded in %.0fs", time.Since(start).Seconds())
+		versions("v1.33.8+k0s.1", "1.131.2")
+		set := h.MustRun(ctx, binary, "kubectl", "get", "statefulset", "-n", "kotsadm", "kotsadm", "-o", `jsonpath={.spec.template.spec.containers[0].env[?(@.name=="DISABLE_OUTBOUND_CONNECTIONS")].value}`)
+		if set != "true" {
+			t.Errorf("the console may connect to the internet: %q", set)
+		}
+	}
+	upgrade()
+	runPlinth(t, ctx, h, 0, "upgrade", "--rollback", "--yes")
+	versions("v1.33.4+k0s.0", "1.130.9")
+	checkSameFiles(t, before, hostFiles(ctx, h))
+	upgrade()
+	if r := runPlinth(t, ctx, h, 0, "upgrade", "--bundle", changedBundle, "--yes"); r.Result.Changed {
+		t.Errorf("a second run: %+v", r.Result)
+	}
+}

@@ -1,0 +1,137 @@
+package upgrade
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/config"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/host/hosttest/sim"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/kube/kubetest"
+	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/spec"
+	"github.com/plinthdev/plinth/internal/testkit"
+	"github.com/plinthdev/plinth/internal/token"
+)
+
+// fakeEnv returns a host with the receipt, and the last run in its journal; a run that failed if failed.
+func fakeEnv(t *testing.T, receipt journal.Receipt, verb, bundle string, failed error) *action.Env {
+	t.Helper()
+	env := &action.Env{Host: hosttest.New(t).Host(), GlobalOptions: action.GlobalOptions{DataDir: dataDir, Now: sim.Now, Note: func(string) {}}}
+	j, err := env.OpenJournal()
+	testkit.Must(t, err, j.BeginRun(verb, journal.Args{Bundle: bundle}), j.EndRun(failed), journal.WriteReceipt(env.Host, dataDir, receipt))
+	return env
+}
+
+func TestIsNeeded_ForAnotherBundleOfTheSameProduct(t *testing.T) {
+	var in spec.Installer
+	in.Metadata.Name = "my-app"
+	failed := problem.Newf(problem.ExitStep, "start k0s", "", "no memory")
+	for name, c := range map[string]struct {
+		receipt journal.Receipt
+		verb    string
+		failed  error
+		want    bool
+	}{
+		"the same bundle":            {journal.Receipt{Name: "my-app", Bundle: "sha256:2"}, "install", nil, false},
+		"another bundle":             {journal.Receipt{Name: "my-app", Bundle: "sha256:1"}, "install", nil, true},
+		"another product":            {journal.Receipt{Name: "other", Bundle: "sha256:1"}, "install", nil, false},
+		"a worker":                   {journal.Receipt{Name: "my-app", Bundle: "sha256:1", Role: token.Worker}, "join", nil, false},
+		"an upgrade at its very end": {journal.Receipt{Name: "my-app", Bundle: "sha256:2"}, Verb, failed, true},
+		"a finished upgrade":         {journal.Receipt{Name: "my-app", Bundle: "sha256:2"}, Verb, nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env := fakeEnv(t, c.receipt, c.verb, "sha256:2", c.failed)
+			if got, err := IsNeeded(env, "sha256:2", config.Config{Installer: &in}); err != nil || got != c.want {
+				t.Errorf("%v, %v", got, err)
+			}
+		})
+	}
+}
+
+func TestCheckRuns_RefusesWhileAnotherRunIsUnfinished(t *testing.T) {
+	failed := problem.Newf(problem.ExitStep, "start k0s", "", "no memory")
+	for name, c := range map[string]struct {
+		verb, bundle string
+		failed       error
+		resumed      bool
+		want         string // in the refusal; "" for none
+	}{
+		"all is finished":          {"install", "sha256:1", nil, false, ""},
+		"the same upgrade":         {Verb, "sha256:2", failed, true, ""},
+		"an upgrade to another":    {Verb, "sha256:3", failed, false, "the upgrade started at"},
+		"a rollback":               {RollbackVerb, "sha256:2", failed, false, "the rollback started at"},
+		"an install":               {"install", "sha256:1", failed, false, "the install started at"},
+		"a finished other upgrade": {Verb, "sha256:3", nil, false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env := fakeEnv(t, journal.Receipt{Name: "my-app"}, c.verb, c.bundle, c.failed)
+			o := operation{to: "sha256:2"}
+			err := o.checkRuns(env)
+			if o.resumed != c.resumed || (err == nil) != (c.want == "") || err != nil && (problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("resumed %v, %v", o.resumed, err)
+			}
+		})
+	}
+}
+
+func TestCheckRecord_RefusesASecondUpgrade(t *testing.T) {
+	for name, c := range map[string]struct {
+		record kube.UpgradeRecord
+		exit   int
+	}{
+		"none":               {kube.UpgradeRecord{}, 0},
+		"finished":           {kube.UpgradeRecord{To: "sha256:3", Phase: kube.UpgradeDone}, 0},
+		"rolled back":        {kube.UpgradeRecord{To: "sha256:3", Phase: kube.UpgradeRolledBack}, 0},
+		"the same":           {kube.UpgradeRecord{To: "sha256:2", Phase: kube.UpgradeNodes}, 0},
+		"another is running": {kube.UpgradeRecord{To: "sha256:3", Phase: kube.UpgradeNodes, Coordinator: "n7"}, problem.ExitLocked},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, client := kubetest.New(t)
+			testkit.Must(t, client.UpdateUpgradeRecord(t.Context(), func(r *kube.UpgradeRecord) error { *r = c.record; return nil }))
+			o := operation{to: "sha256:2"}
+			err := o.checkRecord(t.Context(), client)
+			if problem.ExitCode(err) != c.exit || c.exit != 0 && !strings.Contains(err.Error(), "node n7") {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+func TestCheckNodes_RefusesSeveralNodes(t *testing.T) {
+	_, client := kubetest.New(t)
+	kubetest.RecordNodes(t, client, kube.NodeRecord{Node: "n1", Role: token.Controller}, kube.NodeRecord{Node: "n2", Role: token.Worker, Address: "10.0.0.2"})
+	o := operation{from: "sha256:1", to: "sha256:2"}
+	if err := o.checkNodes(t.Context(), client); problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), "2 nodes") {
+		t.Error(err)
+	}
+	o.from = o.to // only what differs from the bundle is repaired
+	if err := o.checkNodes(t.Context(), client); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestUpgradeSteps_AreThoseSinceTheLastRollback(t *testing.T) {
+	env := fakeEnv(t, journal.Receipt{}, "install", "sha256:1", nil)
+	j := env.Journal()
+	begin := func(verb string, steps ...string) {
+		t.Helper()
+		testkit.Must(t, j.BeginRun(verb, journal.Args{Bundle: newBundle, From: oldBundle}))
+		for _, id := range steps {
+			testkit.Must(t, j.BeginStep(id, nil), j.EndStep(id, nil))
+		}
+		testkit.Must(t, j.EndRun(nil))
+	}
+	begin(Verb, "snapshot-files", "console")
+	begin(RollbackVerb, "rollback-files")
+	begin(Verb, "snapshot-files", "k0s-upgrade")
+	begin(Verb, "agent")
+	s := plan.Snapshot{From: oldBundle, To: newBundle}
+	if got := strings.Join(upgradeSteps(j, s), " "); got != "snapshot-files k0s-upgrade agent" {
+		t.Errorf("%q", got)
+	}
+}

@@ -1,0 +1,57 @@
+package kube_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/kube/kubetest"
+	"github.com/plinthdev/plinth/internal/testkit"
+)
+
+// putSystemPod stores a pod of kube-system with one container that runs image since started.
+func putSystemPod(s *kubetest.Server, name, image, started string) {
+	s.Put("/api/v1/namespaces/kube-system/pods/"+name, map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": name, "namespace": "kube-system"},
+		"spec":   map[string]any{"containers": []any{map[string]any{"name": "c", "image": image}}},
+		"status": map[string]any{"phase": "Running", "containerStatuses": []any{map[string]any{"name": "c", "state": map[string]any{"running": map[string]any{"startedAt": started}}}}}})
+}
+
+func TestNotRestarted_NamesAPodOfBefore(t *testing.T) {
+	s, c := kubetest.New(t)
+	since := time.Date(2026, 5, 1, 12, 0, 0, 900, time.UTC)
+	putSystemPod(s, "new", "a", "2026-05-01T12:00:00Z") // the API server knows seconds only
+	if why, err := c.NotRestarted(t.Context(), since); err != nil || why != "" {
+		t.Errorf("%q, %v", why, err)
+	}
+	putSystemPod(s, "old", "a", "2026-05-01T11:59:59Z")
+	if why, err := c.NotRestarted(t.Context(), since); err != nil || why != "pod kube-system/old has not been started again" {
+		t.Errorf("%q, %v", why, err)
+	}
+}
+
+func TestOldImage_NamesAPodThatIsNotReplaced(t *testing.T) {
+	s, c := kubetest.New(t)
+	putSystemPod(s, "coredns-1", "coredns:2", "2026-05-01T12:00:00Z")
+	putSystemPod(s, "vendor-1", "other:1", "2026-05-01T12:00:00Z")
+	prefixes, refs := []string{"coredns", "kube-proxy"}, []string{"coredns:2", "kube-proxy:2"}
+	if why, err := c.OldImage(t.Context(), "kube-system", prefixes, refs); err != nil || why != "" {
+		t.Errorf("%q, %v", why, err)
+	}
+	putSystemPod(s, "kube-proxy-1", "kube-proxy:1", "2026-05-01T12:00:00Z")
+	if why, err := c.OldImage(t.Context(), "kube-system", prefixes, refs); err != nil || why != "pod kube-proxy-1 still runs kube-proxy:1" {
+		t.Errorf("%q, %v", why, err)
+	}
+}
+
+func TestNodeHeartbeat_IsThatOfTheLease(t *testing.T) {
+	s, c := kubetest.New(t)
+	if at, err := c.NodeHeartbeat(t.Context(), "n1"); err != nil || !at.IsZero() {
+		t.Errorf("a node that never reported: %v, %v", at, err)
+	}
+	s.Put("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1", map[string]any{"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+		"metadata": map[string]any{"name": "n1"}, "spec": map[string]any{"renewTime": "2026-05-01T12:00:00.123456Z"}})
+	at, err := c.NodeHeartbeat(t.Context(), "n1")
+	testkit.Must(t, err)
+	if !at.Equal(time.Date(2026, 5, 1, 12, 0, 0, 123456000, time.UTC)) {
+		t.Error(at)
+	}
+}
