@@ -49,6 +49,24 @@ func (f ConsoleProxy) HasCertificate(ctx context.Context, pair pki.Pair) (bool, 
 	return bytes.Equal(s.Data["tls.crt"], pair.Cert) && bytes.Equal(s.Data["tls.key"], pair.Key) && s.Annotations[selfSignedAnnotation] != "true", err
 }
 
+// CertificateNeeded returns why EnsureCertificate must be called, or "": the console has no certificate, or
+// Plinth's own one is not for host, the name in its URL. host is "" for the address of a node, because each node
+// has another one.
+func (f ConsoleProxy) CertificateNeeded(ctx context.Context, host string, now time.Time) (string, error) {
+	cert, selfSigned, err := f.Certificate(ctx)
+	switch {
+	case errors.Is(err, kube.ErrNotFound):
+		return "the console has no certificate", nil
+	case err != nil || !selfSigned || host == "":
+		return "", err
+	}
+	s, err := f.Kube.Secret(ctx, f.Namespace, consoleTLSSecret)
+	if err == nil && (pki.Pair{Cert: cert, Key: s.Data["tls.key"]}).Check([]string{host}, now) != nil {
+		return "the certificate of the console is not for " + host, nil
+	}
+	return "", err
+}
+
 // EnsureCertificate creates a self-signed certificate for hosts (the console's
 // host name, the names and addresses of the nodes) unless the console has one.
 // The user's own certificate is never changed; one that Plinth created is

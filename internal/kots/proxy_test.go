@@ -248,3 +248,25 @@ func FuzzParseConsoleHealth(f *testing.F) {
 		}
 	})
 }
+
+func TestCertificateNeeded_ForAnotherHostName(t *testing.T) {
+	_, c := kubetest.New(t)
+	f := ConsoleProxy{Kube: c, Namespace: "kotsadm"}
+	now := time.Now()
+	check := func(host, want string) {
+		t.Helper()
+		if why, err := f.CertificateNeeded(t.Context(), host, now); err != nil || why != want {
+			t.Errorf("%q: %q, %v", host, why, err)
+		}
+	}
+	check("", "the console has no certificate")
+	mustEnsureCertificate(t, f, []string{"old.example.com", "10.0.0.1"}, now)
+	check("", "") // each node has another address
+	check("old.example.com", "")
+	check("new.example.com", "the certificate of the console is not for new.example.com")
+	own, err := pki.NewSelfSigned([]string{"users.example.com"}, now)
+	if err := errors.Join(err, f.putCertificate(t.Context(), own, "users.example.com", false)); err != nil {
+		t.Fatal(err)
+	}
+	check("new.example.com", "") // that of the user is never replaced
+}

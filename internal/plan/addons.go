@@ -17,6 +17,7 @@ import (
 type Console struct {
 	Namespace        string // of the objects of the console
 	Desired          kots.ConsoleSpec
+	Hostname         string    // DNS name in the URL of the console; "" for the address of a node
 	CertificateHosts []string  // names and addresses in its certificate
 	URL              string    // of the console, as the user opens it
 	App              *kots.App // application to install in the console; nil for none

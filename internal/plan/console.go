@@ -86,11 +86,7 @@ func (c Cluster) enableConsoleHA() step.Step {
 func (c Cluster) ensureConsoleCertificate() step.Step {
 	return c.consoleStep(step.Step{ID: "console-certificate", Title: "Give the console a certificate", Affects: []string{"namespace " + c.Console.Namespace}},
 		func(ctx context.Context, k *kots.Client) (string, error) {
-			_, _, err := consoleProxy(k).Certificate(ctx)
-			if errors.Is(err, kube.ErrNotFound) {
-				return "the console has no certificate", nil
-			}
-			return "", err
+			return consoleProxy(k).CertificateNeeded(ctx, c.Console.Hostname, c.Now())
 		},
 		func(ctx context.Context, k *kots.Client, _ step.Report) error {
 			return consoleProxy(k).EnsureCertificate(ctx, c.Console.CertificateHosts, c.Now())

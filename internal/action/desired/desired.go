@@ -182,6 +182,7 @@ func desiredConsole(target Target, cfg config.Config, skipKotsCheck bool) plan.C
 		URL:              ConsoleURL(journal.Console{Port: k.UIBindPort}, target.Address.String()),
 		CertificateHosts: []string{target.Address.String(), target.Node, "localhost", "127.0.0.1"}}
 	if k.Hostname != "" {
+		c.Hostname = k.Hostname
 		c.CertificateHosts = append([]string{k.Hostname}, c.CertificateHosts...)
 	}
 	if cfg.Application != nil {
