@@ -210,9 +210,18 @@ func (f fileSystem) RemoveAll(p string) error {
 			return fmt.Errorf("%s is a mount point: unmount it first", point)
 		}
 	}
-	all := f.State.pathsBelow(p)
-	slices.Reverse(all)
-	for _, below := range append(all, p) {
+	// As a real host: the entries of a folder in their order, each with everything below it first.
+	all := append(f.State.pathsBelow(p), p)
+	slices.SortFunc(all, func(a, b string) int {
+		switch {
+		case strings.HasPrefix(a, b+"/"):
+			return -1
+		case strings.HasPrefix(b, a+"/"):
+			return 1
+		}
+		return strings.Compare(strings.ReplaceAll(a, "/", "\x00"), strings.ReplaceAll(b, "/", "\x00"))
+	})
+	for _, below := range all {
 		if _, ok := f.State[below]; ok {
 			f.reportChange("remove %s", below)
 			delete(f.State, below)
