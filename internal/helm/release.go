@@ -136,13 +136,16 @@ func InstallOrUpgrade(ctx context.Context, c *kube.Client, r Release, w kube.Wai
 		"inspect its pods: plinth kubectl get pods -n "+r.Namespace+"; then run the same command again")
 }
 
-// Uninstall removes a release: the objects of all its revisions, then its records. A release that
-// does not exist is not an error.
+// Uninstall removes a release: the objects of all its revisions, then its records. Its
+// PersistentVolumeClaims, and so its data, are kept. A release that does not exist is not an error.
 func Uninstall(ctx context.Context, c *kube.Client, namespace, name string) error {
 	rec := newReleaseStore(c, namespace)
 	history, err := rec.listRevisions(name)
 	if err == nil {
-		err = pruneObjects(ctx, c, namespace, history, nil)
+		var claims []kube.Object
+		if claims, err = claimsOf(history, namespace); err == nil {
+			err = pruneObjects(ctx, c, namespace, history, claims)
+		}
 	}
 	for _, revision := range history {
 		if err != nil {
@@ -156,6 +159,22 @@ func Uninstall(ctx context.Context, c *kube.Client, namespace, name string) erro
 		return err
 	}
 	return problem.New(problem.ExitStep, "remove release "+name+" in namespace "+namespace, err, "run the same command again")
+}
+
+// claimsOf returns the PersistentVolumeClaims in the revisions of a release.
+func claimsOf(history []*release.Release, namespace string) (claims []kube.Object, err error) {
+	for _, revision := range history {
+		objects, err := kube.Decode([]byte(revision.Manifest))
+		if err != nil {
+			return nil, fmt.Errorf("revision %d: %w", revision.Version, err)
+		}
+		for _, obj := range objects {
+			if ref := kube.RefOf(obj, namespace); ref.Kind == "PersistentVolumeClaim" {
+				claims = append(claims, ref)
+			}
+		}
+	}
+	return claims, nil
 }
 
 // installOrUpgrade uses only the loader, the renderer and the release storage

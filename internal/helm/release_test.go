@@ -200,7 +200,7 @@ func TestDigest_DependsOnEveryField(t *testing.T) {
 
 func TestUninstall_RemovesObjectsAndRecords(t *testing.T) {
 	s, c := kubetest.New(t)
-	r := newRelease(t, map[string]string{"a.yaml": configMap, "b.yaml": deployment})
+	r := newRelease(t, map[string]string{"a.yaml": configMap, "b.yaml": deployment, "c.yaml": "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data}\n"})
 	if err := helm.InstallOrUpgrade(t.Context(), c, r, longWait()); err != nil {
 		t.Fatal(err)
 	}
@@ -216,5 +216,8 @@ func TestUninstall_RemovesObjectsAndRecords(t *testing.T) {
 		if s.Object(path) != nil {
 			t.Errorf("%s remains", path)
 		}
+	}
+	if s.Object("/api/v1/namespaces/a/persistentvolumeclaims/data") == nil {
+		t.Error("its data is gone")
 	}
 }
