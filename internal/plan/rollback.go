@@ -308,7 +308,7 @@ func (b rollback) recordEnd() step.Step {
 			switch {
 			case err != nil:
 				return step.Needed(err.Error()), ctx.Err()
-			case done(r):
+			case done(r), r.To != b.Snapshot.To: // the upgrade was killed before the cluster knew of it
 				return step.Done(), nil
 			}
 			return step.Needed("the cluster still has the record of the upgrade"), nil
@@ -324,6 +324,13 @@ func (b rollback) recordEnd() step.Step {
 			})
 		},
 	}
+}
+
+// EndUpgrade returns the steps that end an upgrade which has changed nothing: it was killed before it had saved the
+// files of the host.
+func EndUpgrade(c Cluster, r Reversal) []step.Step {
+	b := rollback{c, r}
+	return []step.Step{b.recordEnd(), b.removeSnapshot()}
 }
 
 // removeSnapshot returns the step that removes the snapshot, which is of no use after the rollback.

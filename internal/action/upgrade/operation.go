@@ -58,6 +58,7 @@ type operation struct {
 	// Steps for a simulated host; nil for the real ones.
 	simulate         func(env *action.Env) ([]step.Step, error)
 	simulateRollback func(env *action.Env, r plan.Reversal) ([]step.Step, error)
+	records          plan.Records
 }
 
 // inspect reads the state of earlier runs and refuses an upgrade that cannot be done.

@@ -12,6 +12,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action/desired"
 	"github.com/plinthdev/plinth/internal/action/preflight"
 	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -31,7 +32,8 @@ type rollback struct {
 	receipt   journal.Receipt // of the cluster before the upgrade
 	withData  bool            // the data of the cluster is restored, too
 	address   netip.Addr
-	began     []string // steps of the upgrade
+	began     []string     // steps of the upgrade
+	records   plan.Records // nil for that of the cluster
 
 	simulate func(env *action.Env, r plan.Reversal) ([]step.Step, error) // steps for a simulated host; nil for the real ones
 }
@@ -80,11 +82,12 @@ func (r *rollback) inspect(ctx context.Context, env *action.Env) (err error) {
 	if r.snapshot, r.found, err = plan.FindSnapshot(env.Host, env.DataDir); err != nil {
 		return problem.New(problem.ExitUsage, "roll back the upgrade", err, "the snapshot cannot be used; nothing was changed")
 	}
+	if !r.found && unfinished { // it was killed before it had a snapshot, or after it had removed it
+		r.snapshot.From, r.snapshot.To = last.Args.From, last.Args.Bundle
+		return nil
+	}
 	if !r.found {
-		if unfinished && last.Verb == RollbackVerb { // it was killed after it had removed the snapshot
-			return nil
-		}
-		return r.refuseWithout(env, unfinished)
+		return problem.Newf(problem.ExitUsage, "roll back the upgrade", "a snapshot is kept until the next upgrade, a rollback, or `plinth upgrade --commit`; nothing was changed", "there is no snapshot of an earlier state on this host")
 	}
 	r.began = upgradeSteps(j, r.snapshot)
 	if r.simulate == nil {
@@ -120,14 +123,6 @@ func (r *rollback) otherMinor(env *action.Env) bool {
 	return ok && last.Args.OtherMinor
 }
 
-// refuseWithout returns the problem of a host without a snapshot.
-func (r *rollback) refuseWithout(_ *action.Env, unfinished bool) error {
-	if unfinished {
-		return problem.Newf(problem.ExitUsage, "roll back the upgrade", "run the same `plinth upgrade` again", "the upgrade has not changed anything yet")
-	}
-	return problem.Newf(problem.ExitUsage, "roll back the upgrade", "a snapshot is kept until the next upgrade, a rollback, or `plinth upgrade --commit`; nothing was changed", "there is no snapshot of an earlier state on this host")
-}
-
 // upgradeSteps returns the ids of the steps that the upgrade with the snapshot s has begun.
 func upgradeSteps(j *journal.Journal, s plan.Snapshot) (began []string) {
 	for _, run := range j.Runs() {
@@ -145,10 +140,10 @@ func upgradeSteps(j *journal.Journal, s plan.Snapshot) (began []string) {
 
 // steps returns the steps of the rollback on env's host.
 func (r *rollback) steps(_ context.Context, env *action.Env) ([]step.Step, error) {
+	reversal := plan.Reversal{Snapshot: r.snapshot, WithData: r.withData, Why: r.why, Records: r.records}
 	if !r.found {
-		return []step.Step{plan.RemoveSnapshot(env.Host, env.DataDir)}, nil
+		return plan.EndUpgrade(plan.Cluster{Host: env.Host, DataDir: env.DataDir, K0s: k0s.Service{Host: env.Host}}, reversal), nil
 	}
-	reversal := plan.Reversal{Snapshot: r.snapshot, WithData: r.withData, Why: r.why}
 	if r.simulate != nil {
 		return r.simulate(env, reversal)
 	}
@@ -196,7 +191,7 @@ func (o *operation) rollBack(ctx context.Context, env *action.Env, failed error)
 	}
 	env.Note("the upgrade failed: " + failed.Error())
 	env.Note("restoring the state before the upgrade")
-	r := rollback{why: failed.Error(), simulate: o.simulateRollback}
+	r := rollback{why: failed.Error(), simulate: o.simulateRollback, records: o.records}
 	if _, err := action.ExecuteLocked(ctx, env, r.engineOperation()); err != nil {
 		return problem.New(problem.ExitStep, "upgrade", fmt.Errorf("%w; and the state before could not be restored: %w", failed, err),
 			"fix the cause, then finish the rollback: sudo plinth upgrade --rollback")
@@ -244,7 +239,7 @@ func (o *operation) finishRollback(ctx context.Context, env *action.Env) error {
 		return nil
 	}
 	env.Note(fmt.Sprintf("finishing the rollback started at %s first", last.StartedAt.Format(time.RFC3339)))
-	r := rollback{why: "an earlier rollback was not finished", simulate: o.simulateRollback}
+	r := rollback{why: "an earlier rollback was not finished", simulate: o.simulateRollback, records: o.records}
 	_, err = action.ExecuteLocked(ctx, env, r.engineOperation())
 	return err
 }

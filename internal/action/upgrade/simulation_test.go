@@ -252,8 +252,8 @@ func (s *simulation) newRun(verb string, state sim.State, rules []failpoint.Rule
 }
 
 // operation returns the upgrade to the new bundle with the functions that read a real bundle and a real host replaced.
-func (s *simulation) operation(m *sim.Machine) (*operation, action.Operation) {
-	o := &operation{to: newBundle}
+func (s *simulation) operation(env *action.Env, m *sim.Machine) action.Operation {
+	o := &operation{to: newBundle, records: fakeCluster{env: env}.records}
 	o.simulate = func(env *action.Env) ([]step.Step, error) {
 		c := fakeCluster{env: env}
 		steps := plan.Upgrade(s.cluster(env, newBundle), plan.Transition{From: o.from, To: o.to, Name: "my-app", Versions: o.receipt.Versions,
@@ -285,7 +285,7 @@ func (s *simulation) operation(m *sim.Machine) (*operation, action.Operation) {
 		return &journal.Args{Cluster: "my-app", Bundle: o.to, From: o.from, Steps: count}
 	}
 	op.Record = func(env *action.Env) error { return journal.WriteReceipt(env.Host, env.DataDir, receiptOf(o.to)) }
-	return o, op
+	return op
 }
 
 // rollbackSteps returns the function that returns the steps of a rollback.
@@ -385,15 +385,14 @@ func (s *simulation) clusterStep(st step.Step, done func(context.Context) (bool,
 // upgrade runs `plinth upgrade` from state and returns the state at its end.
 func (s *simulation) upgrade(state sim.State, rules []failpoint.Rule, see observer) (sim.State, error) {
 	env, m := s.newRun(Verb, state, rules, see)
-	_, op := s.operation(m)
-	_, err := action.ExecuteLocked(s.t.Context(), env, op)
+	_, err := action.ExecuteLocked(s.t.Context(), env, s.operation(env, m))
 	return m.State, err
 }
 
 // rollBack runs `plinth upgrade --rollback` from state and returns the state at its end.
 func (s *simulation) rollBack(state sim.State, rules []failpoint.Rule, see observer) (sim.State, error) {
 	env, m := s.newRun(RollbackVerb, state, rules, see)
-	r := rollback{ask: true, simulate: s.rollbackSteps(m)}
+	r := rollback{ask: true, simulate: s.rollbackSteps(m), records: fakeCluster{env: env}.records}
 	_, err := action.ExecuteLocked(s.t.Context(), env, r.engineOperation())
 	return m.State, err
 }
