@@ -66,22 +66,43 @@ func UpgradeSteps(ctx context.Context, target Target, b *airgap.Bundle, cfg conf
 	return plan.Upgrade(c, t), nil
 }
 
-// RollbackSteps returns the steps that restore the state before an upgrade on target s. in is the Installer of that
-// state.
-func RollbackSteps(target Target, in *spec.Installer, r plan.Reversal) []step.Step {
-	return plan.Rollback(RollbackCluster(target, in), r)
+// InstalledBundle is what is known of the bundle that is, or was, installed on a host.
+type InstalledBundle struct {
+	Installer *spec.Installer
+	Images    []string // references of its images
 }
 
-// RollbackCluster returns the cluster of target s with the Installer in, without the content of its bundle.
-func RollbackCluster(target Target, in *spec.Installer) plan.Cluster {
+// ReadInstalledBundle returns what the documents in dataDir contain of a bundle; ok is false if they cannot be read.
+func ReadInstalledBundle(ctx context.Context, h host.Files, dataDir string) (b InstalledBundle, ok bool) {
+	if b.Installer = ReadInstalledInstaller(ctx, h, dataDir); b.Installer == nil {
+		return b, false
+	}
+	bundle, err := OpenInstalledBundle(ctx, h, dataDir)
+	if err != nil {
+		return b, false
+	}
+	for _, i := range bundle.Images() {
+		b.Images = append(b.Images, i.Ref)
+	}
+	return b, bundle.Close() == nil
+}
+
+// RollbackSteps returns the steps that restore the state before an upgrade on target s. was is the bundle of that
+// state.
+func RollbackSteps(target Target, was InstalledBundle, r plan.Reversal) []step.Step {
+	in := was.Installer
 	set := k0s.NewSettings(in, target.Address.String(), target.Node)
 	set.APIAddress = target.API
-	return plan.Cluster{
+	c := plan.Cluster{
 		Host: target.Host, StateStore: target.Journal, Now: target.Now, DataDir: target.DataDir, PointerFile: pointerPath(target.DataDir), NodeName: target.Node,
 		K0s:          k0s.Service{Host: target.Host, Settings: set, Proxy: proxySettings(in, target.Address), Worker: target.Worker},
 		CleanupScope: target.Cleanup,
 		Console:      desiredConsole(target, config.Config{Installer: in}, true),
 	}
+	for _, ref := range was.Images { // their content is not needed
+		c.Images.Boot = append(c.Images.Boot, images.Image{Ref: ref})
+	}
+	return plan.Rollback(c, r)
 }
 
 // firstController returns the cluster as its first controller installs it, with everything that is in bundle b.

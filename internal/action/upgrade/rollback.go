@@ -16,7 +16,6 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
-	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/step"
 )
 
@@ -27,10 +26,10 @@ type rollback struct {
 	why      string // why the upgrade is rolled back
 
 	snapshot  plan.Snapshot
-	found     bool            // there is a snapshot; else only the end of an earlier rollback is left
-	installed *spec.Installer // of the cluster before the upgrade
-	receipt   journal.Receipt // of the cluster before the upgrade
-	withData  bool            // the data of the cluster is restored, too
+	found     bool                    // there is a snapshot; else only the end of an earlier rollback is left
+	installed desired.InstalledBundle // of the cluster before the upgrade
+	receipt   journal.Receipt         // of the cluster before the upgrade
+	withData  bool                    // the data of the cluster is restored, too
 	address   netip.Addr
 	began     []string     // steps of the upgrade
 	records   plan.Records // nil for that of the cluster
@@ -52,7 +51,7 @@ func Rollback(ctx context.Context, env *action.Env, planOnly bool) (Result, erro
 	}
 	if err == nil && r.found {
 		res.RolledBack = out.Changed
-		if k := r.installed.Spec.Kotsadm; k != nil {
+		if k := r.installed.Installer.Spec.Kotsadm; k != nil {
 			res.ConsoleURL = desired.ConsoleURL(journal.Console{Port: k.UIBindPort, Hostname: k.Hostname}, r.address.String())
 		}
 	}
@@ -102,7 +101,8 @@ func (r *rollback) inspect(ctx context.Context, env *action.Env) (err error) {
 // inspectHost reads what is known of the host and of the cluster before the upgrade.
 func (r *rollback) inspectHost(ctx context.Context, env *action.Env) (err error) {
 	saved := r.snapshot.FilesDir(env.DataDir)
-	if r.installed = desired.ReadInstalledInstaller(ctx, env.Host, saved); r.installed == nil {
+	var ok bool
+	if r.installed, ok = desired.ReadInstalledBundle(ctx, env.Host, saved); !ok {
 		return unreadable(desired.BundleCacheDir(saved))
 	}
 	if r.receipt, _, err = journal.ReadReceipt(env.Host, saved); err != nil {
@@ -148,7 +148,7 @@ func (r *rollback) steps(_ context.Context, env *action.Env) ([]step.Step, error
 		return r.simulate(env, reversal)
 	}
 	reversal.Health = clusterHealth{env: env, node: r.snapshot.Node, address: r.address.String(), before: r.receipt.Console, after: r.receipt.Console}
-	podCIDR := netip.MustParsePrefix(r.installed.Spec.Network.PodCIDR) // lint has parsed it
+	podCIDR := netip.MustParsePrefix(r.installed.Installer.Spec.Network.PodCIDR) // lint has parsed it
 	target := desired.Target{Host: env.Host, Journal: env.Journal(), Now: env.Now, DataDir: env.DataDir, Node: r.snapshot.Node, Address: r.address, API: r.receipt.API,
 		Cleanup: env.CleanupScope(podCIDR)}
 	return desired.RollbackSteps(target, r.installed, reversal), nil
@@ -169,8 +169,8 @@ func (r *rollback) confirm(ctx context.Context, env *action.Env, todo []step.Pla
 // journalArgs returns the arguments of this run.
 func (r *rollback) journalArgs(env *action.Env, count int) *journal.Args {
 	args := journal.Args{Cluster: action.ClusterName(env.Journal()), Bundle: r.snapshot.To, From: r.snapshot.From, Steps: count}
-	if r.installed != nil {
-		args.PodCIDR = r.installed.Spec.Network.PodCIDR
+	if r.installed.Installer != nil {
+		args.PodCIDR = r.installed.Installer.Spec.Network.PodCIDR
 	}
 	return &args
 }
