@@ -58,7 +58,11 @@ func writeHelp(w io.Writer, cmd *cobra.Command, width int) {
 	if cmd.HasAvailableSubCommands() {
 		use += " COMMAND"
 	}
-	fmt.Fprintf(w, "%s\n\nUsage: %s\n\n%s\n", cmd.Short, use, long)
+	gap := "\n"
+	if !cmd.HasParent() { // its list of commands is the longest
+		gap = ""
+	}
+	fmt.Fprintf(w, "%s\n\nUsage: %s\n%s%s\n", cmd.Short, use, gap, long)
 	if cmd.HasAvailableSubCommands() {
 		fmt.Fprintf(w, "\nCommands (for more: plinth help %sCOMMAND):\n%s", subcommandPath(cmd), commandList(cmd))
 	}

@@ -85,9 +85,6 @@ type Units interface {
 	// StartUnit enables and starts unit, after a daemon-reload. It does not wait until the unit is
 	// ready.
 	StartUnit(ctx context.Context, unit string) error
-	// RestartUnit enables unit, ends its processes as its unit file says, and starts it, after a
-	// daemon-reload. It waits until the old main process has ended and the new one was started.
-	RestartUnit(ctx context.Context, unit string) error
 	// StopUnit stops and disables unit and waits until it has stopped. An unknown unit is not an
 	// error.
 	StopUnit(ctx context.Context, unit string) error

@@ -57,9 +57,6 @@ type readOnlyUnits struct{ Units }
 func (readOnlyUnits) StartUnit(_ context.Context, unit string) error {
 	return readOnlyError("start " + unit)
 }
-func (readOnlyUnits) RestartUnit(_ context.Context, unit string) error {
-	return readOnlyError("restart " + unit)
-}
 func (readOnlyUnits) StopUnit(_ context.Context, unit string) error {
 	return readOnlyError("stop " + unit)
 }

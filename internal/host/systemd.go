@@ -37,10 +37,6 @@ func (s systemd) StartUnit(ctx context.Context, unit string) error {
 	return s.runAll(ctx, []string{"daemon-reload"}, []string{"enable", "--quiet", unit}, []string{"start", "--no-block", unit})
 }
 
-func (s systemd) RestartUnit(ctx context.Context, unit string) error {
-	return s.runAll(ctx, []string{"daemon-reload"}, []string{"enable", "--quiet", unit}, []string{"restart", unit})
-}
-
 func (s systemd) StopUnit(ctx context.Context, unit string) error {
 	st, err := s.UnitState(ctx, unit)
 	if err != nil || st.Load == "not-found" {

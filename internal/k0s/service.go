@@ -310,6 +310,9 @@ func (s Service) Start(ctx context.Context) error {
 	}
 	if err == nil && st.StartingOrRunning() {
 		if _, err := s.Host.Lstat(restartPath); err == nil {
+			if err := s.Host.StartUnit(ctx, s.Unit()); err != nil { // systemd reads the unit again and enables it
+				return err
+			}
 			return errors.Join(s.Host.RestartUnit(ctx, s.Unit()), s.Host.RemoveAll(restartPath))
 		}
 	}

@@ -143,7 +143,7 @@ func TestStart_RestartsK0sWhoseFilesChanged(t *testing.T) {
 				t.Errorf("start needed: %q, %v", why, err)
 			}
 			testkit.Must(t, s.Start(t.Context()))
-			if got := slices.Contains(f.Restarted, ControllerUnit); got != c.restarted {
+			if got := slices.Contains(f.Restarts, ControllerUnit); got != c.restarted {
 				t.Errorf("restarted: %v", got)
 			}
 			if why, err := s.StartNeeded(t.Context()); why != "" || err != nil {

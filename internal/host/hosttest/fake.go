@@ -22,7 +22,6 @@ type Fake struct {
 	Processes      []host.Process            // processes that ListProcesses returns; Kill removes one
 	IgnoresSIGTERM []int                     // pids that Terminate does not end
 	Terminated     []int                     // pids that Terminate was called with, in order
-	Restarted      []string                  // units that RestartUnit was called with, in order
 	AddressSets    []string                  // names that ListSets returns; DestroySet removes one
 
 	t        testing.TB
@@ -127,14 +126,6 @@ func (f *Fake) StartUnit(_ context.Context, unit string) error {
 	defer f.mu.Unlock()
 	f.Units[unit] = host.UnitState{Load: "loaded", Active: "active", Sub: "running", Enable: "enabled"}
 	return nil
-}
-
-// RestartUnit makes unit active and enabled, and records the restart in Restarted.
-func (f *Fake) RestartUnit(ctx context.Context, unit string) error {
-	f.mu.Lock()
-	f.Restarted = append(f.Restarted, unit)
-	f.mu.Unlock()
-	return f.StartUnit(ctx, unit)
 }
 
 // StopUnit makes unit inactive and disabled.

@@ -158,11 +158,6 @@ func (u unitTable) StopUnit(_ context.Context, unit string) error {
 	return nil
 }
 
-func (u unitTable) RestartUnit(_ context.Context, unit string) error {
-	u.reportChange("restart %s", unit)
-	return nil
-}
-
 func (u unitTable) UnitLog(context.Context, string, int) ([]string, error) { return nil, nil }
 
 type addressSets struct{ *Machine }
