@@ -124,7 +124,7 @@ emulator:
 	$(call need,qemu-user,qemu-aarch64)
 
 .PHONY: lab-tests
-lab-tests: bundle
+lab-tests: bundle payload-older payload-k0s-1.33.6
 	$(call need,chromium fonts-liberation)
 	$(call need,time)
 	$(call need,jq)
@@ -132,7 +132,8 @@ lab-tests: bundle
 	scripts/lab/lab root
 	scripts/lab/selftest
 	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD)) \
-		PLINTH_E2E_ARM64=$(abspath $(OUT)/plinth-linux-arm64) \
+		PLINTH_E2E_ARM64=$(abspath $(OUT)/plinth-linux-arm64) PLINTH_E2E_PAYLOAD_OLDER=$(abspath $(PAYLOAD)-older) \
+		PLINTH_E2E_PAYLOAD_K0S=$(abspath $(PAYLOAD)-k0s-1.33.6) \
 		go test -tags e2e -count=1 -p 1 -timeout 3h -v $(SHORT) ./e2e/...
 
 .PHONY: test-faults

@@ -17,7 +17,9 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/e2e/lab"
+	"github.com/plinthdev/plinth/e2e/testapp"
 )
 
 // Bundles on the host of the upgrade tests.
@@ -294,44 +296,121 @@ func checkKilledRollback(t *testing.T, ctx context.Context, h *lab.Host, before 
 	}
 }
 
-// TestUpgrade_Versions upgrades k0s and KOTS, if PLINTH_E2E_PAYLOAD_OLDER names a payload with older ones, and rolls that
-// back.
-func TestUpgrade_Versions(t *testing.T) {
-	older := os.Getenv("PLINTH_E2E_PAYLOAD_OLDER")
-	if older == "" {
-		t.Skip("PLINTH_E2E_PAYLOAD_OLDER is not set")
+// versionsHost is a host with a cluster of other versions than the shipped ones.
+type versionsHost struct {
+	*lab.Host
+	console consoleSession
+}
+
+// checkVersions verifies which versions of k0s and KOTS a healthy cluster runs.
+func (h versionsHost) checkVersions(t *testing.T, ctx context.Context, k0s, kots string) {
+	t.Helper()
+	st := runPlinth(t, ctx, h.Host, 0, "status").Result
+	if st.Versions["k0s"] != k0s || st.Console == nil || st.Console.Version != kots {
+		t.Errorf("status: %v, console %+v", st.Versions, st.Console)
 	}
+	checkCluster(t, ctx, h.Host)
+}
+
+// upgrade upgrades to the shipped versions. The console must show the application, and the new version.
+func (h versionsHost) upgrade(t *testing.T, ctx context.Context) {
+	t.Helper()
+	start := time.Now()
+	runPlinth(t, ctx, h.Host, 0, "upgrade", "--bundle", changedBundle, "--yes")
+	t.Logf("upgraded in %.0fs", time.Since(start).Seconds())
+	h.checkVersions(t, ctx, "v1.33.8+k0s.1", "1.131.2")
+	set := h.MustRun(ctx, binary, "kubectl", "get", "statefulset", "-n", "kotsadm", "kotsadm", "-o", `jsonpath={.spec.template.spec.containers[0].env[?(@.name=="DISABLE_OUTBOUND_CONNECTIONS")].value}`)
+	if set != "true" {
+		t.Errorf("the console may connect to the internet: %q", set)
+	}
+	h.MustRun(ctx, binary, "kubectl", "wait", "-A", "--for=condition=Available", "deployment", "--all", "--timeout=2m")
+}
+
+// TestUpgrade_Versions installs an older k0s and an older KOTS with an application, upgrades both, and rolls that back.
+func TestUpgrade_Versions(t *testing.T) {
+	older := requireEnv(t, "PLINTH_E2E_PAYLOAD_OLDER")
 	ctx := timeoutContext(t, 60)
-	h := startHostWithPlinth(t, "versions")
+	h := versionsHost{Host: startHostWithPlinth(t, "versions")}
 	h.Copy(buildVariant(t, requireEnv(t, "PLINTH_E2E_PAYLOAD"), 2), changedBundle)
 	h.Copy(buildVariant(t, older, 1, "v1.33.8+k0s.1", "v1.33.4+k0s.0", "1.131.2", "1.130.9"), bundle)
-	runPlinth(t, ctx, h, 0, "install", "--bundle", bundle, "--yes", "--skip-kots-compatibility-check")
-	before := hostFiles(ctx, h)
-	versions := func(k0s, kots string) {
-		t.Helper()
-		st := runPlinth(t, ctx, h, 0, "status").Result
-		if st.Versions["k0s"] != k0s || st.Console == nil || st.Console.Version != kots {
-			t.Errorf("status: %v, console %+v", st.Versions, st.Console)
+	license := copyLicense(t, h.Host)
+	t.Run("the gate knows the older KOTS", func(t *testing.T) {
+		for name, c := range map[string]struct {
+			release testapp.Release
+			code    int
+		}{
+			"target below": {testapp.Release{TargetKOTS: "1.130.8"}, 4},
+			"target":       {testapp.Release{TargetKOTS: "1.130.9"}, 0},
+			"minimum":      {testapp.Release{MinKOTS: "1.130.9"}, 0},
+			"above":        {testapp.Release{MinKOTS: "1.131.2"}, 4},
+		} {
+			t.Run(name, func(t *testing.T) {
+				h := h.ForTest(t)
+				c.release.VersionLabel, c.release.Cursor = "gate", 1
+				stdout, stderr, code := h.Run(ctx, binary, "install", "--plan", "--bundle", bundle, "--license", license, "--app-bundle", copyAppBundle(t, ctx, h, c.release))
+				if code != c.code {
+					t.Errorf("exit %d\n%s%s", code, lastLines(stdout, 10), lastLines(stderr, 10))
+				}
+			})
 		}
-		checkCluster(t, ctx, h)
+	})
+	app := copyAppBundle(t, ctx, h.Host, testapp.Release{VersionLabel: "1.0.0", Cursor: 1, TargetKOTS: "1.130.9"})
+	installed := runPlinth(t, ctx, h.Host, 0, "install", "--bundle", bundle, "--license", license, "--app-bundle", app, "--yes")
+	h.console = consoleSession{installed.Result.ConsoleURL, installed.Result.Password}
+	h.checkVersions(t, ctx, "v1.33.4+k0s.0", "1.130.9")
+	before := hostFiles(ctx, h.Host)
+
+	h.upgrade(t, ctx)
+	browseConsole(t, h.console, "dashboard", "Dashboard") // the login, the application and its history are as before
+	start := time.Now()
+	runPlinth(t, ctx, h.Host, 0, "upgrade", "--rollback", "--yes")
+	t.Logf("rolled back in %.0fs", time.Since(start).Seconds())
+	h.checkVersions(t, ctx, "v1.33.4+k0s.0", "1.130.9")
+	checkSameFiles(t, before, hostFiles(ctx, h.Host))
+	browseConsole(t, h.console, "dashboard", "Dashboard")
+	if testing.Short() {
+		return
 	}
-	upgrade := func() {
-		t.Helper()
-		start := time.Now()
-		runPlinth(t, ctx, h, 0, "upgrade", "--bundle", changedBundle, "--yes")
-		t.Logf("upgraded in %.0fs", time.Since(start).Seconds())
-		versions("v1.33.8+k0s.1", "1.131.2")
-		set := h.MustRun(ctx, binary, "kubectl", "get", "statefulset", "-n", "kotsadm", "kotsadm", "-o", `jsonpath={.spec.template.spec.containers[0].env[?(@.name=="DISABLE_OUTBOUND_CONNECTIONS")].value}`)
-		if set != "true" {
-			t.Errorf("the console may connect to the internet: %q", set)
-		}
-	}
-	upgrade()
-	runPlinth(t, ctx, h, 0, "upgrade", "--rollback", "--yes")
-	versions("v1.33.4+k0s.0", "1.130.9")
-	checkSameFiles(t, before, hostFiles(ctx, h))
-	upgrade()
-	if r := runPlinth(t, ctx, h, 0, "upgrade", "--bundle", changedBundle, "--yes"); r.Result.Changed {
+	h.upgrade(t, ctx)
+	if r := runPlinth(t, ctx, h.Host, 0, "upgrade", "--bundle", changedBundle, "--yes"); r.Result.Changed {
 		t.Errorf("a second run: %+v", r.Result)
 	}
+}
+
+// TestInstall_AnotherK0s installs another k0s of the same minor with its own images, from a bundle that was built twice
+// from one lock file.
+func TestInstall_AnotherK0s(t *testing.T) {
+	if testing.Short() {
+		t.Skip("TestUpgrade_Versions installs another k0s, too")
+	}
+	ctx := timeoutContext(t, 30)
+	h := versionsHost{Host: startHostWithPlinth(t, "another")}
+	payload := requireEnv(t, "PLINTH_E2E_PAYLOAD_K0S")
+	built := buildVariant(t, payload, 1, "v1.33.8+k0s.1", "v1.33.6+k0s.0")
+	again := built + ".again"
+	if err := runLocal(requireEnv(t, "PLINTH_E2E_BINARY"), "bundle", "build", "--installer", filepath.Join(filepath.Dir(built), "installer.yaml"), "--application", "testdata/application.yaml",
+		"--source", payload, "--release", "1", "--locked", "--output-file", again); err != nil {
+		t.Fatal(err)
+	}
+	if first, second := indexDigest(t, built), indexDigest(t, again); first != second {
+		t.Errorf("one lock file gave the bundles %s and %s", first, second)
+	}
+	h.Copy(built, bundle)
+	runPlinth(t, ctx, h.Host, 0, "install", "--bundle", bundle, "--yes")
+	h.checkVersions(t, ctx, "v1.33.6+k0s.0", "1.131.2")
+	images := h.MustRun(ctx, binary, "kubectl", "get", "pods", "-n", "kube-system", "-o", `jsonpath={..image}`)
+	if !strings.Contains(images, "kube-proxy:v1.33.6") {
+		t.Errorf("images of another k0s: %s", images)
+	}
+}
+
+// indexDigest returns the digest of a bundle.
+func indexDigest(t *testing.T, path string) string {
+	t.Helper()
+	b, err := airgap.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = b.Close() }()
+	return b.Digest().String()
 }
