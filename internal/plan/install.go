@@ -206,7 +206,7 @@ func (c Cluster) importImages(id, title string, want []images.Image) step.Step {
 			report("waiting for containerd", 0, 0)
 			store, err := c.openImageStore(ctx, 3*time.Minute)
 			if err != nil {
-				return err
+				return c.explainDown(ctx, err)
 			}
 			defer func() { _ = store.Close() }()
 			missing, err := store.MissingImages(ctx, want)
@@ -226,6 +226,26 @@ func (c Cluster) openImageStore(ctx context.Context, timeout time.Duration) (*im
 	}
 	return images.Open(ctx, k0s.ContainerdSocket, c.Host, timeout, c.K0s.Diagnose)
 }
+
+// explainDown returns err or, if k0s does not run, the last error in its log, which is the cause.
+func (c Cluster) explainDown(ctx context.Context, err error) error {
+	if why, _ := c.K0s.DownReason(ctx); why != "" {
+		return downError{c.K0s, c.K0s.Diagnose(ctx)}
+	}
+	return err
+}
+
+// downError says why k0s does not run. Its hint names the command that shows more.
+type downError struct {
+	k0s   k0s.Service
+	cause string
+}
+
+// Error returns the cause.
+func (e downError) Error() string { return e.cause }
+
+// Hint returns the command that shows the log.
+func (e downError) Hint() string { return "to see more: sudo journalctl -u " + e.k0s.Unit() }
 
 // applyNodePolicies returns the step that records the first host as an admitted controller and lets only admitted
 // hosts act as nodes.

@@ -36,6 +36,8 @@ func TestSteps_TimeoutNamesTheReason(t *testing.T) {
 			// The error of the dial varies, because the network poller does not use the fake clock.
 			[]string{"waited 3m0s for containerd to answer on " + k0s.ContainerdSocket, "dial unix " + k0s.ContainerdSocket, "k0scontroller.service is active (running)", log},
 			"sudo journalctl -u 'k0s*'"},
+		"k0s has failed before containerd ran": {failed, func(c Cluster) step.Step { return c.importImages("images-boot", "Import images", nil) },
+			[]string{"k0scontroller.service is failed (failed)", log}, "sudo journalctl -u k0scontroller.service"},
 		"state of the system pods is unknown": {running, Cluster.waitSystemPodsStarted,
 			[]string{"waited 5m0s for the system pods to start", k0s.AdminConf, log},
 			"sudo plinth kubectl get pods,events -n kube-system"},
