@@ -159,6 +159,9 @@ func checkSameFiles(t *testing.T, before, after map[string]string) {
 // TestUpgrade_OneNode upgrades a cluster of one node to a bundle whose Installer differs, with kills in between, and
 // takes that and failed upgrades back.
 func TestUpgrade_OneNode(t *testing.T) {
+	if testing.Short() {
+		t.Skip("TestUpgrade_Versions has one case of each kind")
+	}
 	ctx := timeoutContext(t, 60)
 	payload := requireEnv(t, "PLINTH_E2E_PAYLOAD")
 	h := startHostWithPlinth(t, "upgrade")
@@ -262,11 +265,7 @@ func podIDs(ctx context.Context, h *lab.Host) string {
 
 func checkKilledUpgrade(t *testing.T, ctx context.Context, h *lab.Host) {
 	args := []string{"upgrade", "--bundle", changedBundle, "--yes"}
-	points := []string{"upgrade/snapshot-files:begun", "upgrade/snapshot-data:applied", "upgrade/k0s-upgrade:begun", "upgrade/k0s-upgrade:applied", "upgrade/console-proxy:begun", "upgrade/keep-bundle:applied", "upgrade/receipt:renamed"}
-	if testing.Short() {
-		points = []string{"upgrade/k0s-upgrade:begun", "upgrade/keep-bundle:applied"}
-	}
-	for _, point := range points {
+	for _, point := range []string{"upgrade/snapshot-files:begun", "upgrade/snapshot-data:applied", "upgrade/k0s-upgrade:begun", "upgrade/k0s-upgrade:applied", "upgrade/console-proxy:begun", "upgrade/keep-bundle:applied", "upgrade/receipt:renamed"} {
 		kill(t, ctx, h, point, args...)
 		if point == "upgrade/k0s-upgrade:begun" {
 			if st := runPlinth(t, ctx, h, 0, "status").Result; st.Unfinished == nil || st.Unfinished.Verb != "upgrade" {
@@ -286,11 +285,7 @@ func checkKilledUpgrade(t *testing.T, ctx context.Context, h *lab.Host) {
 
 func checkKilledRollback(t *testing.T, ctx context.Context, h *lab.Host, before map[string]string) {
 	h.MustRun(ctx, binary, "kubectl", "create", "configmap", "since-the-upgrade")
-	points := []string{"rollback/rollback-files:applied", "rollback/rollback-etcd:begun", "rollback/rollback-etcd:applied", "rollback/rollback-console:begun"}
-	if testing.Short() {
-		points = points[2:3]
-	}
-	for _, point := range points {
+	for _, point := range []string{"rollback/rollback-files:applied", "rollback/rollback-etcd:begun", "rollback/rollback-etcd:applied", "rollback/rollback-console:begun"} {
 		kill(t, ctx, h, point, "upgrade", "--rollback", "--yes")
 	}
 	if st := runPlinth(t, ctx, h, 0, "status").Result; st.Unfinished == nil || st.Unfinished.Verb != "rollback" {
@@ -334,12 +329,14 @@ func (h versionsHost) upgrade(t *testing.T, ctx context.Context) {
 	h.MustRun(ctx, binary, "kubectl", "wait", "-A", "--for=condition=Available", "deployment", "--all", "--timeout=2m")
 }
 
-// TestUpgrade_Versions installs an older k0s and an older KOTS with an application, upgrades both, and rolls that back.
+// TestUpgrade_Versions installs an older k0s and an older KOTS with an application, upgrades both, and rolls that back,
+// with a kill in each. An upgrade to a k0s that does not start ends as it began.
 func TestUpgrade_Versions(t *testing.T) {
 	older := requireEnv(t, "PLINTH_E2E_PAYLOAD_OLDER")
 	ctx := timeoutContext(t, 60)
 	h := versionsHost{Host: startHostWithPlinth(t, "versions")}
 	h.Copy(buildVariant(t, requireEnv(t, "PLINTH_E2E_PAYLOAD"), 2), changedBundle)
+	h.Copy(buildVariant(t, payloadWithK0s(t, "#!/bin/sh\necho 'Error: this k0s does not start'\nexit 1\n"), 3), brokenBundle)
 	h.Copy(buildVariant(t, older, 1, "v1.33.8+k0s.1", "v1.33.4+k0s.0", "1.131.2", "1.130.9"), bundle)
 	license := copyLicense(t, h.Host)
 	t.Run("the gate knows the older KOTS", func(t *testing.T) {
@@ -368,8 +365,11 @@ func TestUpgrade_Versions(t *testing.T) {
 	h.checkVersions(t, ctx, "v1.33.4+k0s.0", "1.130.9")
 	before := hostFiles(ctx, h.Host)
 
+	t.Run("a k0s that does not start is rolled back", func(t *testing.T) { checkBrokenK0s(t, ctx, h.ForTest(t), before) })
+	kill(t, ctx, h.Host, "upgrade/k0s-upgrade:begun", "upgrade", "--bundle", changedBundle, "--yes")
 	h.upgrade(t, ctx)
 	browseConsole(t, h.console, "dashboard", "Dashboard") // the login, the application and its history are as before
+	kill(t, ctx, h.Host, "rollback/rollback-etcd:applied", "upgrade", "--rollback", "--yes")
 	start := time.Now()
 	runPlinth(t, ctx, h.Host, 0, "upgrade", "--rollback", "--yes")
 	t.Logf("rolled back in %.0fs", time.Since(start).Seconds())
