@@ -117,14 +117,14 @@ test-e2e: SHORT := -short
 test-e2e: lab-tests ## run the e2e tests on real disposable hosts; requires root
 
 .PHONY: test-long
-test-long: build-all emulator lab-tests ## run the e2e tests with all their repetitions
+test-long: build-all emulator payload-k0s-1.33.6 lab-tests ## run the e2e tests with all their repetitions
 
 .PHONY: emulator
 emulator:
 	$(call need,qemu-user,qemu-aarch64)
 
 .PHONY: lab-tests
-lab-tests: bundle payload-older payload-k0s-1.33.6
+lab-tests: bundle payload-older
 	$(call need,chromium fonts-liberation)
 	$(call need,time)
 	$(call need,jq)
