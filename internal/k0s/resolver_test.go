@@ -97,3 +97,34 @@ func TestRegister_RestartsKubeletWithTheResolverFile(t *testing.T) {
 		t.Errorf("kubelet keeps running without the flag: %q %v", why, err)
 	}
 }
+
+// kubelet reads the file for each new pod.
+func TestWriteConfig_RestartsK0sForOtherFilesOnly(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(f *hosttest.Fake, s *Service)
+		want   bool // restart
+	}{
+		"a name server": {func(f *hosttest.Fake, _ *Service) {
+			testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/etc/resolv.conf": "nameserver 192.0.2.53\n"})
+		}, false},
+		"a port range": {func(_ *hosttest.Fake, s *Service) { s.Settings.NodePortRange = "80-32000" }, true},
+		"a proxy":      {func(_ *hosttest.Fake, s *Service) { s.Proxy.HTTP = "http://proxy.example.com:3128" }, true},
+		"nothing":      {func(*hosttest.Fake, *Service) {}, false},
+		"both of them": {func(f *hosttest.Fake, s *Service) {
+			testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/etc/resolv.conf": "nameserver 192.0.2.53\n"})
+			s.Settings.NodePortRange = "80-32000"
+		}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := hosttest.New(t)
+			s := Service{Host: f.Host(), Settings: settings()}
+			testkit.Must(t, s.WriteConfig(t.Context()))
+			f.Units[s.Unit()] = host.UnitState{Load: "loaded", Active: "active", Sub: "running", Enable: "enabled"}
+			c.change(f, &s)
+			testkit.Must(t, s.WriteConfig(t.Context()))
+			if why, err := s.StartNeeded(t.Context()); (why != "") != c.want || err != nil {
+				t.Errorf("start needed: %q, %v", why, err)
+			}
+		})
+	}
+}

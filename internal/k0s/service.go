@@ -109,29 +109,46 @@ func (s Service) ResetFailedJoin(ctx context.Context, report func(string, int64,
 // if it is up to date.
 func (s Service) ConfigNeeded() (string, error) {
 	for _, f := range s.configFiles() {
-		want, err := f.content()
-		if err != nil {
-			return "", err
-		}
-		have, err := s.Host.ReadFile(f.path)
-		switch {
-		case errors.Is(err, fs.ErrNotExist) && want != "":
-			return f.path + " is missing", nil
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			return "", err
-		case string(have) != want:
-			return f.path + " differs", nil
+		if why, err := s.fileNeeded(f); err != nil || why != "" {
+			return why, err
 		}
 	}
 	return "", nil
 }
 
+// fileNeeded returns the reason why a file must be written or removed, or "".
+func (s Service) fileNeeded(f configFile) (string, error) {
+	want, err := f.content()
+	if err != nil {
+		return "", err
+	}
+	have, err := s.Host.ReadFile(f.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && want != "":
+		return f.path + " is missing", nil
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return "", err
+	case string(have) != want:
+		return f.path + " differs", nil
+	}
+	return "", nil
+}
+
 // WriteConfig writes the configuration files and removes those that these
-// settings do not need. A k0s that runs has to be restarted then: see Start.
+// settings do not need. A k0s that runs has to be restarted then, unless it reads
+// all that changed while it runs: see Start.
 func (s Service) WriteConfig(ctx context.Context) error {
-	if err := s.RequireRestart(ctx); err != nil {
-		return err
+	for _, f := range s.configFiles() {
+		if why, err := s.fileNeeded(f); err != nil {
+			return err
+		} else if why == "" || f.path == resolvConfPath { // read for each new pod
+			continue
+		}
+		if err := s.RequireRestart(ctx); err != nil {
+			return err
+		}
+		break
 	}
 	for _, f := range s.configFiles() {
 		content, err := f.content()
