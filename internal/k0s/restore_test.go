@@ -19,7 +19,7 @@ func TestRestoreEtcd_GivesK0sAnArchive(t *testing.T) {
 	testkit.Must(t, s.Host.Write(ConfigPath, strings.NewReader("kind: ClusterConfig\n"), 0o600))
 	testkit.Must(t, s.Host.Write(EtcdMemberDir+"/wal/0.wal", strings.NewReader("newer"), 0o600))
 	got := map[string]string{}
-	f.Expect("/usr/local/bin/k0s restore --config-out=/work/k0s.yaml -").Do(func(cmd host.Cmd) {
+	f.Expect("/usr/local/bin/k0s restore --config-out=/scratch/k0s.yaml -").Do(func(cmd host.Cmd) {
 		if _, err := s.Host.Lstat(EtcdDir); err == nil {
 			t.Error("the data that k0s would refuse to replace is still there")
 		}
@@ -38,11 +38,11 @@ func TestRestoreEtcd_GivesK0sAnArchive(t *testing.T) {
 		}
 	})
 	db := EtcdSnapshot{Size: 4, Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("data")), nil }}
-	testkit.Must(t, s.RestoreEtcd(t.Context(), db, "/work"))
+	testkit.Must(t, s.RestoreEtcd(t.Context(), db, "/scratch"))
 	if got["k0s.yaml"] != "kind: ClusterConfig\n" || got["etcd-snapshot.db"] != "data" || len(got) != 2 {
 		t.Errorf("%v", got)
 	}
-	if _, err := s.Host.Lstat("/work"); err == nil {
+	if _, err := s.Host.Lstat("/scratch"); err == nil {
 		t.Error("the temporary files are still there")
 	}
 }
