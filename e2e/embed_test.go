@@ -71,7 +71,8 @@ func TestVersion_CostsNothingWithEmbeddedGigabyte(t *testing.T) {
 	if took[0] > max(50*time.Millisecond, alone[0]*3/2) { // the machine may be busy
 		t.Errorf("it takes %s, without a bundle %s", took[0], alone[0])
 	}
-	if memory > 40e6 {
+	// Mapped pages of the executable count: 39 to 43 MB were seen for the same one, by how the page cache holds it.
+	if memory > 48e6 {
 		t.Errorf("it takes %d bytes of memory", memory)
 	}
 }
