@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/wait"
 )
 
 // Address and user of the console's database (KOTS 1.131.2, deploy/assets/backup.sh).
@@ -80,4 +81,40 @@ func (k *Client) requestDatabase(ctx context.Context, method, path string, body 
 		return nil, errors.Join(fmt.Errorf("the console's database returned %s: %s", resp.Status, text), resp.Body.Close())
 	}
 	return resp, nil
+}
+
+// RestartConsole starts the console's pod again and waits until the new one is Ready: the console keeps
+// some of the database's content in memory.
+func (k *Client) RestartConsole(ctx context.Context, w kube.Wait) error {
+	pod := kube.Object{APIVersion: "v1", Kind: "Pod", Namespace: k.Namespace, Name: ConsolePod}
+	old, err := k.Kube.Get(ctx, pod)
+	if err != nil && !errors.Is(err, kube.ErrNotFound) {
+		return err
+	}
+	if err := k.Kube.Delete(ctx, pod); err != nil {
+		return err
+	}
+	o := wait.Options{What: "the console to start again", Timeout: w.Timeout, Interval: time.Second, Diagnose: w.Diagnose, NextCommand: "sudo plinth kubectl get pods -n " + k.Namespace}
+	return wait.Until(ctx, o, func(ctx context.Context) (bool, string, error) {
+		now, err := k.Kube.Get(ctx, pod)
+		if err != nil {
+			return false, err.Error(), nil
+		}
+		reason := restartReason(old, now)
+		return reason == "", reason, nil
+	})
+}
+
+// restartReason returns why the pod now is not a Ready one that has replaced old, nil for none; "" if it is.
+func restartReason(old, now *unstructured.Unstructured) string {
+	if old != nil && old.GetUID() == now.GetUID() {
+		return "the old pod " + now.GetName() + " still runs"
+	}
+	conditions, _, _ := unstructured.NestedSlice(now.Object, "status", "conditions")
+	for _, c := range conditions {
+		if m, _ := c.(map[string]any); m["type"] == "Ready" && m["status"] == "True" {
+			return ""
+		}
+	}
+	return "the pod " + now.GetName() + " is not Ready"
 }

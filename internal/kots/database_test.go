@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
@@ -50,5 +52,29 @@ func TestDatabase_IsBackedUpAndLoaded(t *testing.T) {
 	refuse = true
 	if _, err := k.BackupDatabase(t.Context()); err == nil || !strings.Contains(err.Error(), "401 Unauthorized") || strings.Contains(err.Error(), "secret") {
 		t.Error(err)
+	}
+}
+
+// Until the old pod has ended it still answers, and its StatefulSet still counts it as Ready.
+func TestRestartReason_AcceptsANewReadyPodOnly(t *testing.T) {
+	pod := func(uid, ready string) *unstructured.Unstructured {
+		return &unstructured.Unstructured{Object: map[string]any{"metadata": map[string]any{"name": ConsolePod, "uid": uid},
+			"status": map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": ready}}}}}
+	}
+	for name, c := range map[string]struct {
+		old, now *unstructured.Unstructured
+		want     string
+	}{
+		"old pod":           {pod("1", "True"), pod("1", "True"), "still runs"},
+		"new pod starts":    {pod("1", "True"), pod("2", "False"), "not Ready"},
+		"new pod is Ready":  {pod("1", "True"), pod("2", "True"), ""},
+		"there was none":    {nil, pod("2", "True"), ""},
+		"without condition": {nil, &unstructured.Unstructured{Object: map[string]any{}}, "not Ready"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := restartReason(c.old, c.now); !strings.Contains(got, c.want) || (got == "") != (c.want == "") {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
 	}
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/plinthdev/plinth/internal/etcd"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/k0s"
-	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/wait"
@@ -218,7 +217,7 @@ func (c clusterData) LoadConsole(ctx context.Context, open func() (io.ReadCloser
 	if err != nil {
 		return err
 	}
-	return k.Kube.Delete(ctx, kube.Object{APIVersion: "v1", Kind: "Pod", Namespace: k.Namespace, Name: kots.ConsolePod})
+	return k.RestartConsole(ctx, w)
 }
 
 // etcdSnapshot returns the snapshot of etcd for k0s.
