@@ -32,8 +32,11 @@ type Service struct {
 	Secrets func(ctx context.Context, c Caller) (ControllerSecrets, error)
 	// Membership returns the state of a node's admission; nil if this node does not know it.
 	Membership func(ctx context.Context, p nodecert.NodeID) (Membership, error)
-	PeerCheck  http.Handler // answers the peer checks of hosts that may join; nil for none
-	MaxStreams int          // blobs that are read at once; 0 for the default
+	Upgrader   NodeUpgrader // upgrades this node; nil if it cannot be upgraded by another one
+	// UpgradeOffer returns what this node serves of the bundle of an upgrade; nil if this node serves none.
+	UpgradeOffer func(ctx context.Context, bundle digest.Digest) (UpgradeOffer, error)
+	PeerCheck    http.Handler // answers the peer checks of hosts that may join; nil for none
+	MaxStreams   int          // blobs that are read at once; 0 for the default
 
 	Now       func() time.Time                  // the clock by which certificates are valid; nil for time.Now
 	Audit     func(line string)                 // receives the audit log; nil for none
@@ -114,6 +117,13 @@ func (n Service) handler(audit *auditLog, known *knownPeers) http.Handler {
 	}
 	if n.Membership != nil {
 		mux.HandleFunc("GET "+MembershipPath, s.handleMembership(n.Membership))
+	}
+	if n.Upgrader != nil {
+		mux.HandleFunc("GET "+UpgradePath, s.handleUpgradeState(n.Upgrader))
+		mux.HandleFunc("POST "+UpgradePath, s.handleUpgradeStart(n.Upgrader))
+	}
+	if n.UpgradeOffer != nil {
+		mux.HandleFunc("GET "+UpgradeOfferPath, s.handleUpgradeOffer(n.UpgradeOffer))
 	}
 	mux.HandleFunc("GET "+ReadPath+"{$}", s.handleVersion)
 	mux.HandleFunc("GET "+BlobPath+"/blobs/{digest}", s.handleBlob)
