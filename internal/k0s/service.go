@@ -246,6 +246,12 @@ func (s Service) RegisterNeeded() (string, error) {
 	return "", nil
 }
 
+// RegisteredToJoin reports whether the service on this host was registered as a controller that joins a cluster.
+func (s Service) RegisteredToJoin() (bool, error) {
+	unit, err := s.registeredUnit()
+	return strings.Contains(unit, "--token-file="), err
+}
+
 // Register makes k0s create its system users and its systemd unit. A service that already runs has other arguments: it
 // is stopped first, so that Start lets it run with the new ones.
 func (s Service) Register(ctx context.Context) error {

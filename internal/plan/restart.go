@@ -12,8 +12,11 @@ import (
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
-// apiReason returns why the API server on this host is not ready, or "".
+// apiReason returns why the API server on this host is not ready, or "". A worker has none.
 func (c Cluster) apiReason(ctx context.Context) string {
+	if c.K0s.Worker {
+		return ""
+	}
 	if c.APIAnswers != nil {
 		return c.APIAnswers(ctx)
 	}

@@ -86,6 +86,13 @@ func Rollback(c Cluster, r Reversal) []step.Step {
 	return append(steps, b.compareHealth(), b.recordEnd(), b.removeSnapshot())
 }
 
+// RollbackNode returns the steps that restore the state before an upgrade on one node, of a cluster that keeps its data:
+// that of a node which another controller has upgraded, or of a controller beside others.
+func RollbackNode(c Cluster, r Reversal) []step.Step {
+	b := rollback{c, r}
+	return []step.Step{b.restoreFiles(), b.startK0s(), c.waitNodeReady(), b.startAgent(), b.removeSnapshot()}
+}
+
 // stop returns the steps that stop k0s and end the pods. k0s does not start at boot then.
 func (b rollback) stop() []step.Step {
 	kinds := cleanup.StopKinds(cleanup.Finder{Host: b.Host, Scope: b.CleanupScope})

@@ -29,6 +29,7 @@ type Transition struct {
 	Records  Records           // of the cluster
 	Data     ClusterData       // nil for that of the cluster
 	Health   Health
+	Follows  bool // another controller coordinates the upgrade, and records it in the cluster
 }
 
 // Records opens the record of the cluster's last upgrade; nil for that of the cluster on the host.
@@ -54,45 +55,85 @@ type upgrade struct {
 // before it, and those that wait for the node, change nothing in the cluster.
 const UpgradeK0sID = "k0s-upgrade"
 
-// Upgrade returns the steps that move the only controller of a cluster, and the cluster, to another bundle. All
-// images are imported before k0s is restarted. The documents of the bundle are stored last: a host that joins gets
-// the version that the controllers run.
+// Upgrade returns the steps that move a cluster to another bundle, on the controller that coordinates them. All images
+// are imported on all nodes before the first k0s is restarted. The documents of the bundle are stored last: a host that
+// joins gets the version that the controllers run.
 func Upgrade(c Cluster, t Transition) []step.Step {
-	u := upgrade{Cluster: c, Transition: t, dir: SnapshotDir(c.DataDir, t.From)}
-	if u.Data == nil {
-		u.Data = clusterData{c}
-	}
-	steps := []step.Step{
-		u.lockCluster(),
-		u.saveFiles(),
-		c.createDataDir(),
-	}
-	steps = append(steps, c.programSteps()...)
+	u := newUpgrade(c, t)
+	steps := append([]step.Step{u.lockCluster()}, u.deliverSteps()...)
+	steps = append(steps, u.saveData())
+	steps = append(steps, u.switchSteps()...)
 	steps = append(steps,
-		c.prepareKernel(),
-		u.unlessSaved(c.importImages("images-boot", "Import the images the node boots with", c.Images.Boot)),
-		u.unlessSaved(c.importImages("images-rest", "Import the images of the add-ons", c.Images.Rest)),
-		u.saveData(),
-		u.upgradeK0s(),
-		c.waitNodeReady(),
 		c.waitSystemImages(),
 		c.waitSystemPodsStarted(),
 		c.waitSystemPodsReady(),
 		c.applyNodePolicies(),
 		c.secureNamespaces(),
 	)
-	if c.KotsFile.Path != "" {
-		steps = append(steps, c.placeFile("kots-binary", "Put the kots CLI in place", c.KotsFile))
-	}
+	steps = append(steps, u.kotsSteps()...)
 	for _, a := range slices.Backward(t.Dropped) {
 		steps = append(steps, u.removeAddOn(a))
 	}
-	steps = append(append(steps, c.addOnSteps()...), c.agentSteps()...)
+	steps = append(steps, c.addOnSteps()...)
+	steps = append(steps, u.finishSteps()...)
 	return append(steps,
-		c.BundleCache.storeStep(c.Host),
 		u.compareHealth(),
 		u.recordEnd(),
 	)
+}
+
+func newUpgrade(c Cluster, t Transition) upgrade {
+	u := upgrade{Cluster: c, Transition: t, dir: SnapshotDir(c.DataDir, t.From)}
+	if u.Data == nil {
+		u.Data = clusterData{c}
+	}
+	return u
+}
+
+// DeliverNode returns the steps that give a node everything that UpgradeNode needs, besides the programs, which stage
+// stores. They change nothing that runs. A controller also saves the data of the cluster.
+func DeliverNode(c Cluster, t Transition, stage step.Step) []step.Step {
+	u := newUpgrade(c, t)
+	return append(append([]step.Step{stage}, u.deliverSteps()...), u.saveData())
+}
+
+// UpgradeNode returns the steps that move one node to another bundle, except the one that coordinates the upgrade of its
+// cluster, which has the same steps among others.
+func UpgradeNode(c Cluster, t Transition) []step.Step {
+	u := newUpgrade(c, t)
+	steps := append(u.deliverSteps(), u.saveData())
+	steps = append(steps, u.switchSteps()...)
+	steps = append(steps, u.kotsSteps()...)
+	return append(steps, u.finishSteps()...)
+}
+
+// deliverSteps returns the steps that change nothing that runs: a copy of what the upgrade changes, then images.
+func (u upgrade) deliverSteps() []step.Step {
+	steps := []step.Step{u.saveFiles(), u.createDataDir()}
+	steps = append(steps, u.programSteps()...)
+	return append(steps,
+		u.prepareKernel(),
+		u.unlessSaved(u.importImages("images-boot", "Import the images the node boots with", u.Images.Boot)),
+		u.unlessSaved(u.importImages("images-rest", "Import the images of the add-ons", u.Images.Rest)),
+	)
+}
+
+// switchSteps returns the steps after which the node runs the new k0s.
+func (u upgrade) switchSteps() []step.Step {
+	return []step.Step{u.upgradeK0s(), u.waitNodeReady()}
+}
+
+// kotsSteps returns the step that writes the kots CLI, on a controller of a cluster with a console.
+func (u upgrade) kotsSteps() []step.Step {
+	if u.KotsFile.Path == "" {
+		return nil
+	}
+	return []step.Step{u.placeFile("kots-binary", "Put the kots CLI in place", u.KotsFile)}
+}
+
+// finishSteps returns the steps after which the node serves the new bundle.
+func (u upgrade) finishSteps() []step.Step {
+	return append(u.agentSteps(), u.BundleCache.storeStep(u.Host))
 }
 
 // snapshot returns the snapshot of this upgrade; ok is false if there is none yet.
@@ -249,6 +290,10 @@ func (u upgrade) saveData() step.Step {
 				return errors.Join(err, errors.New("the files of this host are not saved"))
 			}
 			data := SnapshotData{TakenAt: u.Now().UTC()}
+			if u.K0s.Worker { // it has none, but what was delivered to it is complete
+				s.Data = &data
+				return s.write(u.Host)
+			}
 			if data.Health, err = u.Health.Gather(ctx); err != nil {
 				return fmt.Errorf("cannot read the state of the cluster: %w", err)
 			}
@@ -263,7 +308,10 @@ func (u upgrade) saveData() step.Step {
 				}
 			}
 			s.Data = &data
-			return errors.Join(s.write(u.Host), u.setPhase(ctx, kube.UpgradeNodes))
+			if err := s.write(u.Host); err != nil || u.Follows {
+				return err
+			}
+			return u.setPhase(ctx, kube.UpgradeNodes)
 		},
 	}
 }

@@ -3,11 +3,13 @@ package plan
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"testing"
 
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/step"
 )
 
 // sameHealth is a cluster that is always as healthy as before.
@@ -26,6 +28,47 @@ func TestUpgrade_MatchesGolden(t *testing.T) {
 	goldenPlan(t, "testdata/upgrade.golden", c, steps)
 }
 
+func TestUpgradeNode_MatchesGolden(t *testing.T) {
+	for role, worker := range map[string]bool{"controller": false, "worker": true} {
+		t.Run(role, func(t *testing.T) {
+			c, f := example(t)
+			c.AgentFile = node.Artifact{Path: node.AgentBinary}
+			c.BundleCache = BundleCache{Dir: "/var/lib/plinth/bundle", Files: map[string][]byte{"index.json": nil}}
+			c.Host, c.K0s.Worker = f.Host(), worker
+			if worker {
+				c.KotsFile = node.Artifact{}
+			}
+			tr := Transition{From: "sha256:0123456789abcdef", To: "sha256:fedcba9876543210", Receipt: "/var/lib/plinth/receipt.json", Health: sameHealth{}, Follows: true}
+			goldenPlan(t, "testdata/upgrade-"+role+".golden", c, UpgradeNode(c, tr))
+			var delivered, own []string
+			for _, s := range DeliverNode(c, tr, step.Step{ID: "stage"}) {
+				delivered = append(delivered, s.ID)
+			}
+			for _, s := range UpgradeNode(c, tr) {
+				own = append(own, s.ID)
+			}
+			if n := len(delivered); delivered[0] != "stage" || !slices.Equal(delivered[1:], own[:n-1]) || own[n-1] != UpgradeK0sID {
+				t.Errorf("%q is not what %q needs before k0s is restarted", delivered, own)
+			}
+		})
+	}
+}
+
+func TestUpgrade_HasTheStepsOfANodeInTheirOrder(t *testing.T) {
+	c, _ := example(t)
+	c.AgentFile = node.Artifact{Path: node.AgentBinary}
+	tr := Transition{From: "sha256:0123456789abcdef", To: "sha256:fedcba9876543210", Health: sameHealth{}}
+	rest := UpgradeNode(c, tr)
+	for _, s := range Upgrade(c, tr) {
+		if len(rest) > 0 && s.ID == rest[0].ID {
+			rest = rest[1:]
+		}
+	}
+	if len(rest) > 0 {
+		t.Errorf("the coordinator has no step %s, or in another order", rest[0].ID)
+	}
+}
+
 func TestRollback_MatchesGolden(t *testing.T) {
 	c, _ := example(t)
 	c.Console = Console{Namespace: "kotsadm", URL: "https://10.0.0.5:8800", Desired: kots.ConsoleSpec{Version: "1.131.2"}}
@@ -36,6 +79,9 @@ func TestRollback_MatchesGolden(t *testing.T) {
 			goldenPlan(t, "testdata/"+name+".golden", c, Rollback(c, Reversal{Snapshot: s, WithData: withData, Health: sameHealth{}}))
 		})
 	}
+	t.Run("rollback-node", func(t *testing.T) {
+		goldenPlan(t, "testdata/rollback-node.golden", c, RollbackNode(c, Reversal{Snapshot: s}))
+	})
 }
 
 func TestNeedsData_OnlyAfterTheClusterChanged(t *testing.T) {
