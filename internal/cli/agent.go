@@ -7,19 +7,26 @@ import (
 
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/agent"
+	"github.com/plinthdev/plinth/internal/action/upgrade"
 )
 
 // agentCommand returns the hidden command that plinth-agent.service runs.
 func (s commandSet) agentCommand() *cobra.Command {
 	var stop bool
+	var phase, bundle string
 	cmd := s.NewCommand("agent", noArgs, s.WithEnv(singleDocument, nil,
 		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
 			if stop {
 				return commandOutput{}, agent.StopRemovedNode(ctx, env)
 			}
+			if phase != "" {
+				return commandOutput{}, upgrade.RunNode(ctx, env, phase, bundle)
+			}
 			return commandOutput{}, agent.Run(ctx, env)
 		}))
 	cmd.Flags().BoolVar(&stop, "stop-removed-node", false, "stop k0s and its pods after the node was removed, and exit")
+	cmd.Flags().StringVar(&phase, "upgrade-phase", "", "run this phase of the node's upgrade, and exit")
+	cmd.Flags().StringVar(&bundle, "upgrade-bundle", "", "digest of the bundle of the upgrade")
 	cmd.Hidden = true
 	return cmd
 }

@@ -24,20 +24,10 @@ type BundleCache struct {
 // storeStep returns the step that stores the bundle's documents. Together with the images and programs that
 // the node has anyway, they are everything that another host needs to join.
 func (k BundleCache) storeStep(h host.Host) step.Step {
-	paths := slices.Sorted(maps.Keys(k.Files))
 	return step.Step{ID: "keep-bundle", Title: "Keep the bundle's index", Affects: []string{k.Dir},
 		Check: func(context.Context) (step.State, error) {
-			for _, p := range paths {
-				have, err := h.ReadFile(path.Join(k.Dir, p))
-				missing := errors.Is(err, fs.ErrNotExist)
-				switch {
-				case err != nil && !missing:
-					return step.State{}, err
-				case k.Files[p] == nil && !missing:
-					return step.Needed(path.Join(k.Dir, p) + " belongs to another bundle"), nil
-				case k.Files[p] != nil && (missing || !bytes.Equal(have, k.Files[p])):
-					return step.Needed(path.Join(k.Dir, p) + " is missing or differs"), nil
-				}
+			if why, err := k.changedFile(h); err != nil || why != "" {
+				return stepState(why, err)
 			}
 			old, err := k.otherFiles(h)
 			if err != nil || len(old) == 0 {
@@ -46,10 +36,8 @@ func (k BundleCache) storeStep(h host.Host) step.Step {
 			return step.Needed(old[0] + " belongs to another bundle"), nil
 		},
 		Apply: func(context.Context, step.Report) error {
-			for _, p := range paths {
-				if err := k.storeFile(h, p); err != nil {
-					return err
-				}
+			if err := k.storeFiles(h); err != nil {
+				return err
 			}
 			old, err := k.otherFiles(h)
 			for _, p := range old {
@@ -60,6 +48,33 @@ func (k BundleCache) storeStep(h host.Host) step.Step {
 			return err
 		},
 	}
+}
+
+// changedFile returns why the first of Files that is not as it must be is not, or "".
+func (k BundleCache) changedFile(h host.Host) (string, error) {
+	for _, p := range slices.Sorted(maps.Keys(k.Files)) {
+		have, err := h.ReadFile(path.Join(k.Dir, p))
+		missing := errors.Is(err, fs.ErrNotExist)
+		switch {
+		case err != nil && !missing:
+			return "", err
+		case k.Files[p] == nil && !missing:
+			return path.Join(k.Dir, p) + " belongs to another bundle", nil
+		case k.Files[p] != nil && (missing || !bytes.Equal(have, k.Files[p])):
+			return path.Join(k.Dir, p) + " is missing or differs", nil
+		}
+	}
+	return "", nil
+}
+
+// storeFiles writes Files, sorted by path: the index after the blobs.
+func (k BundleCache) storeFiles(h host.Host) error {
+	for _, p := range slices.Sorted(maps.Keys(k.Files)) {
+		if err := k.storeFile(h, p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // storeFile writes the file at the path p in Dir, or removes it if it must not exist.
@@ -80,4 +95,35 @@ func (k BundleCache) otherFiles(h host.Files) ([]string, error) {
 		_, ours := k.Files[strings.TrimPrefix(p, k.Dir+"/")]
 		return ours
 	}), err
+}
+
+// StageBundle returns the step that stores the documents of a bundle, by their paths in dir, and programs of it. A
+// document with nil content must not exist. The documents come last, so that a folder with an index is complete.
+func StageBundle(h host.Host, dir string, docs map[string][]byte, programs []node.Artifact) step.Step {
+	cache := BundleCache{Dir: dir, Files: docs}
+	return step.Step{ID: "stage-bundle", Title: "Fetch the programs of the new bundle", Affects: []string{dir},
+		Check: func(ctx context.Context) (step.State, error) {
+			for _, f := range programs {
+				if why, err := f.Check(ctx, h); err != nil || why != "" {
+					return stepState(why, err)
+				}
+			}
+			return stepState(cache.changedFile(h))
+		},
+		Apply: func(ctx context.Context, report step.Report) error {
+			if err := h.MkdirAll(dir, 0o700); err != nil {
+				return err
+			}
+			for _, f := range programs {
+				why, err := f.Check(ctx, h)
+				if err == nil && why != "" {
+					err = withProgress(f, report).Apply(h)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return cache.storeFiles(h)
+		},
+	}
 }

@@ -42,7 +42,8 @@ func Run(ctx context.Context, env *action.Env) error {
 		serveAuthorizer(ctx, &Authorizer{Records: records}, identity, env.Note)
 	})...)
 	defer end()
-	return serveHTTPS(ctx, env, identity, agent.Service{Backend: d, Store: newBlobStore(env), NodeRemover: nodes.NewLeaveServer(env), PeerCheck: peerCheckHandler(env), Membership: membershipServer{d, records}.Membership,
+	store := newBlobStore(env)
+	return serveHTTPS(ctx, env, identity, agent.Service{Backend: d, Store: store, Upgrader: newNodeUpgrader(env, store), UpgradeOffer: upgradeOffer(env), NodeRemover: nodes.NewLeaveServer(env), PeerCheck: peerCheckHandler(env), Membership: membershipServer{d, records}.Membership,
 		EtcdJoiner: EtcdJoinProxy{Files: env.Host, Check: d.CheckJoiningController, Etcd: openStore},
 		Secrets:    SecretsReader{Files: env.Host, Check: d.CheckJoiningController}.Read})
 }
@@ -141,13 +142,13 @@ func runBackground(ctx context.Context, watches ...func(context.Context)) (end f
 // runWorker runs the load balancer of a worker, and the blob server beside it. If the
 // server fails, the load balancer keeps running.
 func runWorker(ctx context.Context, env *action.Env) error {
-	identity, w := &identity{Env: env, load: loadStoredCert}, &workerServer{Env: env}
+	identity, w, store := &identity{Env: env, load: loadStoredCert}, &workerServer{Env: env}, newBlobStore(env)
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	serving.Go(func() { every(renewalInterval, w.watchCertificate)(ctx) })
 	serving.Go(func() { every(removalInterval, newRemovalWatch(env, nil).run)(ctx) })
 	serving.Go(func() {
-		if err := serveHTTPS(ctx, env, identity, agent.Service{Backend: w, Store: newBlobStore(env), MaxStreams: agent.WorkerStreams}); err != nil {
+		if err := serveHTTPS(ctx, env, identity, agent.Service{Backend: w, Store: store, Upgrader: newNodeUpgrader(env, store), MaxStreams: agent.WorkerStreams}); err != nil {
 			env.Note("cannot serve blobs on this node: " + err.Error())
 		}
 	})

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"path"
@@ -36,28 +37,54 @@ func newBlobStore(env *action.Env) blobStore {
 	})}
 }
 
-// Open opens a blob of the bundle, or this program. It returns fs.ErrNotExist for all other
-// blobs, even if they are on the disk.
+// Open opens a blob of the bundle, or of one that an upgrade has fetched, or this program. It returns fs.ErrNotExist
+// for all other blobs, even if they are on the disk.
 func (s blobStore) Open(ctx context.Context, d digest.Digest) (agent.BlobContent, error) {
 	b, err := desired.OpenInstalledBundle(ctx, s.Host, s.DataDir)
 	if err != nil {
 		return nil, err
 	}
+	if d == s.selfDigest() {
+		return openContent("/proc/self/exe")
+	}
+	content, err := openBundleContent(b, d, desired.BundleCacheDir(s.DataDir), func(f airgap.HostFile) string { return desired.HostFilePaths()[f.Name] })
+	if !errors.Is(err, fs.ErrNotExist) {
+		return content, err
+	}
+	staged, err := s.Host.ReadDir(desired.StagedBundlesDir)
+	if err != nil { // no upgrade is under way
+		return nil, fs.ErrNotExist
+	}
+	for _, e := range staged {
+		bundle := digest.NewDigestFromEncoded(digest.SHA256, e.Name())
+		b, err := desired.OpenStagedBundle(ctx, s.Host, bundle)
+		if err != nil { // it is being fetched
+			continue
+		}
+		blobs := path.Join(desired.StagedBundleDir(bundle), "blobs", "sha256")
+		content, err := openBundleContent(b, d, desired.StagedBundleDir(bundle), func(f airgap.HostFile) string { return path.Join(blobs, f.Digest.Encoded()) })
+		if !errors.Is(err, fs.ErrNotExist) {
+			return content, err
+		}
+	}
+	return nil, fs.ErrNotExist
+}
+
+// openBundleContent opens a blob of the bundle b, whose documents are in dir and whose host files are at the paths that
+// hostFile returns.
+func openBundleContent(b *airgap.Bundle, d digest.Digest, dir string, hostFile func(airgap.HostFile) string) (agent.BlobContent, error) {
 	if d == b.Digest() {
-		return openContent(path.Join(desired.BundleCacheDir(s.DataDir), "index.json"))
+		return openContent(path.Join(dir, "index.json"))
 	}
 	for _, f := range b.HostFiles() {
 		if f.Digest == d {
-			return openContent(desired.HostFilePaths()[f.Name])
+			return openContent(hostFile(f))
 		}
-	}
-	if d == s.selfDigest() {
-		return openContent("/proc/self/exe")
 	}
 	if !isInBundle(b, d) {
 		return nil, fs.ErrNotExist
 	}
-	for _, dir := range []string{path.Join(desired.BundleCacheDir(s.DataDir), "blobs", "sha256"), contentDir} {
+	for _, dir := range []string{path.Join(dir, "blobs", "sha256"), contentDir} {
 		if f, err := openContent(path.Join(dir, d.Encoded())); err == nil {
 			return f, nil
 		}

@@ -45,6 +45,7 @@ type Target struct {
 	Worker  bool          // the role of this host; false for controller
 	Joining bool          // the host joins an existing cluster
 	Vendor  VendorSignature
+	Origin  BundleOrigin // of the origin of the bundle of an upgrade, for other nodes
 }
 
 // InstallSteps returns the steps that install bundle b with configuration m on
@@ -64,6 +65,45 @@ func UpgradeSteps(ctx context.Context, target Target, b *airgap.Bundle, cfg conf
 		return nil, err
 	}
 	return plan.Upgrade(c, t), nil
+}
+
+// UpgradeNodeSteps returns the steps that move the node of target s alone to bundle b with configuration m.
+func UpgradeNodeSteps(ctx context.Context, target Target, b *airgap.Bundle, cfg config.Config, t plan.Transition) ([]step.Step, error) {
+	c, err := upgradedNode(ctx, target, b, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return plan.UpgradeNode(c, t), nil
+}
+
+// DeliverNodeSteps returns the steps that give the node of target s everything that UpgradeNodeSteps needs.
+func DeliverNodeSteps(ctx context.Context, target Target, b *airgap.Bundle, cfg config.Config, t plan.Transition) ([]step.Step, error) {
+	c, err := upgradedNode(ctx, target, b, cfg)
+	if err != nil {
+		return nil, err
+	}
+	stage, err := StageBundle(ctx, target.Host, b, target.Origin)
+	if err != nil {
+		return nil, err
+	}
+	return plan.DeliverNode(c, t, stage), nil
+}
+
+// upgradedNode returns the cluster as one of its nodes sees it after an upgrade.
+func upgradedNode(ctx context.Context, target Target, b *airgap.Bundle, cfg config.Config) (plan.Cluster, error) {
+	c, err := buildCluster(ctx, target, b, cfg.Installer)
+	if err != nil {
+		return c, err
+	}
+	if k := cfg.Installer.Spec.Kotsadm; k != nil {
+		c.Console.Namespace = k.Namespace
+	}
+	return c, nil
+}
+
+// RollbackNodeSteps returns the steps that restore the state before an upgrade on the node of target s alone.
+func RollbackNodeSteps(target Target, was InstalledBundle, r plan.Reversal) []step.Step {
+	return plan.RollbackNode(rollbackCluster(target, was), r)
 }
 
 // InstalledBundle is what is known of the bundle that is, or was, installed on a host.
@@ -90,19 +130,24 @@ func ReadInstalledBundle(ctx context.Context, h host.Files, dataDir string) (b I
 // RollbackSteps returns the steps that restore the state before an upgrade on target s. was is the bundle of that
 // state.
 func RollbackSteps(target Target, was InstalledBundle, r plan.Reversal) []step.Step {
+	return plan.Rollback(rollbackCluster(target, was), r)
+}
+
+// rollbackCluster returns the cluster of target s before an upgrade, without the content of its bundle.
+func rollbackCluster(target Target, was InstalledBundle) plan.Cluster {
 	in := was.Installer
 	set := k0s.NewSettings(in, target.Address.String(), target.Node)
 	set.APIAddress = target.API
 	c := plan.Cluster{
 		Host: target.Host, StateStore: target.Journal, Now: target.Now, DataDir: target.DataDir, PointerFile: pointerPath(target.DataDir), NodeName: target.Node,
-		K0s:          k0s.Service{Host: target.Host, Settings: set, Proxy: proxySettings(in, target.Address), Worker: target.Worker},
+		K0s:          k0s.Service{Host: target.Host, Settings: set, Proxy: proxySettings(in, target.Address), Worker: target.Worker, JoinsCluster: target.Joining},
 		CleanupScope: target.Cleanup,
 		Console:      desiredConsole(target, config.Config{Installer: in}, true),
 	}
 	for _, ref := range was.Images { // their content is not needed
 		c.Images.Boot = append(c.Images.Boot, images.Image{Ref: ref})
 	}
-	return plan.Rollback(c, r)
+	return c
 }
 
 // firstController returns the cluster as its first controller installs it, with everything that is in bundle b.

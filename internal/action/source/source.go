@@ -107,13 +107,13 @@ func trustPolicy(env *action.Env, req Request) (t trust.Policy, err error) {
 	}
 	receipt, _, err := journal.ReadReceipt(env.Host, env.DataDir)
 	if err == nil {
-		t.Pin, err = pinnedVendor(receipt)
+		t.Pin, err = PinnedVendor(receipt)
 	}
 	return t, err
 }
 
-// pinnedVendor returns the vendor's key and the release that the receipt records.
-func pinnedVendor(r journal.Receipt) (trust.Pin, error) {
+// PinnedVendor returns the vendor's key and the release that the receipt records.
+func PinnedVendor(r journal.Receipt) (trust.Pin, error) {
 	p := trust.Pin{Release: r.Vendor.Release, Bundle: digest.Digest(r.Bundle)}
 	if err := p.Key.UnmarshalText([]byte(r.Vendor.Key)); err != nil {
 		return p, problem.New(problem.ExitBundle, "read the vendor's key in the receipt", err, "reset the cluster and install it again: plinth reset cluster")

@@ -24,6 +24,9 @@ func (o *operation) checkBundle(env *action.Env) error {
 		refusals = append(refusals, *older)
 	}
 	gate, notes := checks.CheckGate(o.config.Installer, o.config.LintReport.Applications, nil)
+	if o.follows != nil { // the coordinator has applied it
+		gate, notes = nil, nil
+	}
 	if !o.opts.SkipKotsCheck {
 		refusals = append(refusals, gate...)
 	}

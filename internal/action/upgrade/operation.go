@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,12 +23,14 @@ import (
 	"github.com/plinthdev/plinth/internal/action/source"
 	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/token"
 )
 
 // operation is one upgrade: what is requested, and what is known of this host and its cluster
@@ -51,9 +54,11 @@ type operation struct {
 	address    netip.Addr              // address at which other hosts reach this one
 	node       string                  // Kubernetes name of this host
 	machineID  string                  // of this host
+	joining    bool                    // k0s on this host is registered as a controller that has joined the cluster
 	snapshot   preflight.FactsSnapshot // facts, stored for later runs
 	warnings   []string                // what was skipped or ignored on request, for the receipt
 	rolledBack bool                    // the upgrade failed and was rolled back
+	follows    *follower               // another controller coordinates the upgrade; nil on the coordinator
 
 	// Steps for a simulated host; nil for the real ones.
 	simulate         func(env *action.Env) ([]step.Step, error)
@@ -78,7 +83,7 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	if err := o.checkBundle(env); err != nil {
 		return err
 	}
-	if !o.resumed { // else k0s may be stopped, and the same was checked before
+	if !o.resumed && o.follows == nil { // else k0s may be stopped, and the same was checked before
 		if err := o.checkCluster(ctx, env); err != nil {
 			return err
 		}
@@ -111,6 +116,8 @@ func (o *operation) checkRuns(env *action.Env) error {
 	case last.Verb == Verb && last.Args.Bundle == o.to:
 		o.resumed = true
 		return nil
+	case last.Verb == DeliverVerb: // it has changed nothing that runs
+		return nil
 	case last.Verb == Verb:
 		return problem.Newf(problem.ExitUsage, "upgrade", "finish it with the bundle "+last.Args.Bundle+", or roll it back: sudo plinth upgrade --rollback; nothing was changed", "%s", doing)
 	case last.Verb == RollbackVerb: // only in a plan: else finishRollback has finished it
@@ -127,6 +134,9 @@ func (o *operation) inspectHost(env *action.Env, found facts.Facts) (err error) 
 		return err
 	}
 	if o.addressReq, err = (preflight.AddressFlags{}).Request("upgrade", found, o.recorded); err != nil {
+		return err
+	}
+	if o.joining, err = (k0s.Service{Host: env.Host, Worker: o.receipt.Role == token.Worker}).RegisteredToJoin(); err != nil {
 		return err
 	}
 	if at, err := found.Network.ChooseAddress(o.addressReq); err == nil { // else runPreflights reports why
@@ -192,7 +202,13 @@ func (o *operation) droppedAddOns(dataDir string) (dropped []addons.AddOn, err e
 		return nil, err
 	}
 	before, _ := addons.Resolve(o.installed, dataDir) // without those of versions that this Plinth does not know
-	for _, was := range o.receipt.AddOns {
+	installed := o.receipt.AddOns
+	if len(installed) == 0 { // the receipt of a controller that has joined has none
+		for _, a := range before {
+			installed = append(installed, journal.AddOn{Name: a.Name, Namespace: a.Namespace})
+		}
+	}
+	for _, was := range installed {
 		isIt := func(a addons.AddOn) bool { return a.Name == was.Name }
 		if slices.ContainsFunc(o.addOns, isIt) {
 			continue
@@ -212,20 +228,30 @@ func (o *operation) steps(ctx context.Context, env *action.Env) ([]step.Step, er
 	if o.simulate != nil {
 		return o.simulate(env)
 	}
+	if o.follows != nil {
+		return desired.UpgradeNodeSteps(ctx, o.target(env), o.bundle, o.config, o.transition(env))
+	}
 	return desired.UpgradeSteps(ctx, o.target(env), o.bundle, o.config, o.transition(env))
 }
 
 // target returns the description of env's host that the steps need.
 func (o *operation) target(env *action.Env) desired.Target {
 	podCIDR := netip.MustParsePrefix(o.config.Installer.Spec.Network.PodCIDR) // lint has parsed it
-	return desired.Target{Host: env.Host, Journal: env.Journal(), Now: env.Now, DataDir: env.DataDir, Node: o.node, Address: o.address, API: o.receipt.API,
-		AddOns: o.addOns, Cleanup: env.CleanupScope(podCIDR), Agent: o.agent}
+	t := desired.Target{Host: env.Host, Journal: env.Journal(), Now: env.Now, DataDir: env.DataDir, Node: o.node, Address: o.address, API: o.receipt.API,
+		AddOns: o.addOns, Cleanup: env.CleanupScope(podCIDR), Agent: o.agent, Worker: o.receipt.Role == token.Worker, Joining: o.joining}
+	if o.follows != nil {
+		t.Origin = o.follows.origin
+	}
+	if o.follows != nil && o.config.Trust.Verified {
+		t.Vendor = desired.VendorSignature{Signature: o.follows.origin.Signature, Key: o.config.Trust.Key}
+	}
+	return t
 }
 
 // transition returns the move from the installed bundle to the new one.
 func (o *operation) transition(env *action.Env) plan.Transition {
 	return plan.Transition{From: o.from, To: o.to, Name: o.receipt.Name, Versions: o.receipt.Versions, Dropped: o.dropped,
-		Receipt: journal.ReceiptPath(env.DataDir), Health: o.health(env)}
+		Receipt: journal.ReceiptPath(env.DataDir), Health: o.health(env), Follows: o.follows != nil}
 }
 
 // health returns the comparison of the cluster with its state before the upgrade.
@@ -262,7 +288,7 @@ func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpr
 		return nil, err
 	}
 	want := desired.InstallRequirements(o.bundle, o.config.Installer, env.Journal(), env.DataDir)
-	want.Verb, want.Sources, want.Recorded, want.Address = hostpreflight.Upgrade, o.opened.FetchURLs(), o.recorded, o.addressReq
+	want.Verb, want.Role, want.Sources, want.Recorded, want.Address = hostpreflight.Upgrade, hostpreflight.Role(o.receipt.Role), o.opened.FetchURLs(), o.recorded, o.addressReq
 	found, report, err := preflight.RunChecks(ctx, env, preflight.Options{Requirements: want, VendorPreflights: vendor, Ignore: o.opts.IgnorePreflights, Journal: env.Journal()})
 	if err != nil {
 		return nil, err
@@ -333,9 +359,12 @@ func (o *operation) writeReceipt(env *action.Env) error {
 		return err
 	}
 	r.Role, r.Node, r.MachineID, r.Address, r.API = o.receipt.Role, o.node, o.machineID, o.address.String(), o.receipt.API
-	r.Bundle, r.Facts = o.to, o.snapshot.Digest.String()
+	r.Bundle, r.Facts = o.to, cmp.Or(o.snapshot.Digest.String(), o.receipt.Facts)
 	r.Warnings, r.Vendor = o.config.Trust.AppendWarning(o.warnings), source.VendorRecord(o.config.Trust)
 	for _, part := range o.addOns {
+		if o.follows != nil && len(o.receipt.AddOns) == 0 { // the receipt of a join has none
+			break
+		}
 		r.AddOns = append(r.AddOns, journal.AddOn{Name: part.Name, Version: part.Version, Namespace: part.Namespace})
 	}
 	return errors.Join(journal.WriteReceipt(env.Host, env.DataDir, r), source.DiscardFetched(env))

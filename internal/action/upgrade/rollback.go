@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/desired"
 	"github.com/plinthdev/plinth/internal/action/preflight"
@@ -17,6 +19,7 @@ import (
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/token"
 )
 
 // rollback is the way back from the last upgrade.
@@ -30,6 +33,7 @@ type rollback struct {
 	installed desired.InstalledBundle // of the cluster before the upgrade
 	receipt   journal.Receipt         // of the cluster before the upgrade
 	withData  bool                    // the data of the cluster is restored, too
+	follows   digest.Digest           // bundle of the upgrade that another controller rolls back on this node; "" on the coordinator
 	address   netip.Addr
 	began     []string     // steps of the upgrade
 	records   plan.Records // nil for that of the cluster
@@ -86,7 +90,13 @@ func (r *rollback) inspect(ctx context.Context, env *action.Env) (err error) {
 		return nil
 	}
 	if !r.found {
+		if r.follows != "" {
+			return nil
+		}
 		return problem.Newf(problem.ExitUsage, "roll back the upgrade", "a snapshot is kept until the next upgrade, a rollback, or `plinth upgrade --commit`; nothing was changed", "there is no snapshot of an earlier state on this host")
+	}
+	if r.follows != "" && r.snapshot.To != r.follows.String() {
+		return problem.Newf(problem.ExitUsage, "roll back the upgrade", "nothing was changed", "this node has the snapshot of another upgrade, to %s", r.snapshot.To)
 	}
 	r.began = upgradeSteps(j, r.snapshot)
 	if r.simulate == nil {
@@ -94,7 +104,7 @@ func (r *rollback) inspect(ctx context.Context, env *action.Env) (err error) {
 			return err
 		}
 	}
-	r.withData = plan.NeedsData(r.began, r.otherMinor(env))
+	r.withData = r.follows == "" && plan.NeedsData(r.began, r.otherMinor(env))
 	return nil
 }
 
@@ -150,7 +160,10 @@ func (r *rollback) steps(_ context.Context, env *action.Env) ([]step.Step, error
 	reversal.Health = clusterHealth{env: env, node: r.snapshot.Node, address: r.address.String(), before: r.receipt.Console, after: r.receipt.Console}
 	podCIDR := netip.MustParsePrefix(r.installed.Installer.Spec.Network.PodCIDR) // lint has parsed it
 	target := desired.Target{Host: env.Host, Journal: env.Journal(), Now: env.Now, DataDir: env.DataDir, Node: r.snapshot.Node, Address: r.address, API: r.receipt.API,
-		Cleanup: env.CleanupScope(podCIDR)}
+		Cleanup: env.CleanupScope(podCIDR), Worker: r.receipt.Role == token.Worker}
+	if r.follows != "" {
+		return desired.RollbackNodeSteps(target, r.installed, reversal), nil
+	}
 	return desired.RollbackSteps(target, r.installed, reversal), nil
 }
 
@@ -180,6 +193,9 @@ func (r *rollback) journalArgs(env *action.Env, count int) *journal.Args {
 func (o *operation) rollBack(ctx context.Context, env *action.Env, failed error) error {
 	if problem.ExitCode(failed) == problem.ExitInterrupted || o.from == o.to {
 		return failed
+	}
+	if o.follows != nil {
+		return o.rollBackNode(ctx, env, failed)
 	}
 	s, ok, err := plan.FindSnapshot(env.Host, env.DataDir)
 	if err != nil {
@@ -240,6 +256,9 @@ func (o *operation) finishRollback(ctx context.Context, env *action.Env) error {
 	}
 	env.Note(fmt.Sprintf("finishing the rollback started at %s first", last.StartedAt.Format(time.RFC3339)))
 	r := rollback{why: "an earlier rollback was not finished", simulate: o.simulateRollback, records: o.records}
+	if o.follows != nil {
+		r.follows = digest.Digest(last.Args.Bundle)
+	}
 	_, err = action.ExecuteLocked(ctx, env, r.engineOperation())
 	return err
 }
@@ -249,7 +268,14 @@ func Commit(ctx context.Context, env *action.Env) (Result, error) {
 	if err := env.RequireHost("upgrade --commit"); err != nil {
 		return Result{}, err
 	}
-	out, err := action.Execute(ctx, env, action.Operation{
+	out, err := action.Execute(ctx, env, commitOperation(true))
+	return Result{Changed: out.Changed, Log: out.Log}, err
+}
+
+// commitOperation returns the removal of the snapshot as action.Execute runs it; ask is false on a node that another
+// controller upgrades.
+func commitOperation(ask bool) action.Operation {
+	op := action.Operation{
 		Verb: "commit",
 		Inspect: func(_ context.Context, env *action.Env) error {
 			if last, ok := UnfinishedRun(env.Journal()); ok {
@@ -260,9 +286,11 @@ func Commit(ctx context.Context, env *action.Env) (Result, error) {
 		Steps: func(_ context.Context, env *action.Env) ([]step.Step, error) {
 			return []step.Step{plan.RemoveSnapshot(env.Host, env.DataDir)}, nil
 		},
-		Confirm: func(ctx context.Context, env *action.Env, _ []step.Planned) error {
+	}
+	if ask {
+		op.Confirm = func(ctx context.Context, env *action.Env, _ []step.Planned) error {
 			return env.Confirm(ctx, "Remove the snapshot of the state before the last upgrade? The upgrade cannot be rolled back then.")
-		},
-	})
-	return Result{Changed: out.Changed, Log: out.Log}, err
+		}
+	}
+	return op
 }

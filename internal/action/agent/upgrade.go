@@ -1,0 +1,103 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/desired"
+	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/plan"
+)
+
+// nodeUpgrader starts the upgrade of this node for controllers. The agent itself changes nothing.
+type nodeUpgrader struct {
+	*action.Env
+	selfDigest func() digest.Digest // digest of the installed program
+}
+
+var _ agent.NodeUpgrader = nodeUpgrader{}
+
+func newNodeUpgrader(env *action.Env, store blobStore) nodeUpgrader {
+	return nodeUpgrader{env, store.selfDigest}
+}
+
+// UpgradeState returns the state of this node and of the last phase of its upgrade.
+func (u nodeUpgrader) UpgradeState(ctx context.Context) (s agent.UpgradeState, err error) {
+	receipt, ok, err := journal.ReadReceipt(u.Host, u.DataDir)
+	if err != nil || !ok {
+		return s, errors.Join(err, errors.New("no finished install or join is on this host"))
+	}
+	if s, err = desired.ReadNodePhase(u.Host, u.DataDir); err != nil {
+		return s, err
+	}
+	s.Node, s.Installed, s.Program, s.K0s, s.Version = receipt.Node, receipt.Bundle, u.selfDigest(), receipt.Versions["k0s"], u.Version
+	snapshot, found, err := plan.FindSnapshot(u.Host, u.DataDir)
+	if err != nil {
+		return s, err
+	}
+	if found {
+		s.Snapshot = snapshot.To
+	}
+	if s.Running, err = u.phaseRuns(ctx); err == nil && s.Phase != "" && !s.Running && s.Ended.IsZero() {
+		s.Failed = fmt.Sprintf("it was killed, or node %s was switched off, while it did this: %s", s.Node, s.Step)
+	}
+	return s, err
+}
+
+// phaseRuns reports whether a phase of this node's upgrade runs.
+func (u nodeUpgrader) phaseRuns(ctx context.Context) (bool, error) {
+	st, err := u.Host.UnitState(ctx, desired.NodePhaseUnit+".service")
+	return st.StartingOrRunning() || st.Active == "deactivating", err
+}
+
+// StartUpgrade starts a phase as a transient unit: outside of the restrictions of the agent's unit, and so that it
+// outlives the agent, which it restarts.
+func (u nodeUpgrader) StartUpgrade(ctx context.Context, q agent.UpgradeRequest) error {
+	running, err := u.phaseRuns(ctx)
+	if err != nil {
+		return err
+	}
+	if running {
+		s, err := desired.ReadNodePhase(u.Host, u.DataDir)
+		if err != nil || s.Phase == q.Phase && s.Bundle == q.Bundle {
+			return err
+		}
+		return &agent.StatusError{Reason: fmt.Sprintf("it still does another part of an upgrade: %s of bundle %s", s.Phase, s.Bundle), Status: http.StatusLocked}
+	}
+	if holder, held := u.LockHolder(); held {
+		return &agent.StatusError{Reason: "another run changes this host: " + holder.String(), Status: http.StatusLocked}
+	}
+	// Else the end of an earlier run of the same phase would be taken for that of this one, if it cannot even start.
+	if err := desired.WriteNodePhase(u.Host, u.DataDir, agent.UpgradeState{Phase: q.Phase, Bundle: q.Bundle, Changed: u.Now().UTC()}); err != nil {
+		return err
+	}
+	_, err = u.Host.Run(ctx, host.Cmd{Argv: []string{"systemd-run", "--quiet", "--collect", "--unit=" + desired.NodePhaseUnit, "--description=Plinth upgrades this node",
+		node.AgentBinary, "--data-dir", strings.ReplaceAll(u.DataDir, "$", "$$"), "agent", "--upgrade-phase", string(q.Phase), "--upgrade-bundle", q.Bundle.String()}, Timeout: time.Minute})
+	return err
+}
+
+// upgradeOffer returns what this controller serves of the bundle of an upgrade that it coordinates or has fetched.
+func upgradeOffer(env *action.Env) func(context.Context, digest.Digest) (agent.UpgradeOffer, error) {
+	return func(_ context.Context, d digest.Digest) (agent.UpgradeOffer, error) {
+		missing := &agent.StatusError{Reason: "this controller does not serve that bundle", Status: http.StatusNotFound}
+		if d.Validate() != nil {
+			return agent.UpgradeOffer{}, missing
+		}
+		_, origin, err := desired.ReadStagedIndex(env.Host, d)
+		if errors.Is(err, fs.ErrNotExist) {
+			return agent.UpgradeOffer{}, missing
+		}
+		return agent.UpgradeOffer{Bundle: d, Signature: origin.Signature, KeyRotation: origin.KeyRotation}, err
+	}
+}

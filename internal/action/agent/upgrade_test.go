@@ -1,0 +1,136 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/desired"
+	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/testkit"
+)
+
+// upgradedHost is a worker with the agent's side of an upgrade.
+type upgradedHost struct {
+	nodeUpgrader
+	fake *hosttest.Fake
+}
+
+func newUpgradedHost(t *testing.T) upgradedHost {
+	t.Helper()
+	f := hosttest.New(t)
+	env := &action.Env{Host: f.Host(), GlobalOptions: action.GlobalOptions{DataDir: "/srv/my ${data}", Version: "1.2.0", Now: func() time.Time { return noon }, Note: func(string) {}}}
+	testkit.Must(t, journal.WriteReceipt(env.Host, env.DataDir, journal.Receipt{Name: "my-app", Role: "worker", Node: "w1", Bundle: "sha256:old", Versions: map[string]string{"k0s": "v1.33.4+k0s.0"}}))
+	return upgradedHost{nodeUpgrader{env, func() digest.Digest { return "sha256:program" }}, f}
+}
+
+const phaseCommand = "systemd-run --quiet --collect --unit=plinth-upgrade-node"
+
+var (
+	phaseRuns   = host.UnitState{Load: "loaded", Active: "active", Sub: "running"}
+	nextBundle  = digest.FromString("next")
+	switchPhase = agent.UpgradeRequest{Phase: agent.UpgradeSwitch, Bundle: nextBundle}
+)
+
+func TestStartUpgrade_StartsAUnitOfItsOwn(t *testing.T) {
+	h := newUpgradedHost(t)
+	ran := ""
+	h.fake.Expect(phaseCommand).Do(func(c host.Cmd) { ran = strings.Join(c.Argv, " ") })
+	testkit.Must(t, h.StartUpgrade(t.Context(), switchPhase))
+	if want := "/usr/local/bin/plinth-agent --data-dir /srv/my $${data} agent --upgrade-phase switch --upgrade-bundle " + nextBundle.String(); !strings.HasSuffix(ran, want) {
+		t.Error(ran)
+	}
+}
+
+func TestStartUpgrade_DoesOneThingAtATime(t *testing.T) {
+	unit := desired.NodePhaseUnit + ".service"
+	t.Run("the same phase runs", func(t *testing.T) {
+		h := newUpgradedHost(t)
+		h.fake.Units[unit] = phaseRuns
+		testkit.Must(t, desired.WriteNodePhase(h.Host, h.DataDir, agent.UpgradeState{Phase: agent.UpgradeSwitch, Bundle: nextBundle}), h.StartUpgrade(t.Context(), switchPhase))
+	})
+	for name, prepare := range map[string]func(*testing.T, upgradedHost){
+		"another phase runs": func(t *testing.T, h upgradedHost) {
+			h.fake.Units[unit] = phaseRuns
+			testkit.Must(t, desired.WriteNodePhase(h.Host, h.DataDir, agent.UpgradeState{Phase: agent.UpgradeDeliver, Bundle: nextBundle}))
+		},
+		"another bundle's": func(t *testing.T, h upgradedHost) {
+			h.fake.Units[unit] = phaseRuns
+			testkit.Must(t, desired.WriteNodePhase(h.Host, h.DataDir, agent.UpgradeState{Phase: agent.UpgradeSwitch, Bundle: "sha256:x"}))
+		},
+		"a command has the host's lock": func(t *testing.T, h upgradedHost) {
+			testkit.Must(t, h.Host.Write("/run/plinth.lock", strings.NewReader(fmt.Sprintf(`{"pid":%d,"verb":"reset"}`, os.Getpid())), 0o600))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newUpgradedHost(t)
+			prepare(t, h)
+			var no *agent.StatusError
+			if err := h.StartUpgrade(t.Context(), switchPhase); !errors.As(err, &no) || no.Status != http.StatusLocked {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestUpgradeState_NoticesAKilledPhase(t *testing.T) {
+	state := func(t *testing.T, h upgradedHost) agent.UpgradeState {
+		t.Helper()
+		s, err := h.UpgradeState(t.Context())
+		testkit.Must(t, err)
+		if s.Node != "w1" || s.Installed != "sha256:old" || s.Program != "sha256:program" || s.K0s != "v1.33.4+k0s.0" || s.Version != "1.2.0" {
+			t.Errorf("%+v", s)
+		}
+		return s
+	}
+	h := newUpgradedHost(t)
+	if s := state(t, h); s.Phase != "" || s.Failed != "" {
+		t.Errorf("%+v", s)
+	}
+	h.fake.Expect(phaseCommand)
+	testkit.Must(t, h.StartUpgrade(t.Context(), switchPhase))
+	h.fake.Units[desired.NodePhaseUnit+".service"] = phaseRuns
+	if s := state(t, h); !s.Running || s.Failed != "" || s.Finished(switchPhase) {
+		t.Errorf("%+v", s)
+	}
+	delete(h.fake.Units, desired.NodePhaseUnit+".service")
+	if s := state(t, h); s.Running || !strings.Contains(s.Failed, "killed") || s.Finished(switchPhase) {
+		t.Errorf("%+v", s)
+	}
+	testkit.Must(t, desired.WriteNodePhase(h.Host, h.DataDir, agent.UpgradeState{Phase: agent.UpgradeSwitch, Bundle: nextBundle, Ended: noon}))
+	if s := state(t, h); !s.Finished(switchPhase) {
+		t.Errorf("%+v", s)
+	}
+	h.fake.Expect(phaseCommand).Return("", errors.New("no access to systemd"))
+	if err := h.StartUpgrade(t.Context(), switchPhase); err == nil || state(t, h).Finished(switchPhase) {
+		t.Errorf("%v; the end of the earlier run counts", err)
+	}
+}
+
+func TestUpgradeOffer_OnlyOfAStagedBundle(t *testing.T) {
+	h := newUpgradedHost(t)
+	offer := upgradeOffer(h.Env)
+	testkit.Must(t, h.Host.Write(desired.StagedBundleDir(nextBundle)+"/index.json", strings.NewReader("next"), 0o600),
+		h.Host.Write(desired.StagedBundleDir(nextBundle)+"/index.json.sig", strings.NewReader("signature"), 0o600))
+	if o, err := offer(t.Context(), nextBundle); err != nil || o.Bundle != nextBundle || string(o.Signature) != "signature" {
+		t.Errorf("%+v %v", o, err)
+	}
+	for name, d := range map[string]digest.Digest{"another one": digest.FromString("x"), "a path": "../../../etc", "nothing": ""} {
+		t.Run(name, func(t *testing.T) {
+			var no *agent.StatusError
+			if _, err := offer(t.Context(), d); !errors.As(err, &no) || no.Status != http.StatusNotFound {
+				t.Error(err)
+			}
+		})
+	}
+}

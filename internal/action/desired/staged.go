@@ -1,0 +1,92 @@
+package desired
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"path"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/step"
+)
+
+// keyRotationFile is the file beside a staged index with the vendor's statement that a new key replaces the old one.
+const keyRotationFile = "key-rotation.pem"
+
+// StagedBundlesDir is the folder with the bundles that upgrades of this host have fetched, each in a folder by the
+// digest of its index: its documents and the unpacked host files. Its images are in containerd. The end of an upgrade
+// removes it, with the rest of action.FetchDir.
+const StagedBundlesDir = action.FetchDir + "/upgrade"
+
+// StagedBundleDir returns the folder of one staged bundle.
+func StagedBundleDir(bundle digest.Digest) string {
+	return path.Join(StagedBundlesDir, bundle.Encoded())
+}
+
+// BundleOrigin is what verifies the origin of a bundle, besides the key that a node knows.
+type BundleOrigin struct {
+	Signature   []byte // of the index, in DER; nil for an unsigned bundle
+	KeyRotation []byte // statement that a new key replaces the old one; nil for none
+}
+
+// ReadStagedIndex returns the index of a staged bundle and its origin. Neither is verified. The error is fs.ErrNotExist
+// if the bundle is not staged.
+func ReadStagedIndex(h host.Files, bundle digest.Digest) (index []byte, origin BundleOrigin, err error) {
+	dir := StagedBundleDir(bundle)
+	if index, err = h.ReadFile(path.Join(dir, format.IndexEntry)); err != nil {
+		return nil, origin, err
+	}
+	for name, into := range map[string]*[]byte{format.SignatureEntry: &origin.Signature, keyRotationFile: &origin.KeyRotation} {
+		if *into, err = h.ReadFile(path.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, origin, err
+		}
+	}
+	return index, origin, nil
+}
+
+// OpenStagedBundle opens a staged bundle. The blobs of its images are not there.
+func OpenStagedBundle(ctx context.Context, h host.Files, bundle digest.Digest) (*airgap.Bundle, error) {
+	index, _, err := ReadStagedIndex(h, bundle)
+	if err != nil {
+		return nil, err
+	}
+	if digest.FromBytes(index) != bundle {
+		return nil, errors.New("the index in " + StagedBundleDir(bundle) + " is another one")
+	}
+	src, err := blob.OpenFolder(StagedBundleDir(bundle))
+	if err != nil {
+		return nil, err
+	}
+	return airgap.OpenFromStore(ctx, index, src, "the bundle of the upgrade")
+}
+
+// StageBundle returns the step that stores the documents and the host files of b, for later phases of an upgrade and
+// for other nodes. Every byte is verified while it is written.
+func StageBundle(ctx context.Context, h host.Host, b *airgap.Bundle, origin BundleOrigin) (step.Step, error) {
+	dir := StagedBundleDir(b.Digest())
+	docs, err := b.Documents(ctx)
+	if err != nil {
+		return step.Step{}, err
+	}
+	docs[format.SignatureEntry], docs[keyRotationFile] = origin.Signature, origin.KeyRotation
+	for name, data := range docs {
+		if len(data) == 0 {
+			docs[name] = nil // a file that must not exist
+		}
+	}
+	var files []node.Artifact
+	for _, f := range b.HostFiles() {
+		files = append(files, node.Artifact{Path: path.Join(dir, "blobs", "sha256", f.Digest.Encoded()), Mode: 0o600, Size: f.Size, Digest: f.Digest,
+			Open: func() (io.ReadCloser, error) { return b.OpenHostFile(ctx, f.Name) }})
+	}
+	return plan.StageBundle(h, dir, docs, files), nil
+}

@@ -1,0 +1,141 @@
+package upgrade
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/airgaptest"
+	"github.com/plinthdev/plinth/airgap/trust"
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/desired"
+	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/testkit"
+)
+
+func newKey(t *testing.T) (trust.PrivateKey, trust.PublicKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	testkit.Must(t, err)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	testkit.Must(t, err)
+	private, err := trust.ParsePrivateKey(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	testkit.Must(t, err)
+	public, err := private.Public()
+	testkit.Must(t, err)
+	return private, public
+}
+
+// served returns a bundle of a release as a controller serves it; a zero key does not sign it.
+func served(t *testing.T, release int64, sign *trust.PrivateKey) (b clusterBundle, parsed *bool) {
+	t.Helper()
+	req := airgaptest.NewRequest(t)
+	if req.Release = release; sign != nil {
+		req.Sign = sign.Sign
+	}
+	bundle, err := airgap.Open(t.Context(), airgaptest.WriteBundle(t, req))
+	testkit.Must(t, err)
+	parsed = new(bool)
+	return clusterBundle{index: bundle.RawIndex(), origin: desired.BundleOrigin{Signature: bundle.Signature()}, close: func() {},
+		open: func(context.Context) (*airgap.Bundle, error) { *parsed = true; return bundle, nil }}, parsed
+}
+
+func TestVerifyClusterBundle_BelievesOnlyTheVendorOfTheNode(t *testing.T) {
+	ours, public := newKey(t)
+	stranger, _ := newKey(t)
+	next, nextPublic := newKey(t)
+	statement, err := ours.SignRotation(nextPublic)
+	testkit.Must(t, err)
+	env := &action.Env{GlobalOptions: action.GlobalOptions{Now: time.Now}}
+	text, err := public.MarshalText()
+	testkit.Must(t, err)
+	signed := journal.Receipt{Bundle: "sha256:old", Vendor: journal.Vendor{Key: string(text), Release: 3}}
+	for name, c := range map[string]struct {
+		receipt  journal.Receipt
+		release  int64
+		sign     *trust.PrivateKey
+		change   func(*clusterBundle)
+		want     string // in the error; "" if accepted
+		mayParse bool
+	}{
+		"the vendor's":                           {receipt: signed, release: 4, sign: &ours, mayParse: true},
+		"the same release":                       {receipt: signed, release: 3, sign: &ours, mayParse: true},
+		"an older release":                       {receipt: signed, release: 2, sign: &ours, want: "already has release 3", mayParse: true},
+		"unsigned":                               {receipt: signed, release: 4, want: "not signed"},
+		"another vendor's":                       {receipt: signed, release: 4, sign: &stranger, want: "not signed with the key"},
+		"unsigned, on a node without a vendor":   {receipt: journal.Receipt{Bundle: "sha256:old"}, release: 4, mayParse: true},
+		"without its signature":                  {receipt: signed, release: 4, sign: &ours, change: func(b *clusterBundle) { b.origin.Signature = nil }, want: "not signed"},
+		"another index":                          {receipt: signed, release: 4, sign: &ours, change: func(b *clusterBundle) { b.index = append([]byte(" "), b.index...) }, want: "its digest is"},
+		"a new key without the vendor's consent": {receipt: signed, release: 4, sign: &next, want: "not signed with the key"},
+		"a new key with it":                      {receipt: signed, release: 4, sign: &next, change: func(b *clusterBundle) { b.origin.KeyRotation = statement }, mayParse: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, parsed := served(t, c.release, c.sign)
+			d := digest.FromBytes(b.index)
+			if c.change != nil {
+				c.change(&b)
+			}
+			policy, err := nodePolicy(env, c.receipt, b.origin)
+			testkit.Must(t, err)
+			_, result, err := verifyClusterBundle(t.Context(), b, d, policy)
+			if c.want == "" && err != nil || c.want != "" && (problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+			if *parsed && !c.mayParse {
+				t.Error("an index was parsed that is not verified")
+			}
+			if c.want == "" && result.Verified != (c.sign != nil) {
+				t.Errorf("%+v", result)
+			}
+		})
+	}
+	if policy, err := nodePolicy(env, signed, desired.BundleOrigin{KeyRotation: []byte("x")}); err == nil {
+		t.Errorf("%+v: a damaged statement is ignored", policy)
+	}
+}
+
+func TestPhaseWriter_RecordsProgressAndEnd(t *testing.T) {
+	f := hosttest.New(t)
+	now := time.Unix(1000, 0)
+	env := &action.Env{Host: f.Host(), GlobalOptions: action.GlobalOptions{DataDir: "/data", Now: func() time.Time { return now }, Events: func(step.Event) {}}}
+	q := agent.UpgradeRequest{Phase: agent.UpgradeDeliver, Bundle: "sha256:x"}
+	w := newPhaseWriter(env, q)
+	with := w.env(env)
+	read := func() agent.UpgradeState {
+		t.Helper()
+		s, err := desired.ReadNodePhase(env.Host, env.DataDir)
+		testkit.Must(t, err)
+		return s
+	}
+	with.Events(step.Event{State: step.Started, Title: "Import the images"})
+	if s := read(); s.Phase != q.Phase || s.Bundle != q.Bundle || s.Step != "Import the images" {
+		t.Errorf("%+v", s)
+	}
+	with.Events(step.Event{State: step.Progress, Bytes: 5, Total: 10})
+	if s := read(); s.Bytes != 0 {
+		t.Error("each event is a write")
+	}
+	now = now.Add(progressInterval)
+	with.Events(step.Event{State: step.Progress, Bytes: 6, Total: 10})
+	if s := read(); s.Bytes != 6 || s.Total != 10 || !s.Ended.IsZero() {
+		t.Errorf("%+v", s)
+	}
+	failed := problem.New(problem.ExitStep, "upgrade this node", &undoneError{context.DeadlineExceeded}, "do this")
+	testkit.Must(t, w.end(failed))
+	if s := read(); s.Failed == "" || s.Hint != "do this" || s.Exit != problem.ExitStep || !s.Undone || s.Ended.IsZero() {
+		t.Errorf("%+v", s)
+	}
+}
