@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"reflect"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -19,6 +21,7 @@ type UpgradePhase string
 const (
 	UpgradeStarted     UpgradePhase = "started"      // nothing in the cluster is changed
 	UpgradeNodes       UpgradePhase = "nodes"        // nodes get the new version
+	UpgradeAddOns      UpgradePhase = "add-ons"      // all nodes have it; the add-ons and the console get it
 	UpgradeDone        UpgradePhase = "done"         // finished; it can be rolled back while its snapshot is kept
 	UpgradeRollingBack UpgradePhase = "rolling-back" // the state before the upgrade is restored
 	UpgradeRolledBack  UpgradePhase = "rolled-back"  // the state before the upgrade is restored completely
@@ -33,7 +36,56 @@ type UpgradeRecord struct {
 	Phase       UpgradePhase `json:"phase"`         // what it does now, or how it ended
 	Coordinator string       `json:"coordinator"`   // node on which the command runs
 	StartedAt   time.Time    `json:"startedAt"`     // UTC
-	Why         string       `json:"why,omitempty"` // why it was rolled back
+	Why         string       `json:"why,omitempty"` // why it was rolled back, or why it has stopped
+
+	Nodes map[string]UpgradeNode `json:"nodes,omitempty"` // of a cluster with several nodes, by name, except the coordinator
+}
+
+// UpgradeNode is what the cluster knows of the upgrade of one node.
+type UpgradeNode struct {
+	State    UpgradeNodeState `json:"state"`
+	Since    time.Time        `json:"since"`              // UTC
+	Why      string           `json:"why,omitempty"`      // why it failed or was rolled back
+	Cordoned bool             `json:"cordoned,omitempty"` // by the upgrade, which has to undo it
+}
+
+// UpgradeNodeState is what an upgrade does with a node, or has done.
+type UpgradeNodeState string
+
+// The states of a node. A node without one has not been touched.
+const (
+	NodeDelivering  UpgradeNodeState = "delivering"   // it fetches programs and images
+	NodeDelivered   UpgradeNodeState = "delivered"    // it has all that it needs, and runs the old version
+	NodeDraining    UpgradeNodeState = "draining"     // its pods are moved to other nodes
+	NodeUpgrading   UpgradeNodeState = "upgrading"    // its k0s is restarted
+	NodeUpgraded    UpgradeNodeState = "upgraded"     // it runs the new version, and the cluster is healthy
+	NodeFailed      UpgradeNodeState = "failed"       // it runs neither version
+	NodeRollingBack UpgradeNodeState = "rolling-back" // its state before is restored
+	NodeRolledBack  UpgradeNodeState = "rolled-back"  // it runs the old version again
+	NodeSkipped     UpgradeNodeState = "skipped"      // on request
+)
+
+// SetNode records the state of a node. Since changes only with the state.
+func (r *UpgradeRecord) SetNode(name string, n UpgradeNode) {
+	was, known := r.Nodes[name]
+	if known && was.State == n.State {
+		n.Since = was.Since
+	}
+	if r.Nodes = maps.Clone(r.Nodes); r.Nodes == nil {
+		r.Nodes = map[string]UpgradeNode{}
+	}
+	r.Nodes[name] = n
+}
+
+// ReachedNodes reports whether a node other than the coordinator may run the new version.
+func (r UpgradeRecord) ReachedNodes() bool {
+	for _, n := range r.Nodes {
+		switch n.State {
+		case NodeUpgrading, NodeUpgraded, NodeFailed, NodeRollingBack:
+			return true
+		}
+	}
+	return false
 }
 
 // Active reports whether the upgrade is not finished: another one must not begin.
@@ -101,7 +153,8 @@ func (c *Client) updateUpgradeRecord(ctx context.Context, change func(*UpgradeRe
 		}
 	}
 	was := record
-	if err := change(&record); err != nil || !missing && record == was {
+	was.Nodes = maps.Clone(record.Nodes)
+	if err := change(&record); err != nil || !missing && reflect.DeepEqual(record, was) {
 		return err
 	}
 	text, err := json.Marshal(record)

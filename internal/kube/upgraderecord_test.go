@@ -2,6 +2,7 @@ package kube_test
 
 import (
 	"errors"
+	"reflect"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ func TestUpgradeRecord_IsCreatedChangedAndRead(t *testing.T) {
 	if writes := s.Writes(); len(writes) != 1 {
 		t.Errorf("an unchanged record was written: %v", writes)
 	}
-	if r, err := c.UpgradeRecord(t.Context()); err != nil || r != want || !r.Active() {
+	if r, err := c.UpgradeRecord(t.Context()); err != nil || !reflect.DeepEqual(r, want) || !r.Active() {
 		t.Errorf("%+v, %v", r, err)
 	}
 	refused := errors.New("refused")
@@ -39,5 +40,33 @@ func TestUpgradeRecord_IsCreatedChangedAndRead(t *testing.T) {
 	s.Put(upgradePath, map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "plinth-upgrade"}, "data": map[string]any{"upgrade": "{"}})
 	if _, err := c.UpgradeRecord(t.Context()); err == nil {
 		t.Error("a damaged record was read")
+	}
+}
+
+func TestUpgradeRecord_KnowsItsNodes(t *testing.T) {
+	s, c := kubetest.New(t)
+	at := func(sec int64) time.Time { return time.Unix(sec, 0).UTC() }
+	set := func(state kube.UpgradeNodeState, sec int64) {
+		t.Helper()
+		testkit.Must(t, c.UpdateUpgradeRecord(t.Context(), func(r *kube.UpgradeRecord) error {
+			r.To = "sha256:2"
+			r.SetNode("w1", kube.UpgradeNode{State: state, Since: at(sec)})
+			return nil
+		}))
+	}
+	set(kube.NodeDelivering, 1)
+	set(kube.NodeDelivering, 2)
+	if writes := s.Writes(); len(writes) != 1 {
+		t.Errorf("an unchanged record was written: %v", writes)
+	}
+	for _, tt := range []struct {
+		state   kube.UpgradeNodeState
+		reached bool
+	}{{kube.NodeDelivered, false}, {kube.NodeDraining, false}, {kube.NodeUpgrading, true}, {kube.NodeUpgraded, true}, {kube.NodeFailed, true}, {kube.NodeRolledBack, false}, {kube.NodeSkipped, false}} {
+		set(tt.state, 3)
+		r, err := c.UpgradeRecord(t.Context())
+		if n := r.Nodes["w1"]; err != nil || n.State != tt.state || !n.Since.Equal(at(3)) || r.ReachedNodes() != tt.reached {
+			t.Errorf("%s: %+v, reached %v, %v", tt.state, n, r.ReachedNodes(), err)
+		}
 	}
 }
