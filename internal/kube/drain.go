@@ -120,6 +120,25 @@ func HasPodsToEvict(pods []NodePod, dead bool) bool {
 // be evicted, for example because of a PodDisruptionBudget, w reports the
 // reason. dead means that kubelet on the node no longer runs.
 func Drain(ctx context.Context, c *Client, w Wait, node string, dead bool) error {
+	return drain(ctx, c, w, node, func(pods []NodePod) []NodePod {
+		if !HasPodsToEvict(pods, dead) {
+			return nil
+		}
+		return pods
+	})
+}
+
+// DrainMovable evicts those pods of a node that can run on another one meanwhile, for a restart of k0s that containers
+// survive. The others stay: those without a controller, which nothing would start again, and those with a volume that
+// only this node has.
+func DrainMovable(ctx context.Context, c *Client, w Wait, node string) error {
+	return drain(ctx, c, w, node, func(pods []NodePod) []NodePod {
+		return slices.DeleteFunc(pods, func(p NodePod) bool { return p.Unmanaged || len(p.LocalPVCs) > 0 })
+	})
+}
+
+// drain evicts the pods of a node that toEvict returns, until it returns none.
+func drain(ctx context.Context, c *Client, w Wait, node string, toEvict func([]NodePod) []NodePod) error {
 	reported := ""
 	o := wait.Options{What: "the pods of node " + node + " to be evicted", Timeout: w.Timeout, Interval: drainInterval,
 		NextCommand: "sudo plinth kubectl get pods,poddisruptionbudgets -A -o wide"}
@@ -136,7 +155,7 @@ func Drain(ctx context.Context, c *Client, w Wait, node string, dead bool) error
 		if err != nil {
 			return false, "the API server does not respond yet: " + err.Error(), nil
 		}
-		if !HasPodsToEvict(pods, dead) {
+		if pods = toEvict(pods); len(pods) == 0 {
 			return true, "", nil
 		}
 		var blocked []string

@@ -136,3 +136,18 @@ func TestReleasablePVCs_OnlyOfStatefulSets(t *testing.T) {
 		t.Errorf("after the release: %v %v", claims, err)
 	}
 }
+
+func TestDrainMovable_LeavesWhatHasNoOtherPlace(t *testing.T) {
+	s, c := kubetest.New(t)
+	s.Put("/api/v1/pods/web", newPod("a", "web", withOwner("ReplicaSet"), nil))
+	s.Put("/api/v1/pods/alone", newPod("a", "alone", nil, nil))
+	var evicted []string
+	s.Evict = func(name string) string {
+		evicted = append(evicted, name)
+		s.Remove("/api/v1/pods/" + name)
+		return ""
+	}
+	if err := kube.DrainMovable(t.Context(), c, kube.Wait{Timeout: 10 * time.Second}, "n1"); err != nil || len(evicted) != 1 || evicted[0] != "web" {
+		t.Errorf("%q, %v", evicted, err)
+	}
+}

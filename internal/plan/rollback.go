@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/plinthdev/plinth/internal/host"
@@ -21,12 +22,15 @@ import (
 
 // Reversal is the way back from an upgrade.
 type Reversal struct {
-	Snapshot Snapshot
-	WithData bool   // restore etcd and the console's database, too: the upgrade has changed the cluster
-	Why      string // why it is rolled back, for the cluster's record
-	Records  Records
-	Data     ClusterData // nil for that of the cluster
-	Health   Health
+	Snapshot       Snapshot
+	WithData       bool   // restore etcd and the console's database, too: the upgrade has changed the cluster
+	Why            string // why it is rolled back, for the cluster's record
+	Records        Records
+	Data           ClusterData // nil for that of the cluster
+	Health         Health
+	Others         OtherNodes
+	AddOnSteps     []step.Step // restore the add-ons and the console by their own means, if the data of etcd stays
+	RestoreConsole bool        // the database of the console is restored, although the data of etcd stays
 }
 
 // NeedsData reports whether the rollback of an upgrade has to restore the data of the cluster, given
@@ -36,12 +40,14 @@ func NeedsData(began []string, otherMinor bool) bool {
 	restarted := false
 	for _, id := range began {
 		switch id {
-		case "upgrade-lock", "snapshot-files", RecordHostStateID, "data-dir", programStepID, "kernel", "images-boot", "images-rest", "snapshot-data",
+		case "nodes-deliver", "nodes-upgraded", "upgrade-lock", "snapshot-files", RecordHostStateID, "data-dir", programStepID, "kernel", "images-boot", "images-rest", "snapshot-data",
 			"node-ready", "system-images", "system-pods-start", "system-pods", "kots-binary", "agent-binary", "agent", "keep-bundle", "health", "upgrade-end":
 		case UpgradeK0sID:
 			restarted = true
 		default:
-			return true
+			if !strings.HasPrefix(id, UpgradeNodePrefix) {
+				return true
+			}
 		}
 	}
 	return restarted && otherMinor
@@ -63,7 +69,7 @@ func Rollback(c Cluster, r Reversal) []step.Step {
 	}
 	data := r.Snapshot.Data
 	withEtcd := r.WithData && data != nil && data.Etcd != nil
-	var steps []step.Step
+	steps := b.rollbackNodes()
 	if withEtcd {
 		steps = append(steps, b.stop()...)
 	}
@@ -76,7 +82,10 @@ func Rollback(c Cluster, r Reversal) []step.Step {
 		steps = append(steps, b.waitPodsRestarted())
 	}
 	steps = append(steps, c.waitSystemImages(), c.waitSystemPodsReady())
-	if withEtcd && data.Console != nil {
+	if !withEtcd {
+		steps = append(steps, b.AddOnSteps...)
+	}
+	if (withEtcd || b.RestoreConsole) && data != nil && data.Console != nil {
 		steps = append(steps, b.restoreConsole())
 	}
 	steps = append(steps, b.startAgent())

@@ -19,6 +19,7 @@ import (
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/upgrade"
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
@@ -34,7 +35,8 @@ type Snapshot struct {
 	Versions map[string]string `json:"versions"` // of the components before the upgrade
 	TakenAt  time.Time         `json:"takenAt"`  // UTC; when the files were saved
 	Files    node.FileSnapshot `json:"files"`
-	Data     *SnapshotData     `json:"data,omitempty"` // nil until the data is saved, after which the cluster may change
+	Others   []upgrade.Batch   `json:"others,omitempty"` // other nodes that the upgrade reaches, in order; on the coordinator
+	Data     *SnapshotData     `json:"data,omitempty"`   // nil until the data is saved, after which the cluster may change
 }
 
 // SnapshotData describes the data of the cluster in a snapshot.

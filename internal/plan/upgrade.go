@@ -30,6 +30,8 @@ type Transition struct {
 	Data     ClusterData       // nil for that of the cluster
 	Health   Health
 	Follows  bool // another controller coordinates the upgrade, and records it in the cluster
+	Others   OtherNodes
+	TakeOver bool // the node that coordinated this upgrade does not answer; this one finishes it
 }
 
 // Records opens the record of the cluster's last upgrade; nil for that of the cluster on the host.
@@ -44,8 +46,8 @@ type UpgradeRecords interface {
 // changes reports whether the bundle of the cluster changes.
 func (t Transition) changes() bool { return t.From != t.To }
 
-// upgrade is the upgrade of one node, from inside its cluster.
-type upgrade struct {
+// nodeUpgrade is the upgrade of one node, from inside its cluster.
+type nodeUpgrade struct {
 	Cluster
 	Transition
 	dir string // of the snapshot
@@ -61,15 +63,15 @@ const UpgradeK0sID = "k0s-upgrade"
 func Upgrade(c Cluster, t Transition) []step.Step {
 	u := newUpgrade(c, t)
 	steps := append([]step.Step{u.lockCluster()}, u.deliverSteps()...)
-	steps = append(steps, u.saveData())
+	steps = append(append(steps, u.deliverNodes()...), u.saveData())
 	steps = append(steps, u.switchSteps()...)
 	steps = append(steps,
 		c.waitSystemImages(),
 		c.waitSystemPodsStarted(),
 		c.waitSystemPodsReady(),
-		c.applyNodePolicies(),
-		c.secureNamespaces(),
 	)
+	steps = append(steps, u.upgradeBatches()...)
+	steps = append(steps, c.applyNodePolicies(), c.secureNamespaces())
 	steps = append(steps, u.kotsSteps()...)
 	for _, a := range slices.Backward(t.Dropped) {
 		steps = append(steps, u.removeAddOn(a))
@@ -82,8 +84,8 @@ func Upgrade(c Cluster, t Transition) []step.Step {
 	)
 }
 
-func newUpgrade(c Cluster, t Transition) upgrade {
-	u := upgrade{Cluster: c, Transition: t, dir: SnapshotDir(c.DataDir, t.From)}
+func newUpgrade(c Cluster, t Transition) nodeUpgrade {
+	u := nodeUpgrade{Cluster: c, Transition: t, dir: SnapshotDir(c.DataDir, t.From)}
 	if u.Data == nil {
 		u.Data = clusterData{c}
 	}
@@ -108,7 +110,7 @@ func UpgradeNode(c Cluster, t Transition) []step.Step {
 }
 
 // deliverSteps returns the steps that change nothing that runs: a copy of what the upgrade changes, then images.
-func (u upgrade) deliverSteps() []step.Step {
+func (u nodeUpgrade) deliverSteps() []step.Step {
 	steps := []step.Step{u.saveFiles(), u.createDataDir()}
 	steps = append(steps, u.programSteps()...)
 	return append(steps,
@@ -119,12 +121,12 @@ func (u upgrade) deliverSteps() []step.Step {
 }
 
 // switchSteps returns the steps after which the node runs the new k0s.
-func (u upgrade) switchSteps() []step.Step {
-	return []step.Step{u.upgradeK0s(), u.waitNodeReady()}
+func (u nodeUpgrade) switchSteps() []step.Step {
+	return []step.Step{u.readyFirst(u.upgradeK0s()), u.waitNodeReady()}
 }
 
 // kotsSteps returns the step that writes the kots CLI, on a controller of a cluster with a console.
-func (u upgrade) kotsSteps() []step.Step {
+func (u nodeUpgrade) kotsSteps() []step.Step {
 	if u.KotsFile.Path == "" {
 		return nil
 	}
@@ -132,24 +134,24 @@ func (u upgrade) kotsSteps() []step.Step {
 }
 
 // finishSteps returns the steps after which the node serves the new bundle.
-func (u upgrade) finishSteps() []step.Step {
+func (u nodeUpgrade) finishSteps() []step.Step {
 	return append(u.agentSteps(), u.BundleCache.storeStep(u.Host))
 }
 
 // snapshot returns the snapshot of this upgrade; ok is false if there is none yet.
-func (u upgrade) snapshot() (s Snapshot, ok bool, err error) {
+func (u nodeUpgrade) snapshot() (s Snapshot, ok bool, err error) {
 	s, ok, err = readSnapshot(u.Host, u.dir)
 	return s, ok && s.From == u.From && s.To == u.To, err
 }
 
 // isSaved reports whether the data of the cluster is saved: the steps before that are done.
-func (u upgrade) isSaved() (bool, error) {
+func (u nodeUpgrade) isSaved() (bool, error) {
 	s, ok, err := u.snapshot()
 	return ok && s.Data != nil, err
 }
 
 // unlessSaved returns s as a step that is done once the data of the cluster is saved: k0s may be stopped then.
-func (u upgrade) unlessSaved(s step.Step) step.Step {
+func (u nodeUpgrade) unlessSaved(s step.Step) step.Step {
 	check := s.Check
 	s.Check = func(ctx context.Context) (step.State, error) {
 		if saved, err := u.isSaved(); err != nil || saved && u.changes() {
@@ -161,8 +163,8 @@ func (u upgrade) unlessSaved(s step.Step) step.Step {
 }
 
 // records returns the record of the cluster's last upgrade.
-func (u upgrade) records(ctx context.Context) (UpgradeRecords, error) {
-	return u.upgradeRecords(ctx, u.Records)
+func (u nodeUpgrade) records(ctx context.Context) (UpgradeRecords, error) {
+	return u.Cluster.upgradeRecords(ctx, u.Records)
 }
 
 // upgradeRecords opens the record of the cluster's last upgrade.
@@ -177,11 +179,11 @@ func (c Cluster) upgradeRecords(ctx context.Context, open Records) (UpgradeRecor
 const upgradeObject = "ConfigMap plinth-upgrade"
 
 // lockCluster returns the step that records the upgrade in the cluster, so that a second one is refused.
-func (u upgrade) lockCluster() step.Step {
+func (u nodeUpgrade) lockCluster() step.Step {
 	mine := func(r kube.UpgradeRecord) bool { return r.Active() && r.To == u.To && r.Coordinator == u.NodeName }
 	return step.Step{ID: "upgrade-lock", Title: "Record the upgrade in the cluster", Affects: []string{upgradeObject},
 		Check: func(ctx context.Context) (step.State, error) {
-			if _, taken, err := u.snapshot(); err != nil || taken || !u.changes() { // a killed run has it already
+			if _, taken, err := u.snapshot(); err != nil || taken && !u.TakeOver || !u.changes() { // a killed run has it already
 				return step.Done(), err
 			}
 			records, err := u.records(ctx)
@@ -203,6 +205,10 @@ func (u upgrade) lockCluster() step.Step {
 				return err
 			}
 			return records.UpdateUpgradeRecord(ctx, func(r *kube.UpgradeRecord) error {
+				if r.Active() && u.TakeOver && r.To == u.To {
+					r.Coordinator = u.NodeName
+					return nil
+				}
 				if r.Active() && !mine(*r) {
 					return errors.New(r.String() + " is not finished")
 				}
@@ -215,7 +221,7 @@ func (u upgrade) lockCluster() step.Step {
 
 // saveFiles returns the step that saves every file of the host that the upgrade may change. It removes
 // the snapshot of an earlier upgrade.
-func (u upgrade) saveFiles() step.Step {
+func (u nodeUpgrade) saveFiles() step.Step {
 	return step.Step{ID: "snapshot-files", Title: "Save the files of this host", Affects: []string{SnapshotsDir(u.DataDir)},
 		Check: func(context.Context) (step.State, error) {
 			if _, taken, err := u.snapshot(); err != nil || taken || !u.changes() {
@@ -237,7 +243,7 @@ func (u upgrade) saveFiles() step.Step {
 			if err != nil {
 				return err
 			}
-			s := Snapshot{Dir: u.dir, From: u.From, To: u.To, Node: u.NodeName, Versions: u.Versions, TakenAt: u.Now().UTC()}
+			s := Snapshot{Others: u.Others.Batches, Dir: u.dir, From: u.From, To: u.To, Node: u.NodeName, Versions: u.Versions, TakenAt: u.Now().UTC()}
 			if s.Files, err = node.TakeFileSnapshot(u.Host, path.Join(u.dir, snapshotFiles), files, u.treesToSave()); err != nil {
 				return err
 			}
@@ -248,7 +254,7 @@ func (u upgrade) saveFiles() step.Step {
 
 // filesToSave returns the files that the upgrade may change. The programs, which are large, are left out
 // if they stay as they are.
-func (u upgrade) filesToSave(ctx context.Context) ([]string, error) {
+func (u nodeUpgrade) filesToSave(ctx context.Context) ([]string, error) {
 	agent := node.NewAgentService(u.Host, u.AgentFile, u.DataDir)
 	all := append(u.K0s.ConfigPaths(), u.K0s.UnitPath(), cleanup.ModulesFile, cleanup.SysctlFile, agent.UnitPath(), u.Receipt)
 	if u.PointerFile != "" {
@@ -270,13 +276,13 @@ func (u upgrade) filesToSave(ctx context.Context) ([]string, error) {
 }
 
 // treesToSave returns the folders whose files the upgrade may change, add or remove.
-func (u upgrade) treesToSave() []string {
+func (u nodeUpgrade) treesToSave() []string {
 	return []string{k0s.RegistryDir, path.Dir(k0s.ContainerdDropInPath), u.K0s.UnitPath() + ".d", u.BundleCache.Dir}
 }
 
 // saveData returns the step that saves the data of the control plane and the console, and the health of
 // the cluster, right before the first change of the cluster.
-func (u upgrade) saveData() step.Step {
+func (u nodeUpgrade) saveData() step.Step {
 	return step.Step{ID: "snapshot-data", Title: "Save the data of the control plane and the console", Affects: []string{u.dir},
 		Check: func(context.Context) (step.State, error) {
 			if saved, err := u.isSaved(); err != nil || saved || !u.changes() {
@@ -317,7 +323,7 @@ func (u upgrade) saveData() step.Step {
 }
 
 // save writes what open returns to a file of the snapshot s.
-func (u upgrade) save(ctx context.Context, s Snapshot, name string, open func(context.Context) (io.ReadCloser, error)) (*DataFile, error) {
+func (u nodeUpgrade) save(ctx context.Context, s Snapshot, name string, open func(context.Context) (io.ReadCloser, error)) (*DataFile, error) {
 	r, err := open(ctx)
 	if err != nil {
 		return nil, err
@@ -326,7 +332,7 @@ func (u upgrade) save(ctx context.Context, s Snapshot, name string, open func(co
 }
 
 // setPhase records the phase of the upgrade in the cluster.
-func (u upgrade) setPhase(ctx context.Context, phase kube.UpgradePhase) error {
+func (u nodeUpgrade) setPhase(ctx context.Context, phase kube.UpgradePhase) error {
 	records, err := u.records(ctx)
 	if err != nil {
 		return err
@@ -339,7 +345,7 @@ func (u upgrade) setPhase(ctx context.Context, phase kube.UpgradePhase) error {
 
 // upgradeK0s returns the step that writes the program, the configuration and the unit of k0s and restarts it.
 // They are one step, because a k0s that is started with one of them alone may not run. Pods keep running.
-func (u upgrade) upgradeK0s() step.Step {
+func (u nodeUpgrade) upgradeK0s() step.Step {
 	needed := func(ctx context.Context) (string, error) {
 		for _, check := range []func() (string, error){
 			func() (string, error) { return u.K0sFile.Check(ctx, u.Host) },
@@ -392,7 +398,7 @@ func (u upgrade) upgradeK0s() step.Step {
 }
 
 // removeAddOn returns the step that removes an add-on that the new bundle no longer has. Volumes are kept.
-func (u upgrade) removeAddOn(a addons.AddOn) step.Step {
+func (u nodeUpgrade) removeAddOn(a addons.AddOn) step.Step {
 	trust := ""
 	if a.Name == registryName && len(a.Values) > 0 {
 		trust = registryWithoutClient(a).TrustDir()
@@ -442,7 +448,7 @@ func (u upgrade) removeAddOn(a addons.AddOn) step.Step {
 }
 
 // compareHealth returns the step that waits until the cluster is as healthy as before the upgrade.
-func (u upgrade) compareHealth() step.Step {
+func (u nodeUpgrade) compareHealth() step.Step {
 	return healthStep("health", u.Health, func() (json.RawMessage, error) {
 		s, ok, err := u.snapshot()
 		if err != nil || !ok || s.Data == nil {
@@ -453,7 +459,7 @@ func (u upgrade) compareHealth() step.Step {
 }
 
 // recordEnd returns the step that records the end of the upgrade in the cluster.
-func (u upgrade) recordEnd() step.Step {
+func (u nodeUpgrade) recordEnd() step.Step {
 	return step.Step{ID: "upgrade-end", Title: "Record the end of the upgrade in the cluster", Affects: []string{upgradeObject},
 		Check: func(ctx context.Context) (step.State, error) {
 			if !u.changes() {

@@ -25,7 +25,7 @@ var layers = map[string][]string{
 	"cmd/plinth":            {"internal/cli"},
 	"internal/cli":          {"internal/cli/printer", "internal/action", "internal/ui", "internal/spec", "internal/step", "airgap", "hostpreflight"},
 	"internal/cli/printer":  {"internal/action", "internal/kurl", "internal/lockfile", "internal/ui", "internal/spec", "internal/step", "airgap", "hostpreflight"},
-	"internal/plan":         {"internal/step", "internal/host", "internal/ports", "internal/node", "internal/nodecert", "internal/pki", "internal/token", "internal/k0s", "internal/etcd", "internal/images", "internal/kube", "internal/helm", "internal/kots", "internal/registry", "internal/wait", "addons"},
+	"internal/plan":         {"internal/step", "internal/host", "internal/ports", "internal/node", "internal/nodecert", "internal/pki", "internal/token", "internal/k0s", "internal/etcd", "internal/images", "internal/kube", "internal/helm", "internal/kots", "internal/registry", "internal/upgrade", "internal/wait", "addons"},
 	"internal/step":         {},
 	"internal/failpoint":    {"internal/host"},
 	"internal/journal":      {"internal/host", "internal/wait"},

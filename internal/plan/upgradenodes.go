@@ -1,0 +1,217 @@
+package plan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/upgrade"
+)
+
+// OtherNodes are the nodes of a cluster besides the one that coordinates its upgrade.
+type OtherNodes struct {
+	Batches []upgrade.Batch // in the order in which they get the new version; without those that are skipped
+	Agents  NodeAgents
+}
+
+// isEmpty reports whether the cluster has no other node that is upgraded.
+func (o OtherNodes) isEmpty() bool { return len(o.Batches) == 0 }
+
+// NodeAgents upgrades other nodes through their agents, and records their state in the cluster. Each method returns an
+// error that names the node.
+type NodeAgents interface {
+	// Needed returns why a phase has to run on a node, or "".
+	Needed(ctx context.Context, n upgrade.Node, phase NodePhase) (string, error)
+	// Run runs a phase on a node and waits for its end.
+	Run(ctx context.Context, n upgrade.Node, phase NodePhase, report step.Report) error
+	// Ready waits until the cluster tolerates that a node is restarted.
+	Ready(ctx context.Context, report step.Report) error
+	// Healthy waits until the cluster is as healthy as before the upgrade, after the nodes of b were restarted.
+	Healthy(ctx context.Context, b upgrade.Batch, report step.Report) error
+}
+
+// NodePhase is a part of the upgrade of another node.
+type NodePhase string
+
+// The phases.
+const (
+	DeliverPhase  NodePhase = "deliver"  // it gets everything that it needs; nothing that runs changes
+	SwitchPhase   NodePhase = "switch"   // drain, run the new version, uncordon; restored at once if that fails
+	RollbackPhase NodePhase = "rollback" // the state before is restored
+	CommitPhase   NodePhase = "commit"   // the copy of the state before is removed
+)
+
+// UpgradeNodePrefix begins the ids of the steps after which a node other than the coordinator may run the new version.
+const UpgradeNodePrefix = "upgrade-node-"
+
+// eachNode calls fn for all nodes at the same time, and returns all errors.
+func eachNode(nodes []upgrade.Node, report step.Report, fn func(upgrade.Node, step.Report) error) error {
+	errs := make([]error, len(nodes))
+	var mu sync.Mutex
+	var running sync.WaitGroup
+	for i, n := range nodes {
+		running.Go(func() {
+			errs[i] = fn(n, func(message string, done, total int64) {
+				mu.Lock()
+				defer mu.Unlock()
+				report(message, done, total)
+			})
+		})
+	}
+	running.Wait()
+	return errors.Join(errs...)
+}
+
+// needing returns the nodes on which a phase has to run, and the first reason.
+func (o OtherNodes) needing(ctx context.Context, nodes []upgrade.Node, phase NodePhase) (needing []upgrade.Node, reason string, err error) {
+	for _, n := range nodes {
+		why, err := o.Agents.Needed(ctx, n, phase)
+		if err != nil {
+			why = err.Error()
+		}
+		if why == "" {
+			continue
+		}
+		if reason == "" {
+			reason = "node " + n.Name + ": " + why
+		}
+		needing = append(needing, n)
+	}
+	return needing, reason, ctx.Err()
+}
+
+// nodesStep returns the step id that runs a phase on nodes, at the same time.
+func (o OtherNodes) nodesStep(id, title string, nodes []upgrade.Node, phase NodePhase) step.Step {
+	var affects []string
+	for _, n := range nodes {
+		affects = append(affects, "node "+n.Name)
+	}
+	return step.Step{ID: id, Title: title, Affects: affects,
+		Check: func(ctx context.Context) (step.State, error) {
+			_, why, err := o.needing(ctx, nodes, phase)
+			return stepState(why, err)
+		},
+		Apply: func(ctx context.Context, report step.Report) error {
+			needing, _, err := o.needing(ctx, nodes, phase)
+			if err != nil {
+				return err
+			}
+			return eachNode(needing, report, func(n upgrade.Node, report step.Report) error { return o.Agents.Run(ctx, n, phase, report) })
+		},
+	}
+}
+
+// deliverNodes returns the step that delivers everything to all other nodes, before the first k0s is restarted; none if
+// there are no others.
+func (u nodeUpgrade) deliverNodes() []step.Step {
+	if u.Others.isEmpty() {
+		return nil
+	}
+	var nodes []upgrade.Node
+	for _, b := range u.Others.Batches {
+		nodes = append(nodes, b...)
+	}
+	return []step.Step{u.unlessSaved(u.Others.nodesStep("nodes-deliver", "Deliver the new version to all nodes", nodes, DeliverPhase))}
+}
+
+// upgradeBatches returns the steps after which all nodes run the new version.
+func (u nodeUpgrade) upgradeBatches() (steps []step.Step) {
+	for _, b := range u.Others.Batches {
+		s := u.Others.nodesStep(UpgradeNodePrefix+b[0].Name, "Upgrade "+describeBatch(b), b, SwitchPhase)
+		restart := s.Apply
+		s.Apply = func(ctx context.Context, report step.Report) error {
+			if err := restart(ctx, report); err != nil {
+				return err
+			}
+			sick := u.Others.Agents.Healthy(ctx, b, report)
+			if sick == nil || ctx.Err() != nil {
+				return sick
+			}
+			report("restoring "+b.Names()+": "+sick.Error(), 0, 0)
+			back := eachNode(b, report, func(n upgrade.Node, report step.Report) error {
+				return u.Others.Agents.Run(ctx, n, RollbackPhase, report)
+			})
+			if back != nil {
+				return fmt.Errorf("%w; and the state before could not be restored: %w", sick, back)
+			}
+			return fmt.Errorf("%s was restored: %w", describeBatch(b), sick)
+		}
+		steps = append(steps, s)
+	}
+	if len(steps) > 0 {
+		steps = append(steps, u.recordAddOns())
+	}
+	return steps
+}
+
+func describeBatch(b upgrade.Batch) string {
+	role := "worker"
+	if b[0].Controller {
+		role = "controller"
+	}
+	if len(b) > 1 {
+		role += "s"
+	}
+	return role + " " + b.Names()
+}
+
+// recordAddOns returns the step that records in the cluster that all nodes run the new version.
+func (u nodeUpgrade) recordAddOns() step.Step {
+	return step.Step{ID: "nodes-upgraded", Title: "Record that all nodes have the new version", Affects: []string{upgradeObject},
+		Check: func(ctx context.Context) (step.State, error) {
+			if !u.changes() {
+				return step.Done(), nil
+			}
+			records, err := u.records(ctx)
+			if err != nil {
+				return step.Needed(err.Error()), ctx.Err()
+			}
+			r, err := records.UpgradeRecord(ctx)
+			switch {
+			case err != nil:
+				return step.Needed(err.Error()), ctx.Err()
+			case r.To == u.To && (r.Phase == kube.UpgradeAddOns || r.Phase == kube.UpgradeDone):
+				return step.Done(), nil
+			}
+			return step.Needed("the cluster does not know that"), nil
+		},
+		Apply: func(ctx context.Context, _ step.Report) error { return u.setPhase(ctx, kube.UpgradeAddOns) },
+	}
+}
+
+// readyFirst returns the step s, which restarts k0s on this controller, so that it waits first until the cluster
+// tolerates that. It does not wait if k0s is already stopped: a killed run has got so far.
+func (u nodeUpgrade) readyFirst(s step.Step) step.Step {
+	if u.Others.isEmpty() {
+		return s
+	}
+	restart := s.Apply
+	s.Apply = func(ctx context.Context, report step.Report) error {
+		if u.apiReason(ctx) == "" {
+			if err := u.Others.Agents.Ready(ctx, report); err != nil {
+				return err
+			}
+		}
+		return restart(ctx, report)
+	}
+	return s
+}
+
+// rollbackNodes returns the steps that restore the other nodes, workers first.
+func (b rollback) rollbackNodes() (steps []step.Step) {
+	for _, n := range upgrade.Reversed(b.Others.Batches) {
+		steps = append(steps, b.Others.nodesStep("rollback-node-"+n.Name, "Restore node "+n.Name, []upgrade.Node{n}, RollbackPhase))
+	}
+	return steps
+}
+
+// CommitNodes returns the steps that remove the snapshots of the other nodes.
+func CommitNodes(o OtherNodes) (steps []step.Step) {
+	for _, n := range upgrade.Reversed(o.Batches) {
+		steps = append(steps, o.nodesStep("commit-node-"+n.Name, "Remove the snapshot of node "+n.Name, []upgrade.Node{n}, CommitPhase))
+	}
+	return steps
+}
