@@ -58,10 +58,11 @@ type UpgradeRequest struct {
 // UpgradeState is what a node reports of itself and of the last phase that was started on it.
 type UpgradeState struct {
 	Node      string        `json:"node"`
-	Installed string        `json:"installed"` // digest of the bundle in its receipt
-	Program   digest.Digest `json:"program"`   // of its Plinth
-	K0s       string        `json:"k0s"`       // version in its receipt
-	Snapshot  string        `json:"snapshot"`  // digest of the bundle of the upgrade that it can roll back; "" for none
+	Installed string        `json:"installed"`      // digest of the bundle in its receipt
+	Program   digest.Digest `json:"program"`        // of its Plinth
+	K0s       string        `json:"k0s"`            // version in its receipt
+	Busy      string        `json:"busy,omitempty"` // the run that changes it now; "" for none, and for a phase
+	Snapshot  string        `json:"snapshot"`       // digest of the bundle of the upgrade that it can roll back; "" for none
 
 	Phase   UpgradePhase  `json:"phase,omitempty"` // "" if none was started yet
 	Bundle  digest.Digest `json:"bundle,omitempty"`

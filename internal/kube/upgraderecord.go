@@ -77,6 +77,13 @@ func (r *UpgradeRecord) SetNode(name string, n UpgradeNode) {
 	r.Nodes[name] = n
 }
 
+// SkipNodes records nodes that the upgrade leaves out.
+func (r *UpgradeRecord) SkipNodes(names []string, now time.Time) {
+	for _, name := range names {
+		r.SetNode(name, UpgradeNode{State: NodeSkipped, Since: now.UTC(), Why: "skipped on request"})
+	}
+}
+
 // ReachedNodes reports whether a node other than the coordinator may run the new version.
 func (r UpgradeRecord) ReachedNodes() bool {
 	for _, n := range r.Nodes {

@@ -213,6 +213,7 @@ func (u nodeUpgrade) lockCluster() step.Step {
 					return errors.New(r.String() + " is not finished")
 				}
 				*r = kube.UpgradeRecord{From: u.From, To: u.To, Cluster: u.Name, Phase: kube.UpgradeStarted, Coordinator: u.NodeName, StartedAt: u.Now().UTC()}
+				r.SkipNodes(u.Others.Skipped, u.Now())
 				return nil
 			})
 		},

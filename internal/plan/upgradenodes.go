@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
+	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/upgrade"
@@ -14,6 +16,7 @@ import (
 // OtherNodes are the nodes of a cluster besides the one that coordinates its upgrade.
 type OtherNodes struct {
 	Batches []upgrade.Batch // in the order in which they get the new version; without those that are skipped
+	Skipped []string        // names of nodes that are left out
 	Agents  NodeAgents
 }
 
@@ -202,10 +205,50 @@ func (u nodeUpgrade) readyFirst(s step.Step) step.Step {
 
 // rollbackNodes returns the steps that restore the other nodes, workers first.
 func (b rollback) rollbackNodes() (steps []step.Step) {
+	if !b.Others.isEmpty() {
+		steps = append(steps, b.lockCluster())
+	}
 	for _, n := range upgrade.Reversed(b.Others.Batches) {
 		steps = append(steps, b.Others.nodesStep("rollback-node-"+n.Name, "Restore node "+n.Name, []upgrade.Node{n}, RollbackPhase))
 	}
 	return steps
+}
+
+// lockCluster returns the step that records the rollback in the cluster, so that no upgrade begins meanwhile.
+func (b rollback) lockCluster() step.Step {
+	return step.Step{ID: "rollback-lock", Title: "Record the rollback in the cluster", Affects: []string{upgradeObject},
+		Check: func(ctx context.Context) (step.State, error) {
+			records, err := b.upgradeRecords(ctx, b.Records)
+			if err != nil { // k0s is stopped: a killed run has recorded it
+				return step.Done(), ctx.Err()
+			}
+			r, err := records.UpgradeRecord(ctx)
+			if err != nil || r.To != b.Snapshot.To || r.Phase == kube.UpgradeRolledBack || r.Phase == kube.UpgradeRollingBack && r.Coordinator == b.NodeName {
+				return step.Done(), ctx.Err()
+			}
+			return step.Needed("the cluster does not know of it"), nil
+		},
+		Apply: func(ctx context.Context, _ step.Report) error {
+			records, err := b.upgradeRecords(ctx, b.Records)
+			if err != nil {
+				return err
+			}
+			return records.UpdateUpgradeRecord(ctx, func(r *kube.UpgradeRecord) error {
+				r.Phase, r.Coordinator, r.Why = kube.UpgradeRollingBack, b.NodeName, b.Why
+				return nil
+			})
+		},
+	}
+}
+
+// RestoreAddOns returns the steps that give the add-ons and the console the versions of c, after an upgrade of a cluster
+// whose etcd keeps its data, and remove those in added.
+func RestoreAddOns(c Cluster, added []addons.AddOn) (steps []step.Step) {
+	u := nodeUpgrade{Cluster: c}
+	for _, a := range slices.Backward(added) {
+		steps = append(steps, u.removeAddOn(a))
+	}
+	return append(append(steps, c.secureNamespaces()), c.addOnSteps()...)
 }
 
 // CommitNodes returns the steps that remove the snapshots of the other nodes.

@@ -52,6 +52,9 @@ func (u nodeUpgrader) UpgradeState(ctx context.Context) (s agent.UpgradeState, e
 	if s.Running, err = u.phaseRuns(ctx); err == nil && s.Phase != "" && !s.Running && s.Ended.IsZero() {
 		s.Failed = fmt.Sprintf("it was killed, or node %s was switched off, while it did this: %s", s.Node, s.Step)
 	}
+	if holder, held := u.LockHolder(); held && !s.Running {
+		s.Busy = holder.String()
+	}
 	return s, err
 }
 

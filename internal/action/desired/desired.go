@@ -133,6 +133,16 @@ func RollbackSteps(target Target, was InstalledBundle, r plan.Reversal) []step.S
 	return plan.Rollback(rollbackCluster(target, was), r)
 }
 
+// RestoreAddOnSteps returns the steps that give the add-ons and the console of target s the versions of bundle b with the
+// Installer in, and remove those that only the upgrade has added.
+func RestoreAddOnSteps(ctx context.Context, target Target, b *airgap.Bundle, in *spec.Installer, added []addons.AddOn) ([]step.Step, error) {
+	c, err := firstController(ctx, target, b, config.Config{Installer: in}, true)
+	if err != nil {
+		return nil, err
+	}
+	return plan.RestoreAddOns(c, added), nil
+}
+
 // rollbackCluster returns the cluster of target s before an upgrade, without the content of its bundle.
 func rollbackCluster(target Target, was InstalledBundle) plan.Cluster {
 	in := was.Installer

@@ -86,7 +86,13 @@ func StageBundle(ctx context.Context, h host.Host, b *airgap.Bundle, origin Bund
 	var files []node.Artifact
 	for _, f := range b.HostFiles() {
 		files = append(files, node.Artifact{Path: path.Join(dir, "blobs", "sha256", f.Digest.Encoded()), Mode: 0o600, Size: f.Size, Digest: f.Digest,
-			Open: func() (io.ReadCloser, error) { return b.OpenHostFile(ctx, f.Name) }})
+			Open: func() (io.ReadCloser, error) {
+				installed := node.Artifact{Path: HostFilePaths()[f.Name], Mode: f.Mode, Size: f.Size, Digest: f.Digest}
+				if why, err := installed.Check(ctx, h); err == nil && why == "" { // a thin bundle does not have it then
+					return h.OpenFile(installed.Path)
+				}
+				return b.OpenHostFile(ctx, f.Name)
+			}})
 	}
 	return plan.StageBundle(h, dir, docs, files), nil
 }

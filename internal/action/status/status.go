@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -92,6 +93,17 @@ type Upgrade struct {
 	StartedAt   time.Time `json:"startedAt"`   // UTC
 	Unfinished  bool      `json:"unfinished"`  // it has to be resumed or rolled back on that node
 	CanRollBack bool      `json:"canRollBack"` // this host has the snapshot for a rollback
+
+	Why   string          `json:"why,omitempty"`   // why it has stopped
+	Nodes []UpgradingNode `json:"nodes,omitempty"` // other nodes of the cluster, by name
+}
+
+// UpgradingNode is the state of a node in an upgrade, besides the one on which the command was started.
+type UpgradingNode struct {
+	Name  string    `json:"name"`
+	State string    `json:"state"`         // delivering, delivered, draining, upgrading, upgraded, failed, rolling-back, rolled-back or skipped
+	Since time.Time `json:"since"`         // UTC
+	Why   string    `json:"why,omitempty"` // why it failed or was rolled back
 }
 
 // Running is a run that changes this host now.
@@ -302,6 +314,11 @@ func upgradeStatus(ctx context.Context, h host.Files, dataDir string) *Upgrade {
 	u := &Upgrade{From: r.From, To: r.To, Phase: string(r.Phase), Coordinator: r.Coordinator, StartedAt: r.StartedAt, Unfinished: r.Active(), CanRollBack: err == nil && found && snapshot.To == r.To}
 	if !u.Unfinished && !u.CanRollBack {
 		return nil
+	}
+	u.Why = r.Why
+	for _, name := range slices.Sorted(maps.Keys(r.Nodes)) {
+		n := r.Nodes[name]
+		u.Nodes = append(u.Nodes, UpgradingNode{Name: name, State: string(n.State), Since: n.Since, Why: n.Why})
 	}
 	return u
 }

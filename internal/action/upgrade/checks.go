@@ -61,18 +61,6 @@ func (o *operation) checkAPIs(ctx context.Context, client *kube.Client) error {
 	return checks.RefusalError(checks.CheckAPIs(removed, append(uses, released...)))
 }
 
-// checkNodes refuses an upgrade of a cluster with several nodes.
-func (o *operation) checkNodes(ctx context.Context, client *kube.Client) error {
-	nodes, err := client.NodeRecords(ctx)
-	if err != nil {
-		return err
-	}
-	if len(nodes) > 1 && o.from != o.to {
-		return problem.Newf(problem.ExitUsage, "upgrade", "this version of Plinth upgrades clusters of one node; nothing was changed", "the cluster has %d nodes", len(nodes))
-	}
-	return nil
-}
-
 // checkRecord refuses an upgrade while the cluster has the record of another one.
 func (o *operation) checkRecord(ctx context.Context, client *kube.Client) error {
 	r, err := client.UpgradeRecord(ctx)

@@ -58,6 +58,7 @@ type operation struct {
 	snapshot   preflight.FactsSnapshot // facts, stored for later runs
 	warnings   []string                // what was skipped or ignored on request, for the receipt
 	rolledBack bool                    // the upgrade failed and was rolled back
+	nodes      clusterNodes            // of the cluster; zero on a node that another controller upgrades
 	follows    *follower               // another controller coordinates the upgrade; nil on the coordinator
 
 	// Steps for a simulated host; nil for the real ones.
@@ -77,6 +78,7 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	if err := o.inspectHost(env, preflight.GatherBasic(ctx, env)); err != nil {
 		return err
 	}
+	o.readCluster(ctx, env)
 	if err := o.readInstalled(ctx, env); err != nil {
 		return err
 	}
@@ -97,7 +99,26 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	if o.agent, err = env.AgentArtifact(); err != nil {
 		return err
 	}
+	if o.follows == nil {
+		if err := o.inspectNodes(ctx, env); err != nil {
+			return err
+		}
+	}
 	return env.NoteForeignProgram(o.agent)
+}
+
+// readCluster reads the nodes of the cluster and the record of its last upgrade. An unfinished upgrade to the same bundle
+// that another controller has begun is resumed here.
+func (o *operation) readCluster(ctx context.Context, env *action.Env) {
+	if o.follows != nil {
+		return
+	}
+	o.nodes = readNodes(ctx, env)
+	r := o.nodes.record
+	if o.nodes.takeOver = r.Active() && r.To == o.to && r.Coordinator != o.node; o.nodes.takeOver {
+		o.resumed = true
+		env.Note(fmt.Sprintf("note: %s is not finished; this host finishes it", r))
+	}
 }
 
 // checkRuns refuses an upgrade while another run is unfinished.
@@ -184,7 +205,7 @@ func (o *operation) checkCluster(ctx context.Context, env *action.Env) error {
 	client, err := env.KubeClient()
 	ctx, cancel := context.WithTimeout(ctx, gatherTimeout)
 	defer cancel()
-	for _, check := range []func(context.Context, *kube.Client) error{o.checkNodes, o.checkRecord, o.checkAPIs} {
+	for _, check := range []func(context.Context, *kube.Client) error{o.checkRecord, o.checkAPIs} {
 		if err == nil {
 			err = check(ctx, client)
 		}
@@ -231,7 +252,13 @@ func (o *operation) steps(ctx context.Context, env *action.Env) ([]step.Step, er
 	if o.follows != nil {
 		return desired.UpgradeNodeSteps(ctx, o.target(env), o.bundle, o.config, o.transition(env))
 	}
-	return desired.UpgradeSteps(ctx, o.target(env), o.bundle, o.config, o.transition(env))
+	t := o.transition(env)
+	var err error
+	if t.Others, err = o.nodes.otherNodes(env, t.Health, o.others(env)); err != nil {
+		return nil, err
+	}
+	t.TakeOver = o.nodes.takeOver
+	return desired.UpgradeSteps(ctx, o.target(env), o.bundle, o.config, t)
 }
 
 // target returns the description of env's host that the steps need.
@@ -316,7 +343,10 @@ func (o *operation) confirm(ctx context.Context, env *action.Env, todo []step.Pl
 	if o.opts.Install {
 		question = fmt.Sprintf("This host already has the cluster %s. This bundle changes it, so this is an upgrade.\n", o.receipt.Name)
 	}
-	question += describeChanges(o.changes)
+	if o.nodes.takeOver {
+		question += fmt.Sprintf("%s is not finished, and node %s does not run it any more. This host takes it over.\n", o.nodes.record, o.nodes.record.Coordinator)
+	}
+	question += describeChanges(o.changes) + describeNodes(o.nodes.batches, o.others(env).drain)
 	return env.Confirm(ctx, question+fmt.Sprintf("Pods keep running, except those that change; the Kubernetes API is away for some seconds. If a step fails, the state before is restored.\n"+
 		"Upgrade %s (%d of %d steps to do)?", o.receipt.Name, plan.CountNeeded(todo), len(todo)))
 }
@@ -339,6 +369,9 @@ func (o *operation) fetchBundle(ctx context.Context, env *action.Env) (err error
 	o.bundle, err = o.opened.FetchVerified(ctx, env, Verb, func(ctx context.Context, b *airgap.Bundle) ([]ocispec.Descriptor, error) {
 		return desired.MissingBlobs(ctx, env.Host, b)
 	})
+	if err == nil {
+		err = o.stage(ctx, env)
+	}
 	return err
 }
 

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/desired"
 	"github.com/plinthdev/plinth/internal/action/preflight"
@@ -20,6 +22,7 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/token"
+	checks "github.com/plinthdev/plinth/internal/upgrade"
 )
 
 // rollback is the way back from the last upgrade.
@@ -34,6 +37,9 @@ type rollback struct {
 	receipt   journal.Receipt         // of the cluster before the upgrade
 	withData  bool                    // the data of the cluster is restored, too
 	follows   digest.Digest           // bundle of the upgrade that another controller rolls back on this node; "" on the coordinator
+	nodes     clusterNodes
+	alone     bool // only this node is restored: the upgrade has changed no other one
+	joining   bool // k0s on this host is registered as a controller that has joined the cluster
 	address   netip.Addr
 	began     []string     // steps of the upgrade
 	records   plan.Records // nil for that of the cluster
@@ -103,8 +109,11 @@ func (r *rollback) inspect(ctx context.Context, env *action.Env) (err error) {
 		if err := r.inspectHost(ctx, env); err != nil {
 			return err
 		}
+		if err := r.inspectNodes(ctx, env); err != nil {
+			return err
+		}
 	}
-	r.withData = r.follows == "" && plan.NeedsData(r.began, r.otherMinor(env))
+	r.withData = !r.keepsEtcd() && plan.NeedsData(r.began, r.otherMinor(env))
 	return nil
 }
 
@@ -116,6 +125,9 @@ func (r *rollback) inspectHost(ctx context.Context, env *action.Env) (err error)
 		return unreadable(desired.BundleCacheDir(saved))
 	}
 	if r.receipt, _, err = journal.ReadReceipt(env.Host, saved); err != nil {
+		return err
+	}
+	if r.joining, err = (k0s.Service{Host: env.Host, Worker: r.receipt.Role == token.Worker}).RegisteredToJoin(); err != nil {
 		return err
 	}
 	found := preflight.GatherBasic(ctx, env)
@@ -149,8 +161,11 @@ func upgradeSteps(j *journal.Journal, s plan.Snapshot) (began []string) {
 }
 
 // steps returns the steps of the rollback on env's host.
-func (r *rollback) steps(_ context.Context, env *action.Env) ([]step.Step, error) {
+func (r *rollback) steps(ctx context.Context, env *action.Env) ([]step.Step, error) {
 	reversal := plan.Reversal{Snapshot: r.snapshot, WithData: r.withData, Why: r.why, Records: r.records}
+	if !r.found && r.follows != "" { // the coordinator records the end
+		return []step.Step{plan.RemoveSnapshot(env.Host, env.DataDir)}, nil
+	}
 	if !r.found {
 		return plan.EndUpgrade(plan.Cluster{Host: env.Host, DataDir: env.DataDir, K0s: k0s.Service{Host: env.Host}}, reversal), nil
 	}
@@ -164,7 +179,40 @@ func (r *rollback) steps(_ context.Context, env *action.Env) ([]step.Step, error
 	if r.follows != "" {
 		return desired.RollbackNodeSteps(target, r.installed, reversal), nil
 	}
+	target.Joining = r.joining
+	var err error
+	if reversal.Others, err = r.nodes.otherNodes(env, reversal.Health, &others{from: r.snapshot.From, to: r.snapshot.To}); err != nil {
+		return nil, err
+	}
+	if r.keepsEtcd() && plan.NeedsData(r.began, false) || r.keepsEtcd() && r.consoleChanged() {
+		reversal.RestoreConsole = r.consoleChanged()
+		if reversal.AddOnSteps, err = r.addOnSteps(ctx, env, target); err != nil {
+			return nil, err
+		}
+	}
 	return desired.RollbackSteps(target, r.installed, reversal), nil
+}
+
+// addOnSteps returns the steps that restore the add-ons and the console with the charts of the bundle before the upgrade.
+func (r *rollback) addOnSteps(ctx context.Context, env *action.Env, target desired.Target) (steps []step.Step, err error) {
+	if target.AddOns, err = addons.Resolve(r.installed.Installer, env.DataDir); err != nil {
+		return nil, err
+	}
+	b, err := desired.OpenInstalledBundle(ctx, env.Host, r.snapshot.FilesDir(env.DataDir))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = b.Close() }()
+	var added []addons.AddOn
+	if in := desired.ReadInstalledInstaller(ctx, env.Host, env.DataDir); in != nil {
+		now, _ := addons.Resolve(in, env.DataDir)
+		for _, a := range now {
+			if !slices.ContainsFunc(target.AddOns, func(was addons.AddOn) bool { return was.Name == a.Name }) {
+				added = append(added, a)
+			}
+		}
+	}
+	return desired.RestoreAddOnSteps(ctx, target, b, r.installed.Installer, added)
 }
 
 // confirm asks before the first change. It says what of the time since is lost.
@@ -173,6 +221,12 @@ func (r *rollback) confirm(ctx context.Context, env *action.Env, todo []step.Pla
 		return nil
 	}
 	question := fmt.Sprintf("This restores the state before the upgrade of %s.\n", r.snapshot.TakenAt.Format(time.RFC3339))
+	if back := checks.Reversed(r.nodes.batches); len(back) > 0 {
+		question += "Before this node: " + checks.Batch(back).Names() + ". k0s is restarted under running pods.\n"
+	}
+	if !r.withData && r.consoleChanged() {
+		question += "What was written to the console since then is lost.\n"
+	}
 	if r.withData {
 		question += fmt.Sprintf("What was written to the cluster and the console since %s is lost; volumes of applications stay as they are. All pods are restarted.\n", r.snapshot.Data.TakenAt.Format(time.RFC3339))
 	}
@@ -205,9 +259,13 @@ func (o *operation) rollBack(ctx context.Context, env *action.Env, failed error)
 		o.release(ctx, env, failed)
 		return withHint(failed, "nothing in the cluster was changed; run the same command again")
 	}
+	if checks.OnFailure(len(o.nodes.batches) > 0, o.reached(upgradeSteps(env.Journal(), s))) == checks.StopHere {
+		o.noteStopped(ctx, env, failed)
+		return withHint(failed, "the cluster runs; nodes that have the new version keep it. Fix the cause, then run the same command again; or restore all nodes: sudo plinth upgrade --rollback")
+	}
 	env.Note("the upgrade failed: " + failed.Error())
 	env.Note("restoring the state before the upgrade")
-	r := rollback{why: failed.Error(), simulate: o.simulateRollback, records: o.records}
+	r := rollback{why: failed.Error(), alone: true, simulate: o.simulateRollback, records: o.records}
 	if _, err := action.ExecuteLocked(ctx, env, r.engineOperation()); err != nil {
 		return problem.New(problem.ExitStep, "upgrade", fmt.Errorf("%w; and the state before could not be restored: %w", failed, err),
 			"fix the cause, then finish the rollback: sudo plinth upgrade --rollback")
@@ -288,6 +346,10 @@ func commitOperation(ask bool) action.Operation {
 		},
 	}
 	if ask {
+		op.Steps = func(ctx context.Context, env *action.Env) ([]step.Step, error) {
+			others, err := commitNodes(ctx, env)
+			return append(others, plan.RemoveSnapshot(env.Host, env.DataDir)), err
+		}
 		op.Confirm = func(ctx context.Context, env *action.Env, _ []step.Planned) error {
 			return env.Confirm(ctx, "Remove the snapshot of the state before the last upgrade? The upgrade cannot be rolled back then.")
 		}

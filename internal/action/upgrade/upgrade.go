@@ -22,6 +22,9 @@ type Options struct {
 	Source             source.Request // source of the bundle and key that verifies it; its Bundle is overwritten with Options.Bundle
 	IgnorePreflights   []string       // ids of checks that may fail
 	Plan               bool           // only return the plan
+	NoDrain            bool           // restart k0s under running pods
+	SkipNodes          []string       // names of nodes to leave out
+	MaxUnavailable     int            // workers that are upgraded at the same time; 0 for one
 	Install            bool           // the user typed `plinth install`, and has to be told that it becomes an upgrade
 }
 

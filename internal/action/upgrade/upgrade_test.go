@@ -102,19 +102,6 @@ func TestCheckRecord_RefusesASecondUpgrade(t *testing.T) {
 	}
 }
 
-func TestCheckNodes_RefusesSeveralNodes(t *testing.T) {
-	_, client := kubetest.New(t)
-	kubetest.RecordNodes(t, client, kube.NodeRecord{Node: "n1", Role: token.Controller}, kube.NodeRecord{Node: "n2", Role: token.Worker, Address: "10.0.0.2"})
-	o := operation{from: "sha256:1", to: "sha256:2"}
-	if err := o.checkNodes(t.Context(), client); problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), "2 nodes") {
-		t.Error(err)
-	}
-	o.from = o.to // only what differs from the bundle is repaired
-	if err := o.checkNodes(t.Context(), client); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestUpgradeSteps_AreThoseSinceTheLastRollback(t *testing.T) {
 	env := fakeEnv(t, journal.Receipt{}, "install", "sha256:1", nil)
 	j := env.Journal()

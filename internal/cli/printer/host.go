@@ -146,7 +146,12 @@ func WriteStatus(w io.Writer, s status.Status, verbose bool) {
 		writeList(w, "Errors:", s.Details)
 	}
 	if u := s.Upgrade; u != nil && u.Unfinished && s.Unfinished == nil && s.Running == nil {
-		fmt.Fprintf(w, "\nUpgrade: started on node %s at %s, not finished (%s): resume it or roll it back there\n", u.Coordinator, u.StartedAt.Format(time.RFC3339), u.Phase)
+		where := "there"
+		if len(u.Nodes) > 0 {
+			where = "on any controller"
+		}
+		fmt.Fprintf(w, "\nUpgrade: started on node %s at %s, not finished (%s): resume it or roll it back %s\n", u.Coordinator, u.StartedAt.Format(time.RFC3339), u.Phase, where)
+		writeUpgradingNodes(w, u.Nodes)
 	} else if u != nil && !u.Unfinished {
 		fmt.Fprintf(w, "\nUpgrade: that of %s can be rolled back: sudo plinth upgrade --rollback; to end that: sudo plinth upgrade --commit\n", u.StartedAt.Format(time.RFC3339))
 	}
@@ -176,6 +181,17 @@ func WriteStatus(w io.Writer, s status.Status, verbose bool) {
 		writeNextCommand(w, "plinth console url")
 	default:
 		writeNextCommand(w, "plinth install --bundle FILE")
+	}
+}
+
+// writeUpgradingNodes writes what an upgrade does with each node.
+func writeUpgradingNodes(w io.Writer, nodes []status.UpgradingNode) {
+	for _, n := range nodes {
+		fmt.Fprintf(w, "  %s: %s since %s", n.Name, n.State, n.Since.Format(time.RFC3339))
+		if n.Why != "" {
+			fmt.Fprintf(w, ": %s", n.Why)
+		}
+		fmt.Fprintln(w)
 	}
 }
 

@@ -1,0 +1,439 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/desired"
+	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/ports"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/token"
+	checks "github.com/plinthdev/plinth/internal/upgrade"
+)
+
+// clusterNodes is what an upgrade or a rollback knows of the nodes of its cluster.
+type clusterNodes struct {
+	all      []checks.Node // as admitted; nil if the API server of this host does not answer
+	batches  []checks.Batch
+	record   kube.UpgradeRecord
+	skip     []string // names of nodes that are left out
+	takeOver bool     // another controller has begun this upgrade, and has not finished it
+}
+
+// controllers returns the number of controllers of the cluster.
+func (c clusterNodes) controllers() (n int) {
+	for _, node := range c.all {
+		if node.Controller {
+			n++
+		}
+	}
+	return n
+}
+
+// readNodes reads the admitted nodes and the record of the last upgrade. It is not an error if the API server of this
+// host does not answer: a killed run may have stopped it.
+func readNodes(ctx context.Context, env *action.Env) (c clusterNodes) {
+	ctx, cancel := context.WithTimeout(ctx, gatherTimeout)
+	defer cancel()
+	client, err := env.KubeClient()
+	if err != nil {
+		return c
+	}
+	records, err := client.NodeRecords(ctx)
+	if err != nil {
+		return c
+	}
+	if c.record, err = client.UpgradeRecord(ctx); err != nil {
+		return clusterNodes{}
+	}
+	for _, r := range records.Sorted() {
+		c.all = append(c.all, checks.Node{Name: r.Node, Address: r.Address, Controller: r.Role == token.Controller})
+	}
+	return c
+}
+
+// skipped returns the nodes that the upgrade leaves out: on request, now or when it began.
+func (o *operation) skipped() []string {
+	skip := slices.Clone(o.opts.SkipNodes)
+	if o.nodes.record.Active() && o.nodes.record.To == o.to {
+		for name, n := range o.nodes.record.Nodes {
+			if n.State == kube.NodeSkipped && !slices.Contains(skip, name) {
+				skip = append(skip, name)
+			}
+		}
+	}
+	slices.Sort(skip)
+	return skip
+}
+
+// inspectNodes asks all other nodes for their state, and refuses an upgrade that not all of them can do.
+func (o *operation) inspectNodes(ctx context.Context, env *action.Env) error {
+	if o.nodes.all == nil { // of an unfinished run, or checkCluster has refused it
+		s, ok, err := plan.FindSnapshot(env.Host, env.DataDir)
+		if ok && s.To == o.to {
+			o.nodes.batches = s.Others
+		}
+		return err
+	}
+	if len(o.nodes.all) < 2 && len(o.opts.SkipNodes) == 0 {
+		return nil
+	}
+	client, err := newUpgradeClient(env)
+	if err != nil {
+		return problem.New(problem.ExitUsage, "upgrade", err, "check this host with: plinth status; nothing was changed")
+	}
+	o.nodes.skip = o.skipped()
+	reports := askNodes(ctx, client, o.nodes.all, o.node)
+	if o.from == o.to { // only nodes that an upgrade to this bundle has left out
+		reports = slices.DeleteFunc(reports, func(r checks.NodeReport) bool {
+			return r.Name != o.node && (r.Unreachable != "" || r.Installed == o.to || r.Installed == "" || slices.Contains(o.nodes.skip, r.Name))
+		})
+	} else {
+		refusals, notes := checks.CheckNodes(reports, checks.Reach{From: o.from, To: o.to, Program: o.agent.Digest.String(), Coordinator: o.node, Skip: o.nodes.skip, OtherMinor: !o.sameMinor()})
+		if err := checks.RefusalError(refusals); err != nil {
+			return err
+		}
+		for _, n := range notes {
+			env.Note("note: " + n)
+		}
+	}
+	if o.addsRegistry() {
+		return problem.Newf(problem.ExitConfig, "upgrade", "add it with a new cluster, or before other nodes join; nothing was changed",
+			"spec.registry: the built-in registry cannot be added to a cluster of several nodes: its nodes do not trust it yet")
+	}
+	var reached []checks.Node
+	for _, r := range reports {
+		if !slices.Contains(o.nodes.skip, r.Name) {
+			reached = append(reached, r.Node)
+		}
+	}
+	o.nodes.batches = checks.Batches(reached, o.node, o.opts.MaxUnavailable)
+	return nil
+}
+
+// sameMinor reports whether the upgrade stays in one Kubernetes minor.
+func (o *operation) sameMinor() bool {
+	steps := checks.CheckRollback(2, o.installed.Spec.K0s.Version, o.config.Installer.Spec.K0s.Version, true)
+	return steps == nil
+}
+
+// addsRegistry reports whether the new bundle has a built-in registry, and the old one has none.
+func (o *operation) addsRegistry() bool {
+	return o.installed.Spec.Registry == nil && o.config.Installer.Spec.Registry != nil
+}
+
+// askNodes asks the agents of all nodes at the same time, except that of the coordinator.
+func askNodes(ctx context.Context, api nodeAPI, nodes []checks.Node, coordinator string) []checks.NodeReport {
+	reports := make([]checks.NodeReport, len(nodes))
+	var asking sync.WaitGroup
+	for i, n := range nodes {
+		reports[i].Node = n
+		if n.Name == coordinator {
+			continue
+		}
+		asking.Go(func() {
+			st, err := api.State(ctx, address(n))
+			if err != nil {
+				reports[i].Unreachable = problem.ExplainConnection(err)
+				return
+			}
+			reports[i].Installed, reports[i].Program, reports[i].Busy = st.Installed, st.Program.String(), st.Busy
+		})
+	}
+	asking.Wait()
+	return reports
+}
+
+// newUpgradeClient returns a client of the other nodes' agents, which shows the certificate of this controller's.
+func newUpgradeClient(env *action.Env) (agent.UpgradeClient, error) {
+	identity, err := node.ReadIdentity(env.Host, env.DataDir)
+	if err != nil {
+		return agent.UpgradeClient{}, err
+	}
+	ca, err := identity.Authority()
+	if err == nil && ca == nil {
+		err = errors.New("this host has no certificate of the cluster's authority")
+	}
+	if err != nil {
+		return agent.UpgradeClient{}, err
+	}
+	cert, err := identity.TLS()
+	return agent.NewUpgradeClient(cert, token.PublicKeyPin(ca)), err
+}
+
+// otherNodes returns the nodes besides the coordinator, for the steps. before returns the health before the upgrade.
+func (c clusterNodes) otherNodes(env *action.Env, h plan.Health, o *others) (plan.OtherNodes, error) {
+	if len(c.batches) == 0 {
+		return plan.OtherNodes{}, nil
+	}
+	client, err := newUpgradeClient(env)
+	if err != nil {
+		return plan.OtherNodes{}, err
+	}
+	o.agents, o.now, o.limits = client, env.Now, defaultLimits
+	o.open = func() (clusterAPI, error) {
+		client, err := env.KubeClient()
+		return kubeCluster{client}, err
+	}
+	o.unready = func(ctx context.Context) (string, error) { return c.unreadyController(ctx, env) }
+	o.worse = func(ctx context.Context) (string, error) {
+		s, ok, err := plan.FindSnapshot(env.Host, env.DataDir)
+		if err != nil || !ok || s.Data == nil || s.Data.Health == nil {
+			return "", err
+		}
+		all, err := h.Worse(ctx, s.Data.Health)
+		return strings.Join(all, "; "), err
+	}
+	return plan.OtherNodes{Batches: c.batches, Skipped: c.skip, Agents: o}, nil
+}
+
+// unreadyController returns why an API server, or the member of etcd behind it, is not ready, or "". A controller that
+// the upgrade leaves out does not count.
+func (c clusterNodes) unreadyController(ctx context.Context, env *action.Env) (string, error) {
+	client, err := env.KubeClient()
+	if err != nil {
+		return "", err
+	}
+	for _, n := range c.all {
+		if !n.Controller || slices.Contains(c.skip, n.Name) {
+			continue
+		}
+		if err := client.CheckAPIReady(ctx, net.JoinHostPort(n.Address, ports.APIText)); err != nil {
+			return fmt.Sprintf("the API server of %s is not ready: %s", n.Name, problem.ExplainConnection(err)), nil
+		}
+	}
+	return "", nil
+}
+
+// kubeCluster is the Kubernetes API of a real cluster.
+type kubeCluster struct{ *kube.Client }
+
+func (c kubeCluster) IsCordoned(ctx context.Context, node string) (bool, error) {
+	n, err := c.Node(ctx, node)
+	return n.Cordoned, err
+}
+
+func (c kubeCluster) SetSchedulable(ctx context.Context, node string, allowed bool) error {
+	return kube.SetSchedulable(ctx, c.Client, node, allowed)
+}
+
+// drainTimeout is how long the pods of a node may take to leave it.
+const drainTimeout = 10 * time.Minute
+
+func (c kubeCluster) Drain(ctx context.Context, node string, report step.Report) error {
+	all, err := c.Nodes(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(all, func(n kube.Node) bool { return n.Name != node && n.Ready && !n.Cordoned }) {
+		report("no other node can take its pods; they keep running", 0, 0)
+		return nil
+	}
+	return kube.DrainMovable(ctx, c.Client, kube.Wait{Timeout: drainTimeout, Report: report}, node)
+}
+
+// stage stores the bundle where the other nodes fetch it from, and has all of them verify it and run the host
+// preflights. No node changes anything that runs.
+func (o *operation) stage(ctx context.Context, env *action.Env) error {
+	if len(o.nodes.batches) == 0 {
+		return nil
+	}
+	origin, err := o.origin()
+	if err != nil {
+		return err
+	}
+	s, err := desired.StageBundle(ctx, env.Host, o.bundle, origin)
+	if err != nil {
+		return err
+	}
+	s.Title = "Make the bundle available to the other nodes"
+	steps := []step.Step{s, o.checkOthers(env)}
+	if _, err = env.StepRunner(Verb, nil).Run(ctx, steps); err != nil || !o.nodes.record.Active() || o.nodes.record.To != o.to {
+		return err
+	}
+	client, err := env.KubeClient()
+	if err != nil {
+		return nil //nolint:nilerr // k0s is stopped: an earlier run has recorded them
+	}
+	return o.recordSkipped(ctx, client, env.Now())
+}
+
+// origin returns what verifies the bundle on other nodes.
+func (o *operation) origin() (origin desired.BundleOrigin, err error) {
+	origin.Signature = o.bundle.Signature()
+	if file := o.opts.Source.KeyRotation; file != "" {
+		origin.KeyRotation, err = action.ReadInput(nil, file, maxKeyRotation)
+	}
+	return origin, err
+}
+
+// checkOthers returns the step in which all other nodes verify the bundle and check themselves.
+func (o *operation) checkOthers(env *action.Env) step.Step {
+	checked := false
+	return step.Step{ID: "nodes-check", Title: "Check all nodes",
+		Check: func(context.Context) (step.State, error) {
+			if checked || o.resumed {
+				return step.Done(), nil
+			}
+			return step.Needed("they have not checked the new bundle"), nil
+		},
+		Apply: func(ctx context.Context, report step.Report) error {
+			nodes := o.others(env)
+			found, err := o.nodes.otherNodes(env, nil, nodes)
+			if err != nil {
+				return err
+			}
+			var checking sync.WaitGroup
+			var mu sync.Mutex
+			var errs []error
+			for _, n := range slices.Concat(found.Batches...) {
+				checking.Go(func() {
+					err := nodes.runPhase(ctx, n, agent.UpgradeCheck, func(m string, done, total int64) {
+						mu.Lock()
+						defer mu.Unlock()
+						report(n.Name+": "+m, done, total)
+					})
+					mu.Lock()
+					defer mu.Unlock()
+					errs = append(errs, err)
+				})
+			}
+			checking.Wait()
+			checked = true
+			return errors.Join(errs...)
+		},
+	}
+}
+
+// others returns the driver of the other nodes.
+func (o *operation) others(_ *action.Env) *others {
+	return &others{from: o.from, to: o.to, drain: !o.opts.NoDrain && o.from != o.to}
+}
+
+// recordSkipped records the nodes that a resumed upgrade leaves out.
+func (o *operation) recordSkipped(ctx context.Context, records plan.UpgradeRecords, now time.Time) error {
+	if len(o.nodes.skip) == 0 {
+		return nil
+	}
+	return records.UpdateUpgradeRecord(ctx, func(r *kube.UpgradeRecord) error {
+		r.SkipNodes(o.nodes.skip, now)
+		return nil
+	})
+}
+
+// reached reports whether a node other than the coordinator may run the new version.
+func (o *operation) reached(began []string) bool {
+	return o.nodes.takeOver || o.nodes.record.To == o.to && o.nodes.record.ReachedNodes() ||
+		slices.ContainsFunc(began, func(id string) bool { return strings.HasPrefix(id, plan.UpgradeNodePrefix) })
+}
+
+// noteStopped records why an upgrade of several nodes has stopped.
+func (o *operation) noteStopped(ctx context.Context, env *action.Env, failed error) {
+	client, err := env.KubeClient()
+	if err != nil {
+		return
+	}
+	_ = client.UpdateUpgradeRecord(ctx, func(r *kube.UpgradeRecord) error {
+		if r.Active() && r.To == o.to {
+			r.Why = failed.Error()
+		}
+		return nil
+	})
+}
+
+// inspectNodes finds the nodes that a rollback restores.
+func (r *rollback) inspectNodes(ctx context.Context, env *action.Env) error {
+	if r.follows != "" {
+		return nil
+	}
+	r.nodes = readNodes(ctx, env)
+	if r.alone {
+		return nil
+	}
+	if r.nodes.all == nil {
+		r.nodes.batches = r.snapshot.Others
+		return nil
+	}
+	var reached []checks.Node
+	for _, n := range r.nodes.all {
+		if s, known := r.nodes.record.Nodes[n.Name]; n.Name != r.snapshot.Node && known && s.State != kube.NodeSkipped || n.Name == r.nodes.record.Coordinator {
+			reached = append(reached, n)
+		}
+	}
+	if r.nodes.record.To == r.snapshot.To {
+		r.nodes.batches = checks.Batches(reached, r.snapshot.Node, 1)
+	}
+	last, _ := env.Journal().LastRun(Verb)
+	to := ""
+	if in := desired.ReadInstalledInstaller(ctx, env.Host, env.DataDir); in != nil {
+		to = in.Spec.K0s.Version
+	}
+	if no := checks.CheckRollback(r.nodes.controllers(), r.installed.Installer.Spec.K0s.Version, to, last.Args.OtherMinor && r.nodes.record.ReachedNodes()); no != nil {
+		return checks.RefusalError([]checks.Refusal{*no})
+	}
+	return nil
+}
+
+// keepsEtcd reports whether the data of etcd stays in a rollback: the other controllers have it, too.
+func (r *rollback) keepsEtcd() bool {
+	controllers := r.nodes.controllers()
+	if r.nodes.all == nil {
+		controllers = 1
+		for _, b := range r.snapshot.Others {
+			if b[0].Controller {
+				controllers++
+			}
+		}
+	}
+	return r.follows != "" || controllers > 1
+}
+
+// consoleChanged reports whether the upgrade has begun to change the console's database.
+func (r *rollback) consoleChanged() bool {
+	phase := r.nodes.record.Phase
+	return slices.Contains(r.began, "console") || r.nodes.record.Coordinator != r.snapshot.Node && (phase == kube.UpgradeAddOns || phase == kube.UpgradeDone)
+}
+
+// describeNodes returns a sentence about the other nodes for a question, or "".
+func describeNodes(batches []checks.Batch, drain bool) string {
+	if len(batches) == 0 {
+		return ""
+	}
+	var names []string
+	for _, b := range batches {
+		names = append(names, b.Names())
+	}
+	text := "After this node: " + strings.Join(names, "; then ") + "."
+	if drain {
+		text += " The pods of a node are moved to others before its k0s is restarted, except those that cannot be."
+	}
+	return text + "\n"
+}
+
+// commitNodes returns the steps that remove the snapshots of the other nodes.
+func commitNodes(ctx context.Context, env *action.Env) ([]step.Step, error) {
+	s, found, err := plan.FindSnapshot(env.Host, env.DataDir)
+	if err != nil || !found {
+		return nil, err
+	}
+	c := readNodes(ctx, env)
+	for _, n := range c.all {
+		if state := c.record.Nodes[n.Name].State; n.Name != s.Node && state != kube.NodeSkipped && (state != "" || n.Name == c.record.Coordinator) && c.record.To == s.To {
+			c.batches = append(c.batches, checks.Batch{n})
+		}
+	}
+	others, err := c.otherNodes(env, nil, &others{from: s.From, to: s.To})
+	return plan.CommitNodes(others), err
+}
