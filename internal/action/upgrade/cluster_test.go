@@ -1,0 +1,170 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/desired"
+	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/kube/kubetest"
+	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/spec"
+	"github.com/plinthdev/plinth/internal/testkit"
+	"github.com/plinthdev/plinth/internal/token"
+	checks "github.com/plinthdev/plinth/internal/upgrade"
+)
+
+// clusterEnv returns the controller c1 of a cluster with c2 and w1, and the last upgrade that the cluster has recorded.
+func clusterEnv(t *testing.T, record kube.UpgradeRecord) (*action.Env, *kube.Client) {
+	t.Helper()
+	env := fakeEnv(t, journal.Receipt{Name: "my-app", Bundle: oldBundle, Node: "c1", Role: token.Controller}, "install", oldBundle, nil)
+	api, client := kubetest.New(t)
+	srv := httptest.NewServer(api)
+	t.Cleanup(srv.Close)
+	testkit.Must(t, env.Host.Write(k0s.AdminConf, strings.NewReader(fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"t",
+		"contexts":[{"name":"t","context":{"cluster":"t","user":"t"}}],"users":[{"name":"t","user":{}}],"clusters":[{"name":"t","cluster":{"server":%q}}]}`, srv.URL)), 0o600))
+	kubetest.RecordNodes(t, client, kube.NodeRecord{Node: "c1", Role: token.Controller, Address: "10.0.0.1"}, kube.NodeRecord{Node: "c2", Role: token.Controller, Address: "10.0.0.2"},
+		kube.NodeRecord{Node: "w1", Role: token.Worker, Address: "10.0.0.3"})
+	testkit.Must(t, client.UpdateUpgradeRecord(t.Context(), func(r *kube.UpgradeRecord) error { *r = record; return nil }))
+	return env, client
+}
+
+func TestReadCluster_TakesOverTheSameUpgradeOfAnotherController(t *testing.T) {
+	running := kube.UpgradeRecord{From: oldBundle, To: newBundle, Phase: kube.UpgradeNodes, Coordinator: "c2"}
+	with := func(change func(*kube.UpgradeRecord)) kube.UpgradeRecord { r := running; change(&r); return r }
+	for name, c := range map[string]struct {
+		record kube.UpgradeRecord
+		want   bool
+	}{
+		"of another controller":           {running, true},
+		"being rolled back there":         {with(func(r *kube.UpgradeRecord) { r.Phase = kube.UpgradeRollingBack }), true},
+		"of this one":                     {with(func(r *kube.UpgradeRecord) { r.Coordinator = "c1" }), false},
+		"finished":                        {with(func(r *kube.UpgradeRecord) { r.Phase = kube.UpgradeDone }), false},
+		"to another bundle":               {with(func(r *kube.UpgradeRecord) { r.To = "sha256:3" }), false},
+		"a cluster that was not upgraded": {kube.UpgradeRecord{}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env, _ := clusterEnv(t, c.record)
+			o := operation{node: "c1", to: newBundle}
+			o.readCluster(t.Context(), env)
+			if o.nodes.takeOver != c.want || o.resumed != c.want || len(o.nodes.all) != 3 || o.nodes.controllers() != 2 {
+				t.Errorf("takes over %v, resumed %v, nodes %v", o.nodes.takeOver, o.resumed, o.nodes.all)
+			}
+		})
+	}
+	t.Run("its API server does not answer", func(t *testing.T) {
+		o := operation{node: "c1", to: newBundle}
+		o.readCluster(t.Context(), fakeEnv(t, journal.Receipt{}, Verb, newBundle, nil))
+		if o.nodes.takeOver || o.nodes.all != nil {
+			t.Errorf("%+v", o.nodes)
+		}
+	})
+}
+
+func TestLockCluster_GoesToTheOneThatTakesOver(t *testing.T) {
+	running := kube.UpgradeRecord{From: oldBundle, To: newBundle, Phase: kube.UpgradeNodes, Coordinator: "c2", Nodes: map[string]kube.UpgradeNode{"w1": {State: kube.NodeUpgraded}}}
+	for name, takeOver := range map[string]bool{"takes over": true, "does not": false} {
+		t.Run(name, func(t *testing.T) {
+			env, client := clusterEnv(t, running)
+			c := plan.Cluster{Host: env.Host, NodeName: "c1", DataDir: dataDir, Now: env.Now}
+			lock := plan.Upgrade(c, plan.Transition{From: oldBundle, To: newBundle, TakeOver: takeOver, Health: noHealth{},
+				Records: func(context.Context) (plan.UpgradeRecords, error) { return client, nil }})[0]
+			err := lock.Apply(t.Context(), nil)
+			r, readErr := client.UpgradeRecord(t.Context())
+			testkit.Must(t, readErr)
+			if (err == nil) != takeOver || (r.Coordinator == "c1") != takeOver || r.Nodes["w1"].State != kube.NodeUpgraded {
+				t.Errorf("%v, %+v", err, r)
+			}
+		})
+	}
+}
+
+// fakeAgents answers for nodes by their address.
+type fakeAgents map[string]agent.UpgradeState
+
+func (f fakeAgents) State(_ context.Context, at netip.Addr) (agent.UpgradeState, error) {
+	s, ok := f[at.String()]
+	if !ok {
+		return s, errors.New("no route to host")
+	}
+	return s, nil
+}
+
+func (f fakeAgents) Start(context.Context, netip.Addr, agent.UpgradeRequest) error { return nil }
+
+func TestAskNodes_NamesThoseThatDoNotAnswer(t *testing.T) {
+	nodes := []checks.Node{{Name: "c1", Address: "10.0.0.1"}, {Name: "c2", Address: "10.0.0.2"}, {Name: "w1", Address: "10.0.0.3"}}
+	got := askNodes(t.Context(), fakeAgents{"10.0.0.2": {Installed: oldBundle, Program: "sha256:p", Busy: "reset"}}, nodes, "c1")
+	if got[0].Unreachable != "" || got[1].Installed != oldBundle || got[1].Program != "sha256:p" || got[1].Busy != "reset" || got[2].Unreachable == "" {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestRollbackInspectNodes_RestoresWhatTheUpgradeReached(t *testing.T) {
+	state := func(s kube.UpgradeNodeState) kube.UpgradeNode { return kube.UpgradeNode{State: s} }
+	record := kube.UpgradeRecord{From: oldBundle, To: newBundle, Phase: kube.UpgradeNodes, Coordinator: "c1", Nodes: map[string]kube.UpgradeNode{"c2": state(kube.NodeUpgraded), "w1": state(kube.NodeDelivered)}}
+	for name, c := range map[string]struct {
+		node   string
+		alone  bool
+		change func(*kube.UpgradeRecord)
+		want   string
+	}{
+		"on the coordinator":      {"c1", false, func(*kube.UpgradeRecord) {}, "[w1 c2]"},
+		"on another controller":   {"c2", false, func(*kube.UpgradeRecord) {}, "[w1 c1]"},
+		"a node that was skipped": {"c1", false, func(r *kube.UpgradeRecord) { r.SetNode("w1", state(kube.NodeSkipped)) }, "[c2]"},
+		"only this node":          {"c1", true, func(*kube.UpgradeRecord) {}, "[]"},
+		"of another upgrade":      {"c1", false, func(r *kube.UpgradeRecord) { r.To = "sha256:3" }, "[]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			changed := record
+			c.change(&changed)
+			env, _ := clusterEnv(t, changed)
+			r := rollback{alone: c.alone, snapshot: plan.Snapshot{Node: c.node, From: oldBundle, To: newBundle}, installed: desired.InstalledBundle{Installer: testInstaller(t)}}
+			testkit.Must(t, r.inspectNodes(t.Context(), env))
+			var names []string
+			for _, n := range checks.Reversed(r.nodes.batches) {
+				names = append(names, n.Name)
+			}
+			if fmt.Sprint(names) != c.want || !r.keepsEtcd() {
+				t.Errorf("%v, keeps etcd: %v", names, r.keepsEtcd())
+			}
+		})
+	}
+}
+
+func TestRollBack_StopsOnceAnotherNodeHasTheNewVersion(t *testing.T) {
+	env, client := clusterEnv(t, kube.UpgradeRecord{From: oldBundle, To: newBundle, Phase: kube.UpgradeNodes, Coordinator: "c1", Nodes: map[string]kube.UpgradeNode{"c2": {State: kube.NodeUpgraded}}})
+	testkit.Must(t, env.Host.Write(plan.SnapshotDir(dataDir, oldBundle)+"/snapshot.json", strings.NewReader(`{"version":1,"from":"`+oldBundle+`","to":"`+newBundle+`"}`), 0o600))
+	o := operation{node: "c1", from: oldBundle, to: newBundle, nodes: clusterNodes{batches: []checks.Batch{{{Name: "c2"}}}}}
+	o.nodes.record, _ = client.UpgradeRecord(t.Context())
+	err := o.rollBack(t.Context(), env, problem.Newf(problem.ExitStep, "upgrade worker w1", "", "node w1: k0s does not start"))
+	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(problem.Hint(err), "--rollback") || o.rolledBack {
+		t.Errorf("%v", err)
+	}
+	if r, _ := client.UpgradeRecord(t.Context()); !r.Active() || !strings.Contains(r.Why, "node w1") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// testInstaller returns the repository's Installer.
+func testInstaller(t *testing.T) *spec.Installer {
+	t.Helper()
+	raw, err := os.ReadFile("../../../installer.yaml")
+	testkit.Must(t, err)
+	in, findings := spec.ParseInstaller("installer.yaml", raw)
+	if in == nil {
+		t.Fatal(findings)
+	}
+	return in
+}
