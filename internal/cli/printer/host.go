@@ -157,7 +157,11 @@ func WriteStatus(w io.Writer, s status.Status, verbose bool) {
 	}
 	switch u := s.Unfinished; {
 	case s.Running != nil:
-		writeRunningCommand(w, *s.Running)
+		var nodes []status.UpgradingNode
+		if s.Upgrade != nil && s.Upgrade.Unfinished {
+			nodes = s.Upgrade.Nodes
+		}
+		writeRunningCommand(w, *s.Running, nodes)
 	case u != nil:
 		fmt.Fprintf(w, "\nUnfinished: %s, started %s, stopped at step %s", u.Verb, u.StartedAt.Format(time.RFC3339), u.Step)
 		if u.Failed != "" {
@@ -195,8 +199,8 @@ func writeUpgradingNodes(w io.Writer, nodes []status.UpgradingNode) {
 	}
 }
 
-// writeRunningCommand writes which command runs now and at which step it is.
-func writeRunningCommand(w io.Writer, r status.Running) {
+// writeRunningCommand writes which command runs now and at which step it is, and what it does with other nodes.
+func writeRunningCommand(w io.Writer, r status.Running, nodes []status.UpgradingNode) {
 	fmt.Fprintf(w, "Running now: %s, process %d, since %s", r.Verb, r.PID, r.StartedAt.Format(time.RFC3339))
 	switch {
 	case r.Step != "" && r.Steps > 0:
@@ -206,7 +210,9 @@ func writeRunningCommand(w io.Writer, r status.Running) {
 	default:
 		fmt.Fprint(w, ", nothing changed yet")
 	}
-	fmt.Fprintf(w, "\n\nNext: plinth status   (when it is done)\n")
+	fmt.Fprintln(w)
+	writeUpgradingNodes(w, nodes)
+	fmt.Fprintf(w, "\nNext: plinth status   (when it is done)\n")
 }
 
 // writeAddOns writes the add-ons and the address of the admin console.
