@@ -19,6 +19,7 @@ type Args struct {
 	CAPin        string   `json:"caPin,omitempty"`        // join: pin of the cluster's authority
 	Scope        string   `json:"scope,omitempty"`        // reset: "node" when the host leaves a cluster that continues
 	Peers        []string `json:"peers,omitempty"`        // reset: addresses of that cluster's controllers
+	Restores     []string `json:"restores,omitempty"`     // rollback: "add-ons" and "console", if etcd stays and another host has upgraded them
 	Plan         string   `json:"plan,omitempty"`         // digest of the plan that the run applied
 	OtherMinor   bool     `json:"otherMinor,omitempty"`   // upgrade: to another minor version of Kubernetes
 	Facts        string   `json:"facts,omitempty"`        // digest of the facts of the host

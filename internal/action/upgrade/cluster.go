@@ -376,14 +376,44 @@ func (r *rollback) inspectNodes(ctx context.Context, env *action.Env) error {
 		r.nodes.batches = checks.Batches(reached, r.snapshot.Node, 1)
 	}
 	last, _ := env.Journal().LastRun(Verb)
-	to := ""
+	var is checks.Versions
 	if in := desired.ReadInstalledInstaller(ctx, env.Host, env.DataDir); in != nil {
-		to = in.Spec.K0s.Version
+		is = checks.VersionsOf(in)
 	}
-	if no := checks.CheckRollback(r.nodes.controllers(), r.installed.Installer.Spec.K0s.Version, to, last.Args.OtherMinor && r.nodes.record.ReachedNodes()); no != nil {
+	r.findReached(env, is)
+	if no := checks.CheckRollback(r.nodes.controllers(), r.installed.Installer.Spec.K0s.Version, is["k0s"], last.Args.OtherMinor && r.nodes.record.ReachedNodes()); no != nil {
 		return checks.RefusalError([]checks.Refusal{*no})
 	}
 	return nil
+}
+
+// Parts of the cluster that a rollback restores by their own means, in the arguments of its run.
+const (
+	restoresAddOns  = "add-ons"
+	restoresConsole = "console"
+)
+
+// findReached sets what an upgrade that another controller has coordinated has changed in the cluster, by its record and
+// the versions is of the bundle on this host. A rollback that is resumed has replaced both; its arguments say it.
+func (r *rollback) findReached(env *action.Env, is checks.Versions) {
+	if last, ok := UnfinishedRun(env.Journal()); ok && last.Verb == RollbackVerb && last.Args.Bundle == r.snapshot.To {
+		r.addOnsReached, r.consoleReached = slices.Contains(last.Args.Restores, restoresAddOns), slices.Contains(last.Args.Restores, restoresConsole)
+		return
+	}
+	record := r.nodes.record
+	r.addOnsReached = record.Coordinator != r.snapshot.Node && (record.Phase == kube.UpgradeAddOns || record.Phase == kube.UpgradeDone)
+	r.consoleReached = r.addOnsReached && is["kotsadm"] != r.receipt.Versions["kotsadm"]
+}
+
+// restores returns the parts of the cluster that the rollback restores by their own means.
+func (r *rollback) restores() (parts []string) {
+	if r.addOnsReached {
+		parts = append(parts, restoresAddOns)
+	}
+	if r.consoleReached {
+		parts = append(parts, restoresConsole)
+	}
+	return parts
 }
 
 // keepsEtcd reports whether the data of etcd stays in a rollback: the other controllers have it, too.
@@ -400,10 +430,10 @@ func (r *rollback) keepsEtcd() bool {
 	return r.follows != "" || controllers > 1
 }
 
-// consoleChanged reports whether the upgrade has begun to change the console's database.
+// consoleChanged reports whether the upgrade has begun to change the console's database. The journal of the coordinator
+// says so; another controller concludes it from the versions.
 func (r *rollback) consoleChanged() bool {
-	phase := r.nodes.record.Phase
-	return slices.Contains(r.began, "console") || r.nodes.record.Coordinator != r.snapshot.Node && (phase == kube.UpgradeAddOns || phase == kube.UpgradeDone)
+	return slices.Contains(r.began, "console") || r.consoleReached
 }
 
 // describeNodes returns a sentence about the other nodes for a question, or "".

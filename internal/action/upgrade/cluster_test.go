@@ -143,6 +143,36 @@ func TestRollbackInspectNodes_RestoresWhatTheUpgradeReached(t *testing.T) {
 	}
 }
 
+func TestFindReached_IsDecidedOnce(t *testing.T) {
+	done := kube.UpgradeRecord{From: oldBundle, To: newBundle, Phase: kube.UpgradeDone, Coordinator: "c2"}
+	was := journal.Receipt{Versions: map[string]string{"kotsadm": "1.130.9"}}
+	for name, c := range map[string]struct {
+		record kube.UpgradeRecord
+		kots   string
+		begun  []string // Restores of an unfinished rollback; nil for none
+		want   string
+	}{
+		"another controller upgraded the console": {done, "1.131.2", nil, "[add-ons console]"},
+		"it has the same version":                 {done, "1.130.9", nil, "[add-ons]"},
+		"only nodes were upgraded":                {kube.UpgradeRecord{To: newBundle, Phase: kube.UpgradeNodes, Coordinator: "c2"}, "1.131.2", nil, "[]"},
+		"this one did, and its journal says it":   {kube.UpgradeRecord{To: newBundle, Phase: kube.UpgradeDone, Coordinator: "c1"}, "1.131.2", nil, "[]"},
+		"a rollback is resumed": {kube.UpgradeRecord{To: newBundle, Phase: kube.UpgradeRollingBack, Coordinator: "c1"}, "1.130.9",
+			[]string{restoresAddOns, restoresConsole}, "[add-ons console]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env := fakeEnv(t, was, "install", oldBundle, nil)
+			if c.begun != nil {
+				testkit.Must(t, env.Journal().BeginRun(RollbackVerb, journal.Args{Bundle: newBundle, Restores: c.begun}))
+			}
+			r := rollback{receipt: was, snapshot: plan.Snapshot{Node: "c1", To: newBundle}, nodes: clusterNodes{record: c.record}}
+			r.findReached(env, checks.Versions{"kotsadm": c.kots})
+			if got := fmt.Sprint(r.restores()); got != c.want {
+				t.Error(got)
+			}
+		})
+	}
+}
+
 func TestRollBack_StopsOnceAnotherNodeHasTheNewVersion(t *testing.T) {
 	env, client := clusterEnv(t, kube.UpgradeRecord{From: oldBundle, To: newBundle, Phase: kube.UpgradeNodes, Coordinator: "c1", Nodes: map[string]kube.UpgradeNode{"c2": {State: kube.NodeUpgraded}}})
 	testkit.Must(t, env.Host.Write(plan.SnapshotDir(dataDir, oldBundle)+"/snapshot.json", strings.NewReader(`{"version":1,"from":"`+oldBundle+`","to":"`+newBundle+`"}`), 0o600))

@@ -44,6 +44,10 @@ type rollback struct {
 	began     []string     // steps of the upgrade
 	records   plan.Records // nil for that of the cluster
 
+	// What an upgrade that another controller has coordinated has changed, or begun to change, in the cluster; began has
+	// nothing of it.
+	addOnsReached, consoleReached bool
+
 	simulate func(env *action.Env, r plan.Reversal) ([]step.Step, error) // steps for a simulated host; nil for the real ones
 }
 
@@ -184,7 +188,7 @@ func (r *rollback) steps(ctx context.Context, env *action.Env) ([]step.Step, err
 	if reversal.Others, err = r.nodes.otherNodes(env, reversal.Health, &others{from: r.snapshot.From, to: r.snapshot.To}); err != nil {
 		return nil, err
 	}
-	if r.keepsEtcd() && plan.NeedsData(r.began, false) || r.keepsEtcd() && r.consoleChanged() {
+	if r.keepsEtcd() && (r.addOnsReached || plan.NeedsData(r.began, false)) {
 		reversal.RestoreConsole = r.consoleChanged()
 		if reversal.AddOnSteps, err = r.addOnSteps(ctx, env, target); err != nil {
 			return nil, err
@@ -235,7 +239,7 @@ func (r *rollback) confirm(ctx context.Context, env *action.Env, todo []step.Pla
 
 // journalArgs returns the arguments of this run.
 func (r *rollback) journalArgs(env *action.Env, count int) *journal.Args {
-	args := journal.Args{Cluster: action.ClusterName(env.Journal()), Bundle: r.snapshot.To, From: r.snapshot.From, Steps: count}
+	args := journal.Args{Cluster: action.ClusterName(env.Journal()), Bundle: r.snapshot.To, From: r.snapshot.From, Restores: r.restores(), Steps: count}
 	if r.installed.Installer != nil {
 		args.PodCIDR = r.installed.Installer.Spec.Network.PodCIDR
 	}
