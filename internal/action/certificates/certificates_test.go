@@ -425,6 +425,12 @@ func TestRenewal_RefusesRestartButRenewsTheRest(t *testing.T) {
 			testkit.Must(t, err)
 			testkit.Must(t, j.BeginRun("upgrade", journal.Args{}))
 		}, "the upgrade on this host is not finished", []string{"certificate-agent"}},
+		"an upgrade of the cluster": {year * 7 / 10, func(t *testing.T, m *machine) {
+			testkit.Must(t, m.client.UpdateUpgradeRecord(t.Context(), func(r *kube.UpgradeRecord) error {
+				*r = kube.UpgradeRecord{To: "sha256:2", Phase: kube.UpgradeNodes, Coordinator: "c2"}
+				return nil
+			}))
+		}, "the upgrade that was started on node c2", []string{"certificate-agent"}},
 		"the cluster does not answer": {year * 7 / 10, func(_ *testing.T, m *machine) { m.viewErr = errors.New("connection refused") }, "connection refused", []string{"certificate-agent"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -57,11 +57,27 @@ func (r *renewal) refuseRestart(ctx context.Context, env *action.Env) *problem.P
 func (r *renewal) inspectRestart(ctx context.Context, env *action.Env) string {
 	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
 	defer cancel()
+	if why := r.upgradeUnderWay(ctx, env); why != "" {
+		return why
+	}
 	view, err := r.inspectCluster(ctx, env.Host)
 	if err != nil {
 		err = errors.New(problem.ExplainConnection(err))
 	}
 	return checkRestart(view, err, r.receipt.Node, r.receipt.Address, r.left())
+}
+
+// upgradeUnderWay returns the upgrade of the cluster that is not finished, or "": it restarts one controller after
+// another itself. Certificates that would soon end do not wait for it.
+func (r *renewal) upgradeUnderWay(ctx context.Context, env *action.Env) string {
+	client, err := env.KubeClient()
+	if err != nil || urgencyOf(r.left()).requires == requireNothing {
+		return ""
+	}
+	if record, err := client.UpgradeRecord(ctx); err == nil && record.Active() {
+		return record.String() + " is not finished"
+	}
+	return ""
 }
 
 // restartK0s restarts k0s on this host, and waits until it is healthy, while it holds the lock in the cluster.
