@@ -61,8 +61,11 @@ func (c upgradedCluster) check(t *testing.T, ctx context.Context, isOld bool, po
 }
 
 // TestUpgrade_Cluster upgrades three controllers and a worker with one command, also when the host on which it runs is
-// killed, and takes that back on another controller.
+// killed, and takes that back on another controller. The disks of its hosts grow to 20 GB together.
 func TestUpgrade_Cluster(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes a quarter of an hour: make test-long")
+	}
 	ctx := timeoutContext(t, 60)
 	payload := requireEnv(t, "PLINTH_E2E_PAYLOAD")
 	var c upgradedCluster
