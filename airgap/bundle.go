@@ -68,10 +68,14 @@ func (b *Bundle) Release() int64 { return b.releaseInfo.release }
 // Expires returns the time after which the bundle is refused; zero means never.
 func (b *Bundle) Expires() time.Time { return b.releaseInfo.expires }
 
+// Programs returns the executables of Plinth that nodes may take when they are upgraded to this bundle.
+func (b *Bundle) Programs() []format.Program { return b.releaseInfo.programs }
+
 // releaseInfo is what the vendor's annotations on the index declare.
 type releaseInfo struct {
-	release int64
-	expires time.Time
+	release  int64
+	expires  time.Time
+	programs []format.Program
 }
 
 func parseReleaseInfo(notes map[string]string) (l releaseInfo, err error) {
@@ -85,7 +89,8 @@ func parseReleaseInfo(notes map[string]string) (l releaseInfo, err error) {
 			return l, fmt.Errorf("%q is not an expiry time in RFC 3339 format", text)
 		}
 	}
-	return l, nil
+	l.programs, err = format.ParsePrograms(notes[format.AnnotationPrograms])
+	return l, err
 }
 
 // Size returns the size of the bundle file in bytes.

@@ -34,6 +34,7 @@ type Request struct {
 	Platform    string                             // "" means linux/amd64
 	Release     int64                              // the vendor's release number; 0 for none
 	Expires     time.Time                          // zero for never
+	Programs    []format.Program                   // of Plinth, which nodes may take in an upgrade
 	Sign        func(index []byte) ([]byte, error) // nil for an unsigned bundle
 	WorkDir     string                             // folder for temporary files; "" for the system's default
 	Thin        bool                               // omit the content of images and host files

@@ -328,6 +328,13 @@ func marshalIndex(req Request, items []format.Item) ([]byte, error) {
 	if !req.Expires.IsZero() {
 		index.Annotations[format.AnnotationExpires] = req.Expires.UTC().Format(time.RFC3339)
 	}
+	if len(req.Programs) > 0 {
+		text, err := format.FormatPrograms(req.Programs)
+		if err != nil {
+			return nil, err
+		}
+		index.Annotations[format.AnnotationPrograms] = text
+	}
 	index.SchemaVersion = 2
 	for _, it := range items {
 		index.Manifests = append(index.Manifests, it.Manifest)

@@ -19,6 +19,7 @@ const (
 	AnnotationBundle         = "dev.plinth.bundle"              // index: format version
 	AnnotationRelease        = "dev.plinth.release"             // index: number of the vendor's release, decimal, increasing
 	AnnotationExpires        = "dev.plinth.expires"             // index: RFC 3339 time after which the bundle is refused
+	AnnotationPrograms       = "dev.plinth.programs"            // index: the executables of Plinth that upgraded nodes may take; a JSON array of Program
 	AnnotationKind           = "dev.plinth.kind"                // descriptor: a Kind
 	AnnotationModule         = "dev.plinth.module"              // descriptor: Go module the content was built from
 	AnnotationSum            = "dev.plinth.sum"                 // descriptor: that module's go.sum hash

@@ -17,6 +17,7 @@ const (
 	Blob      = 1 << 40   // one blob, packed and unpacked: sums of Blobs such sizes do not overflow
 	SBOM      = 16 << 20  // an unpacked SBOM
 	Window    = 128 << 20 // the window of a zstd stream
+	Program   = 1 << 30   // an executable of Plinth without a bundle
 	Signature = 128       // a signature in DER
 	Record    = 64 << 10  // the record at the end of an executable
 	Response  = 1 << 20   // what a registry answers before it sends a blob

@@ -37,6 +37,7 @@ func (s commandSet) bundleBuildCommand() *cobra.Command {
 	addSourceFlags(f, &req.Source, &req.Downloads)
 	f.StringVar(&req.Platform, "platform", "", "`platform` of the hosts, such as linux/arm64 (default linux/amd64)")
 	f.BoolVar(&req.Locked, "locked", false, "refuse a source that differs from installer.lock.yaml")
+	f.StringVar(&req.Program, "program", "", "plinth `file` that nodes take in an upgrade (default: this one)")
 	f.StringVar(&req.SignKey, "sign-key", "", "private key `file` to sign with; may be a pipe")
 	f.Int64Var(&req.Release, "release", 0, "release `number`; hosts refuse a lower one than theirs")
 	f.StringVar(&req.Expires, "expires", "", "`date` after which hosts refuse the bundle")

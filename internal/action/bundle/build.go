@@ -26,6 +26,7 @@ type BuildRequest struct {
 	Source      string                  // folder in OCI image layout, or "registry"
 	Downloads   Downloads               // for Source "registry"; its Note receives notices about the lock file, too
 	Out         string                  // file to write
+	Program     string                  // Plinth's executable that nodes may take in an upgrade; "" for this one
 	SignKey     string                  // file with the private key; "" for an unsigned bundle
 	Release     int64                   // release number of the vendor; 0 for none
 	Thin        bool                    // omit the content of images and host files
@@ -71,6 +72,9 @@ func Build(ctx context.Context, req BuildRequest) (res BuildResult, err error) {
 	if err != nil {
 		return BuildResult{}, err
 	}
+	if want.Programs, err = namedPrograms(ctx, req.Program, src.platform, signer); err != nil {
+		return BuildResult{}, err
+	}
 	if len(files) > 1 {
 		want.Application = files[1].Data
 	}
@@ -92,7 +96,7 @@ func Build(ctx context.Context, req BuildRequest) (res BuildResult, err error) {
 	if err != nil {
 		return BuildResult{}, err
 	}
-	return BuildResult{Path: req.Out, Digest: sum, Size: info.Size(), Signer: signer}, nil
+	return BuildResult{Path: req.Out, Digest: sum, Size: info.Size(), Signer: signer.Fingerprint()}, nil
 }
 
 // gatherParts puts the parts of want into the layout of src and compares them with the lock. A
@@ -116,10 +120,10 @@ func gatherParts(ctx context.Context, src partSource, lock lockCheck, want build
 }
 
 // applyLabels sets release number, expiry and signing key of the bundle in want. It
-// returns the fingerprint of the signing key, or "" for an unsigned bundle.
-func applyLabels(req BuildRequest, want *build.Request) (signer string, err error) {
+// returns the public key that verifies it, which is zero for an unsigned bundle.
+func applyLabels(req BuildRequest, want *build.Request) (signer trust.PublicKey, err error) {
 	if req.Release < 0 {
-		return "", problem.New(problem.ExitUsage, "set the release number", fmt.Errorf("%d is negative", req.Release), "number releases from 1 upwards")
+		return signer, problem.New(problem.ExitUsage, "set the release number", fmt.Errorf("%d is negative", req.Release), "number releases from 1 upwards")
 	}
 	want.Release = req.Release
 	if req.Expires != "" {
@@ -127,19 +131,18 @@ func applyLabels(req BuildRequest, want *build.Request) (signer string, err erro
 			want.Expires, err = time.Parse(time.DateOnly, req.Expires)
 		}
 		if err != nil {
-			return "", problem.New(problem.ExitUsage, "parse --expires", fmt.Errorf("%q is not a date", req.Expires), "write it as 2030-01-31 or 2030-01-31T12:00:00Z")
+			return signer, problem.New(problem.ExitUsage, "parse --expires", fmt.Errorf("%q is not a date", req.Expires), "write it as 2030-01-31 or 2030-01-31T12:00:00Z")
 		}
 	}
 	if req.SignKey == "" {
-		return "", nil
+		return signer, nil
 	}
 	key, err := source.PrivateKey(req.SignKey)
 	if err != nil {
-		return "", err
+		return signer, err
 	}
-	public, err := key.Public()
 	want.Sign = key.Sign
-	return public.Fingerprint(), err
+	return key.Public()
 }
 
 // Inspect returns a summary of the bundle at path. It does not verify the content.
