@@ -30,8 +30,9 @@ const (
 // UpgradePhase is a part of the upgrade of one node.
 type UpgradePhase string
 
-// The phases. Check and Deliver leave the cluster and its services as they are.
+// The phases. Program, Check and Deliver leave the cluster and its services as they are.
 const (
+	UpgradeProgram  UpgradePhase = "program"  // verify the bundle, fetch the Plinth that runs the other phases
 	UpgradeCheck    UpgradePhase = "check"    // verify the bundle, run the host preflights
 	UpgradeDeliver  UpgradePhase = "deliver"  // save the files of the node, fetch programs, import images
 	UpgradeSwitch   UpgradePhase = "switch"   // run the new version; if that fails, restore the one before
@@ -42,17 +43,24 @@ const (
 // IsValid reports whether p is one of the phases.
 func (p UpgradePhase) IsValid() bool {
 	switch p {
-	case UpgradeCheck, UpgradeDeliver, UpgradeSwitch, UpgradeRollback, UpgradeCommit:
+	case UpgradeProgram, UpgradeCheck, UpgradeDeliver, UpgradeSwitch, UpgradeRollback, UpgradeCommit:
 		return true
 	}
 	return false
 }
 
-// UpgradeRequest starts a phase on a node. It names the bundle of the upgrade by the digest of its index and nothing
-// else: the node fetches and verifies everything itself.
+// UpgradeRequest starts a phase on a node. It names the bundle of the upgrade, by the digest of its index, and the Plinth
+// that runs the phase: the node fetches and verifies everything itself.
 type UpgradeRequest struct {
-	Phase  UpgradePhase  `json:"phase"`
-	Bundle digest.Digest `json:"bundle"`
+	Phase   UpgradePhase  `json:"phase"`
+	Bundle  digest.Digest `json:"bundle"`
+	Program digest.Digest `json:"program,omitempty"` // that of the node, or one that the bundle names; "" for that of the node
+}
+
+// IsValid reports whether the request can be carried out, if the node can.
+func (q UpgradeRequest) IsValid() bool {
+	isSHA256 := func(d digest.Digest) bool { return d.Validate() == nil && d.Algorithm() == digest.SHA256 }
+	return q.Phase.IsValid() && isSHA256(q.Bundle) && (q.Program == "" || isSHA256(q.Program))
 }
 
 // UpgradeState is what a node reports of itself and of the last phase that was started on it.
@@ -138,7 +146,7 @@ func (s *server) handleUpgradeStart(node NodeUpgrader) http.HandlerFunc {
 			return
 		}
 		var q UpgradeRequest
-		if err := decodeStrictly(r, &q); err != nil || !q.Phase.IsValid() || q.Bundle.Validate() != nil || q.Bundle.Algorithm() != digest.SHA256 {
+		if err := decodeStrictly(r, &q); err != nil || !q.IsValid() {
 			s.refuseBadRequest(w, r, "cannot decode the request to upgrade")
 			return
 		}

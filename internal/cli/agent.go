@@ -13,20 +13,21 @@ import (
 // agentCommand returns the hidden command that plinth-agent.service runs.
 func (s commandSet) agentCommand() *cobra.Command {
 	var stop bool
-	var phase, bundle string
+	var phase, bundle, program string
 	cmd := s.NewCommand("agent", noArgs, s.WithEnv(singleDocument, nil,
 		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
 			if stop {
 				return commandOutput{}, agent.StopRemovedNode(ctx, env)
 			}
 			if phase != "" {
-				return commandOutput{}, upgrade.RunNode(ctx, env, phase, bundle)
+				return commandOutput{}, upgrade.RunNode(ctx, env, phase, bundle, program)
 			}
 			return commandOutput{}, agent.Run(ctx, env)
 		}))
 	cmd.Flags().BoolVar(&stop, "stop-removed-node", false, "stop k0s and its pods after the node was removed, and exit")
 	cmd.Flags().StringVar(&phase, "upgrade-phase", "", "run this phase of the node's upgrade, and exit")
 	cmd.Flags().StringVar(&bundle, "upgrade-bundle", "", "digest of the bundle of the upgrade")
+	cmd.Flags().StringVar(&program, "upgrade-program", "", "digest of the Plinth that upgrades the node")
 	cmd.Hidden = true
 	return cmd
 }

@@ -97,6 +97,11 @@ func (k BundleCache) otherFiles(h host.Files) ([]string, error) {
 	}), err
 }
 
+// StageProgram returns the step that stores the Plinth that upgrades a node. It is put in its place by the upgrade.
+func StageProgram(h host.Host, f node.Artifact) step.Step {
+	return fileStep(h, "stage-program", "Fetch Plinth of the new bundle", f)
+}
+
 // StageBundle returns the step that stores the documents of a bundle, by their paths in dir, and programs of it. A
 // document with nil content must not exist. The documents come last, so that a folder with an index is complete.
 func StageBundle(h host.Host, dir string, docs map[string][]byte, programs []node.Artifact) step.Step {

@@ -72,6 +72,7 @@ type NodeReport struct {
 type Reach struct {
 	From, To    string   // digests of the bundles
 	Program     string   // digest of the Plinth that runs the upgrade
+	Named       bool     // the bundle names it, so that nodes take it
 	Coordinator string   // name of the node on which it runs
 	Skip        []string // names of nodes to leave out
 	OtherMinor  bool     // it is to another Kubernetes minor
@@ -108,9 +109,9 @@ func CheckNodes(nodes []NodeReport, r Reach) (refusals []Refusal, notes []string
 			refuse(problem.ExitPreflight, n.Name, "its agent does not answer: "+n.Unreachable, "repair it, or leave it out with --skip-node "+n.Name)
 		case n.Busy != "":
 			refuse(problem.ExitLocked, n.Name, "another run changes it: "+n.Busy, "wait until it has ended")
-		case n.Program != r.Program:
-			refuse(problem.ExitUsage, n.Name, "it runs another version of Plinth than this host",
-				"put this program there as /usr/local/bin/plinth-agent, and restart plinth-agent")
+		case n.Program != r.Program && !r.Named:
+			refuse(problem.ExitUsage, n.Name, "it runs another Plinth than this host, and the bundle does not name the one of this host",
+				"run the upgrade with the Plinth that the vendor ships with the bundle")
 		case n.Installed != r.From && n.Installed != r.To:
 			refuse(problem.ExitUsage, n.Name, "it has the bundle "+n.Installed+", which is neither the installed nor the new one", "roll its upgrade back, or remove it and join it again")
 		}

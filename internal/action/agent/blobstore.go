@@ -6,11 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/format"
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/desired"
 	"github.com/plinthdev/plinth/internal/agent"
@@ -60,6 +62,9 @@ func (s blobStore) Open(ctx context.Context, d digest.Digest) (agent.BlobContent
 		b, err := desired.OpenStagedBundle(ctx, s.Host, bundle)
 		if err != nil { // it is being fetched
 			continue
+		}
+		if slices.ContainsFunc(b.Programs(), func(p format.Program) bool { return p.Digest == d }) {
+			return openContent(desired.StagedProgram(bundle, d))
 		}
 		blobs := path.Join(desired.StagedBundleDir(bundle), "blobs", "sha256")
 		content, err := openBundleContent(b, d, desired.StagedBundleDir(bundle), func(f airgap.HostFile) string { return path.Join(blobs, f.Digest.Encoded()) })

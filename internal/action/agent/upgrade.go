@@ -81,13 +81,37 @@ func (u nodeUpgrader) StartUpgrade(ctx context.Context, q agent.UpgradeRequest) 
 	if holder, held := u.LockHolder(); held {
 		return &agent.StatusError{Reason: "another run changes this host: " + holder.String(), Status: http.StatusLocked}
 	}
+	program, err := u.programFor(q)
+	if err != nil {
+		return err
+	}
 	// Else the end of an earlier run of the same phase would be taken for that of this one, if it cannot even start.
 	if err := desired.WriteNodePhase(u.Host, u.DataDir, agent.UpgradeState{Phase: q.Phase, Bundle: q.Bundle, Changed: u.Now().UTC()}); err != nil {
 		return err
 	}
-	_, err = u.Host.Run(ctx, host.Cmd{Argv: []string{"systemd-run", "--quiet", "--collect", "--unit=" + desired.NodePhaseUnit, "--description=Plinth upgrades this node",
-		node.AgentBinary, "--data-dir", strings.ReplaceAll(u.DataDir, "$", "$$"), "agent", "--upgrade-phase", string(q.Phase), "--upgrade-bundle", q.Bundle.String()}, Timeout: time.Minute})
+	argv := []string{"systemd-run", "--quiet", "--collect", "--unit=" + desired.NodePhaseUnit, "--description=Plinth upgrades this node",
+		program, "--data-dir", strings.ReplaceAll(u.DataDir, "$", "$$"), "agent", "--upgrade-phase", string(q.Phase), "--upgrade-bundle", q.Bundle.String()}
+	if q.Program != "" { // systemd drops an empty argument
+		argv = append(argv, "--upgrade-program", q.Program.String())
+	}
+	_, err = u.Host.Run(ctx, host.Cmd{Argv: argv, Timeout: time.Minute})
 	return err
+}
+
+// programFor returns the path of the Plinth that runs a phase: that of this node, or one that the phase
+// agent.UpgradeProgram has fetched.
+func (u nodeUpgrader) programFor(q agent.UpgradeRequest) (string, error) {
+	if q.Program == "" || q.Program == u.selfDigest() || q.Phase == agent.UpgradeProgram {
+		return node.AgentBinary, nil
+	}
+	staged := desired.StagedProgram(q.Bundle, q.Program)
+	if _, err := u.Host.Lstat(staged); !errors.Is(err, fs.ErrNotExist) {
+		return staged, err
+	}
+	if q.Phase == agent.UpgradeRollback || q.Phase == agent.UpgradeCommit { // every version can do these
+		return node.AgentBinary, nil
+	}
+	return "", &agent.StatusError{Reason: "it has not fetched the Plinth that upgrades it: " + q.Program.String(), Status: http.StatusConflict}
 }
 
 // upgradeOffer returns what this controller serves of the bundle of an upgrade that it coordinates or has fetched.

@@ -17,6 +17,7 @@ import (
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
@@ -49,6 +50,41 @@ func TestStartUpgrade_StartsAUnitOfItsOwn(t *testing.T) {
 	testkit.Must(t, h.StartUpgrade(t.Context(), switchPhase))
 	if want := "/usr/local/bin/plinth-agent --data-dir /srv/my $${data} agent --upgrade-phase switch --upgrade-bundle " + nextBundle.String(); !strings.HasSuffix(ran, want) {
 		t.Error(ran)
+	}
+}
+
+func TestStartUpgrade_RunsThePlinthThatThePhaseNeeds(t *testing.T) {
+	next := digest.FromString("the next Plinth")
+	fetched := desired.StagedProgram(nextBundle, next)
+	for name, c := range map[string]struct {
+		phase   agent.UpgradePhase
+		program digest.Digest
+		fetched bool
+		want    string // program; "" if refused
+	}{
+		"no other one is requested":           {agent.UpgradeSwitch, "", true, node.AgentBinary},
+		"the one that is installed":           {agent.UpgradeSwitch, "sha256:program", true, node.AgentBinary},
+		"one that was fetched":                {agent.UpgradeSwitch, next, true, fetched},
+		"one that was not":                    {agent.UpgradeSwitch, next, false, ""},
+		"to fetch it":                         {agent.UpgradeProgram, next, false, node.AgentBinary},
+		"a rollback, once it was removed":     {agent.UpgradeRollback, next, false, node.AgentBinary},
+		"the end of it, once it was removed":  {agent.UpgradeCommit, next, false, node.AgentBinary},
+		"a rollback while it is still needed": {agent.UpgradeRollback, next, true, fetched},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, ran := newUpgradedHost(t), ""
+			if c.fetched {
+				testkit.Must(t, h.Host.Write(fetched, strings.NewReader("program"), 0o700))
+			}
+			if c.want != "" {
+				h.fake.Expect(phaseCommand).Do(func(cmd host.Cmd) { ran = strings.Join(cmd.Argv, " ") })
+			}
+			err := h.StartUpgrade(t.Context(), agent.UpgradeRequest{Phase: c.phase, Bundle: nextBundle, Program: c.program})
+			var no *agent.StatusError
+			if c.want == "" && (!errors.As(err, &no) || no.Status != http.StatusConflict) || c.want != "" && (err != nil || !strings.Contains(ran, " "+c.want+" --data-dir ")) {
+				t.Errorf("%q: %v", ran, err)
+			}
+		})
 	}
 }
 

@@ -32,6 +32,29 @@ func StagedBundleDir(bundle digest.Digest) string {
 	return path.Join(StagedBundlesDir, bundle.Encoded())
 }
 
+// StagedProgram returns the path of an executable of Plinth that a staged bundle names.
+func StagedProgram(bundle, program digest.Digest) string {
+	return path.Join(StagedBundleDir(bundle), "programs", program.Encoded())
+}
+
+// StageProgram returns an executable of Plinth that a bundle names, as a file beside that bundle. ok is false if the bundle
+// does not name it.
+func StageProgram(b *airgap.Bundle, program digest.Digest, open func(size int64) (io.ReadCloser, error)) (file node.Artifact, ok bool) {
+	for _, p := range b.Programs() {
+		if p.Digest == program {
+			return node.Artifact{Path: StagedProgram(b.Digest(), program), Mode: 0o700, Size: p.Size, Digest: p.Digest,
+				Open: func() (io.ReadCloser, error) {
+					r, err := open(p.Size)
+					if err != nil {
+						return nil, err
+					}
+					return node.VerifyDigest(r, p.Digest), nil
+				}}, true
+		}
+	}
+	return node.Artifact{}, false
+}
+
 // BundleOrigin is what verifies the origin of a bundle, besides the key that a node knows.
 type BundleOrigin struct {
 	Signature   []byte // of the index, in DER; nil for an unsigned bundle

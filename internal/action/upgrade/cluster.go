@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/plinthdev/plinth/airgap/format"
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/desired"
 	"github.com/plinthdev/plinth/internal/agent"
@@ -101,7 +103,7 @@ func (o *operation) inspectNodes(ctx context.Context, env *action.Env) error {
 			return r.Name != o.node && (r.Unreachable != "" || r.Installed == o.to || r.Installed == "" || slices.Contains(o.nodes.skip, r.Name))
 		})
 	} else {
-		refusals, notes := checks.CheckNodes(reports, checks.Reach{From: o.from, To: o.to, Program: o.agent.Digest.String(), Coordinator: o.node, Skip: o.nodes.skip, OtherMinor: !o.sameMinor()})
+		refusals, notes := checks.CheckNodes(reports, checks.Reach{From: o.from, To: o.to, Program: o.agent.Digest.String(), Named: o.namesProgram(), Coordinator: o.node, Skip: o.nodes.skip, OtherMinor: !o.sameMinor()})
 		if err := checks.RefusalError(refusals); err != nil {
 			return err
 		}
@@ -259,7 +261,13 @@ func (o *operation) stage(ctx context.Context, env *action.Env) error {
 		return err
 	}
 	s.Title = "Make the bundle available to the other nodes"
-	steps := []step.Step{s, o.checkOthers(env)}
+	steps := []step.Step{s}
+	if file, ok := desired.StageProgram(o.bundle, o.agent.Digest, func(int64) (io.ReadCloser, error) { return o.agent.Open() }); ok {
+		s := plan.StageProgram(env.Host, file)
+		s.Title = "Make this Plinth available to the other nodes"
+		steps = append(steps, s)
+	}
+	steps = append(steps, o.checkOthers(env))
 	if _, err = env.StepRunner(Verb, nil).Run(ctx, steps); err != nil || !o.nodes.record.Active() || o.nodes.record.To != o.to {
 		return err
 	}
@@ -317,9 +325,14 @@ func (o *operation) checkOthers(env *action.Env) step.Step {
 	}
 }
 
+// namesProgram reports whether the bundle names the Plinth that runs here, so that other nodes take it.
+func (o *operation) namesProgram() bool {
+	return slices.ContainsFunc(o.bundle.Programs(), func(p format.Program) bool { return p.Digest == o.agent.Digest })
+}
+
 // others returns the driver of the other nodes.
 func (o *operation) others(_ *action.Env) *others {
-	return &others{from: o.from, to: o.to, drain: !o.opts.NoDrain && o.from != o.to}
+	return &others{from: o.from, to: o.to, program: o.agent.Digest, drain: !o.opts.NoDrain && o.from != o.to}
 }
 
 // recordSkipped records the nodes that a resumed upgrade leaves out.

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/limit"
 	"github.com/plinthdev/plinth/airgap/trust"
 	"github.com/plinthdev/plinth/internal/action"
@@ -36,15 +39,15 @@ type follower struct {
 }
 
 // RunNode runs one phase of the upgrade of this host, which a controller has started through this host's agent. It
-// writes the state of the phase to a file, which the agent reports. phase is one of agent.UpgradePhase, bundle the digest
-// of the bundle's index.
-func RunNode(ctx context.Context, env *action.Env, phase, bundle string) error {
+// writes the state of the phase to a file, which the agent reports. phase is one of agent.UpgradePhase; bundle and program
+// are the digests of an agent.UpgradeRequest.
+func RunNode(ctx context.Context, env *action.Env, phase, bundle, program string) error {
 	const doing = "upgrade this node"
-	q := agent.UpgradeRequest{Phase: agent.UpgradePhase(phase), Bundle: digest.Digest(bundle)}
+	q := agent.UpgradeRequest{Phase: agent.UpgradePhase(phase), Bundle: digest.Digest(bundle), Program: digest.Digest(program)}
 	if err := env.RequireHost(doing); err != nil {
 		return err
 	}
-	if !q.Phase.IsValid() || q.Bundle.Validate() != nil {
+	if !q.IsValid() {
 		return problem.Newf(problem.ExitUsage, doing, "a controller starts it: sudo plinth upgrade", "the phase or the digest of the bundle is missing")
 	}
 	receipt, err := env.RequireInstalled(doing)
@@ -64,12 +67,15 @@ type clusterBundle struct {
 	index  []byte
 	origin desired.BundleOrigin
 	open   func(ctx context.Context) (*airgap.Bundle, error) // parses the index
+	blobs  blob.Source
 	close  func()
 }
 
 // runNodePhase runs a phase.
 func runNodePhase(ctx context.Context, env *action.Env, q agent.UpgradeRequest, receipt journal.Receipt, open openCluster) error {
 	switch q.Phase {
+	case agent.UpgradeProgram:
+		return fetchProgram(ctx, env, q, receipt, open)
 	case agent.UpgradeRollback:
 		r := rollback{why: "a controller rolls the upgrade of the cluster back", follows: q.Bundle}
 		_, err := action.Execute(ctx, env, r.engineOperation())
@@ -111,27 +117,22 @@ func (o *operation) deliverSteps(ctx context.Context, env *action.Env) ([]step.S
 // openNodeBundle opens and verifies the bundle of an upgrade: the one that this node has fetched, or else that of the
 // cluster's controllers.
 func openNodeBundle(ctx context.Context, env *action.Env, d digest.Digest, receipt journal.Receipt, open openCluster) (o *operation, closeBundle func(), err error) {
-	b, err := openStaged(ctx, env, d)
-	if errors.Is(err, fs.ErrNotExist) {
-		b, err = open(ctx, env, d)
+	stagedOr := func(ctx context.Context, env *action.Env, d digest.Digest) (clusterBundle, error) {
+		b, err := openStaged(ctx, env, d)
+		if errors.Is(err, fs.ErrNotExist) {
+			return open(ctx, env, d)
+		}
+		return b, err
 	}
+	b, bundle, result, err := openVerified(ctx, env, d, receipt, stagedOr)
 	if err != nil {
-		return nil, nil, problem.New(problem.ExitBundle, "fetch the bundle of the upgrade from the cluster", err, "nothing on this host was changed")
+		return nil, nil, err
 	}
-	closeBundle = b.close
 	defer func() {
 		if err != nil {
-			closeBundle()
+			b.close()
 		}
 	}()
-	policy, err := nodePolicy(env, receipt, b.origin)
-	if err != nil {
-		return nil, nil, err
-	}
-	bundle, result, err := verifyClusterBundle(ctx, b, d, policy)
-	if err != nil {
-		return nil, nil, err
-	}
 	raw, err := bundle.Installer(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -145,7 +146,47 @@ func openNodeBundle(ctx context.Context, env *action.Env, d digest.Digest, recei
 	}
 	o = &operation{config: config.Config{Installer: in, Trust: result}, bundle: bundle, to: d.String(), follows: &follower{origin: b.origin}}
 	o.opened.Bundle = bundle
-	return o, closeBundle, nil
+	return o, b.close, nil
+}
+
+// openVerified opens the bundle of an upgrade and verifies its index for this host. The caller closes b.
+func openVerified(ctx context.Context, env *action.Env, d digest.Digest, receipt journal.Receipt, open openCluster) (b clusterBundle, bundle *airgap.Bundle, result trust.Result, err error) {
+	if b, err = open(ctx, env, d); err != nil {
+		return b, nil, result, problem.New(problem.ExitBundle, "fetch the bundle of the upgrade from the cluster", err, "nothing on this host was changed")
+	}
+	policy, err := nodePolicy(env, receipt, b.origin)
+	if err == nil {
+		bundle, result, err = verifyClusterBundle(ctx, b, d, policy)
+	}
+	if err != nil {
+		b.close()
+	}
+	return b, bundle, result, err
+}
+
+// fetchProgram stores the Plinth that runs the other phases, if that is not this one. It must be one that the bundle names,
+// so that the vendor has signed for it. The Installer of the bundle is not read: this Plinth may be too old for it.
+func fetchProgram(ctx context.Context, env *action.Env, q agent.UpgradeRequest, receipt journal.Receipt, open openCluster) error {
+	self, err := env.AgentArtifact()
+	if err != nil || q.Program == "" || q.Program == self.Digest {
+		return err
+	}
+	b, bundle, _, err := openVerified(ctx, env, q.Bundle, receipt, open)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	file, ok := desired.StageProgram(bundle, q.Program, func(size int64) (io.ReadCloser, error) {
+		return b.blobs.Open(ctx, ocispec.Descriptor{MediaType: "application/octet-stream", Digest: q.Program, Size: size})
+	})
+	if !ok {
+		return problem.Newf(problem.ExitBundle, "take the Plinth of the controller that upgrades this node", "run the upgrade with a Plinth that the bundle names; nothing on this host was changed",
+			"the bundle does not name it: %s", q.Program)
+	}
+	_, err = action.Execute(ctx, env, action.Operation{Verb: DeliverVerb, Steps: func(context.Context, *action.Env) ([]step.Step, error) {
+		return []step.Step{plan.StageProgram(env.Host, file)}, nil
+	}})
+	return err
 }
 
 // verifyClusterBundle verifies that a bundle is the one with the digest d, that the vendor of this host's cluster has
@@ -235,6 +276,7 @@ func openFromCluster(ctx context.Context, env *action.Env, d digest.Digest) (b c
 		return b, errors.New("the signature or the key rotation that a controller serves is too large")
 	}
 	b.origin = desired.BundleOrigin{Signature: offer.Signature, KeyRotation: offer.KeyRotation}
+	b.blobs = client
 	b.open = func(ctx context.Context) (*airgap.Bundle, error) {
 		return airgap.OpenFromStore(ctx, b.index, client, "the bundle of the upgrade")
 	}

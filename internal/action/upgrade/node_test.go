@@ -7,14 +7,19 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
+	"io"
+	"io/fs"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/airgap/airgaptest"
+	"github.com/plinthdev/plinth/airgap/format"
 	"github.com/plinthdev/plinth/airgap/trust"
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/desired"
@@ -104,6 +109,66 @@ func TestVerifyClusterBundle_BelievesOnlyTheVendorOfTheNode(t *testing.T) {
 	}
 	if policy, err := nodePolicy(env, signed, desired.BundleOrigin{KeyRotation: []byte("x")}); err == nil {
 		t.Errorf("%+v: a damaged statement is ignored", policy)
+	}
+}
+
+// blobs is a source of blobs by digest.
+type blobs map[digest.Digest]string
+
+func (b blobs) Open(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	content, ok := b[desc.Digest]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return io.NopCloser(strings.NewReader(content)), nil
+}
+
+func TestFetchProgram_TakesOnlyWhatTheVendorHasSignedFor(t *testing.T) {
+	const content = "the next Plinth"
+	next := digest.FromString(content)
+	ours, public := newKey(t)
+	stranger, _ := newKey(t)
+	text, err := public.MarshalText()
+	testkit.Must(t, err)
+	receipt := journal.Receipt{Name: "my-app", Role: "worker", Node: "w1", Bundle: "sha256:old", Vendor: journal.Vendor{Key: string(text), Release: 3}}
+	for name, c := range map[string]struct {
+		sign   trust.PrivateKey
+		names  []format.Program
+		asks   digest.Digest
+		serves string // content of the program
+		want   string // in the error; "" if it was stored
+	}{
+		"the bundle names it":        {ours, []format.Program{{Digest: next, Size: int64(len(content))}}, next, content, ""},
+		"the bundle names another":   {ours, []format.Program{{Digest: digest.FromString("x"), Size: 1}}, next, content, "does not name it"},
+		"the bundle names none":      {ours, nil, next, content, "does not name it"},
+		"another vendor's bundle":    {stranger, []format.Program{{Digest: next, Size: int64(len(content))}}, next, content, "not signed with the key"},
+		"other content of this size": {ours, []format.Program{{Digest: next, Size: int64(len(content))}}, next, "THE next Plinth", "digest"},
+		"no node has it":             {ours, []format.Program{{Digest: next, Size: int64(len(content))}}, next, "", "not exist"},
+		"no other one is requested":  {stranger, nil, "", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := hosttest.New(t)
+			env := &action.Env{Host: f.Host(), GlobalOptions: action.GlobalOptions{DataDir: "/data", Now: time.Now, Events: func(step.Event) {}, Note: func(string) {}}}
+			testkit.Must(t, journal.WriteReceipt(env.Host, env.DataDir, receipt))
+			req := airgaptest.NewRequest(t)
+			req.Release, req.Sign, req.Programs = 4, c.sign.Sign, c.names
+			bundle, err := airgap.Open(t.Context(), airgaptest.WriteBundle(t, req))
+			testkit.Must(t, err)
+			b := clusterBundle{index: bundle.RawIndex(), origin: desired.BundleOrigin{Signature: bundle.Signature()}, blobs: blobs{}, close: func() {},
+				open: func(context.Context) (*airgap.Bundle, error) { return bundle, nil }}
+			if c.serves != "" {
+				b.blobs = blobs{next: c.serves}
+			}
+			q := agent.UpgradeRequest{Phase: agent.UpgradeProgram, Bundle: bundle.Digest(), Program: c.asks}
+			err = fetchProgram(t.Context(), env, q, receipt, func(context.Context, *action.Env, digest.Digest) (clusterBundle, error) { return b, nil })
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Fatalf("%v, want %q", err, c.want)
+			}
+			stored, err := env.Host.ReadFile(desired.StagedProgram(bundle.Digest(), next))
+			if accepted := c.want == "" && c.asks != ""; accepted != (string(stored) == content) || !accepted && !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%q, %v", stored, err)
+			}
+		})
 	}
 }
 

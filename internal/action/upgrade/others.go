@@ -39,7 +39,8 @@ type clusterAPI interface {
 
 // others upgrades the nodes besides the coordinator.
 type others struct {
-	from, to string // digests of the bundles
+	from, to string        // digests of the bundles
+	program  digest.Digest // of the Plinth that runs the phases; "" for that of each node
 	agents   nodeAPI
 	open     func() (clusterAPI, error) // for each use: the API server on this host is restarted meanwhile
 	drain    bool                       // move pods before k0s is restarted
@@ -306,7 +307,13 @@ func (o *others) until(ctx context.Context, what string, timeout time.Duration, 
 // node was switched off, or its agent could not tell.
 func (o *others) runPhase(ctx context.Context, n checks.Node, phase agent.UpgradePhase, report step.Report) error {
 	const maxStarts = 3
-	q := agent.UpgradeRequest{Phase: phase, Bundle: digest.Digest(o.to)}
+	q := agent.UpgradeRequest{Phase: phase, Bundle: digest.Digest(o.to), Program: o.program}
+	switch phase {
+	case agent.UpgradeCheck, agent.UpgradeDeliver, agent.UpgradeSwitch:
+		if err := o.bringProgram(ctx, n, report); err != nil {
+			return err
+		}
+	}
 	for i := 1; ; i++ {
 		if err := o.start(ctx, n, q, report); err != nil {
 			return fmt.Errorf("node %s: %w", n.Name, err)
@@ -322,6 +329,15 @@ func (o *others) runPhase(ctx context.Context, n checks.Node, phase agent.Upgrad
 		}
 		report("it was killed; starting it again", 0, 0)
 	}
+}
+
+// bringProgram has a node fetch the Plinth that upgrades it, if it runs another one.
+func (o *others) bringProgram(ctx context.Context, n checks.Node, report step.Report) error {
+	st, err := o.agents.State(ctx, address(n))
+	if err == nil && (o.program == "" || st.Program == o.program || st.Running) {
+		return nil
+	}
+	return o.runPhase(ctx, n, agent.UpgradeProgram, report)
 }
 
 // start starts a phase. It waits while the node does not answer, or does something else.

@@ -32,6 +32,7 @@ type simNode struct {
 	sick     bool // the cluster is not healthy once it runs the new version
 	breaks   bool // it cannot run the new version, and restores the old one
 	off      int  // phases that are killed
+	fetched  bool // it has the Plinth that upgrades it
 	cordoned bool
 }
 
@@ -44,6 +45,8 @@ func (n *simNode) end(from, to string) {
 	}
 	n.state.Ended = time.Unix(1, 0)
 	switch n.state.Phase {
+	case agent.UpgradeProgram:
+		n.fetched = true
 	case agent.UpgradeDeliver:
 		n.state.Snapshot = to
 	case agent.UpgradeSwitch:
@@ -51,7 +54,7 @@ func (n *simNode) end(from, to string) {
 			n.state.Failed, n.state.Exit, n.state.Undone, n.state.Snapshot = "k0s does not start", problem.ExitStep, true, ""
 			return
 		}
-		n.state.Installed = to
+		n.state.Installed, n.state.Program = to, simProgram
 	case agent.UpgradeRollback:
 		n.state.Installed, n.state.Snapshot = from, ""
 	case agent.UpgradeCommit:
@@ -87,7 +90,10 @@ func newSimCluster(t *testing.T) *simCluster {
 	return s
 }
 
-var simTo = digest.FromString("new")
+var (
+	simTo      = digest.FromString("new")
+	simProgram = digest.FromString("the Plinth of the coordinator")
+)
 
 // call is one call of the coordinator. The caller holds the lock.
 func (s *simCluster) call() error {
@@ -132,6 +138,12 @@ func (s *simCluster) Start(_ context.Context, at netip.Addr, q agent.UpgradeRequ
 			return nil
 		}
 		return &agent.BusyError{Reason: "it does something else"}
+	}
+	switch q.Phase {
+	case agent.UpgradeCheck, agent.UpgradeDeliver, agent.UpgradeSwitch:
+		if q.Program != simProgram || !n.fetched {
+			s.t.Errorf("%s is to run the phase %s with the program %q before it has it", n.Name, q.Phase, q.Program)
+		}
 	}
 	n.state.Phase, n.state.Bundle, n.state.Running, n.state.Failed, n.state.Undone, n.state.Ended, n.polls = q.Phase, q.Bundle, true, "", false, time.Time{}, 2
 	if q.Phase == agent.UpgradeSwitch {
@@ -221,7 +233,7 @@ func (s *simCluster) run(verb string) error {
 	ctx, cancel := context.WithCancel(s.t.Context())
 	defer cancel()
 	s.kill, s.dead = cancel, false
-	o := &others{from: oldBundle, to: simTo.String(), agents: s, open: func() (clusterAPI, error) { return s, nil }, drain: true, now: time.Now,
+	o := &others{from: oldBundle, to: simTo.String(), program: simProgram, agents: s, open: func() (clusterAPI, error) { return s, nil }, drain: true, now: time.Now,
 		unready: func(context.Context) (string, error) { return "", nil }, worse: s.worse,
 		limits: phaseLimits{poll: time.Millisecond, start: 10 * time.Second, deliver: 10 * time.Second, node: 10 * time.Second, ready: 10 * time.Second, sick: 20 * time.Millisecond}}
 	var nodes []checks.Node
