@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +20,29 @@ type upgradedCluster struct {
 	controllers []*lab.Host
 	worker      *lab.Host
 	old         string // digest of the bundle with which they were installed
+	oldPlinth   string // SHA-256 of the plinth with which they were installed
+}
+
+// nextPlinth returns a plinth that differs from the shipped one, as `make build` writes it and as the vendor ships it.
+func nextPlinth(t *testing.T) (built, shipped string) {
+	t.Helper()
+	shippedFiles(t)
+	d, err := prepareShipment()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(requireEnv(t, "PLINTH_E2E_BINARY"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	built, shipped = filepath.Join(t.TempDir(), "plinth"), filepath.Join(t.TempDir(), "plinth")
+	if err := os.WriteFile(built, append(program, "the next release\n"...), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := runLocal(built, "bundle", "embed", "--verify-key", d.key, "--output-file", shipped); err != nil {
+		t.Fatal(err)
+	}
+	return built, shipped
 }
 
 // all returns all hosts.
@@ -34,10 +59,14 @@ func (c upgradedCluster) bundles(ctx context.Context) map[string]string {
 	return all
 }
 
-// check verifies that all nodes have the old bundle, or all the same other one, and the node-port range, are Ready and
-// take pods.
-func (c upgradedCluster) check(t *testing.T, ctx context.Context, isOld bool, ports string) {
+// check verifies that all nodes have the old bundle and Plinth, or all the same others, that kubelets have the version
+// and API servers the node-port range, and that all nodes are Ready and take pods.
+func (c upgradedCluster) check(t *testing.T, ctx context.Context, isOld bool) {
 	t.Helper()
+	kubelet, ports := "v1.33.13", "80-32000"
+	if isOld {
+		kubelet, ports = "v1.33.4", "80-32767"
+	}
 	have := c.bundles(ctx)
 	for name, is := range have {
 		if (is == c.old) != isOld || is != have[c.worker.Name] {
@@ -53,6 +82,12 @@ func (c upgradedCluster) check(t *testing.T, ctx context.Context, isOld bool, po
 		if out, _, code := h.Run(ctx, "systemctl", "is-active", "plinth-agent"); code != 0 {
 			t.Errorf("%s: plinth-agent is %s", h.Name, out)
 		}
+		if is := fileSum(ctx, h, "/usr/local/bin/plinth-agent"); (is == c.oldPlinth) != isOld {
+			t.Errorf("%s: its agent has the digest %s, that of the old release is %s", h.Name, is, c.oldPlinth)
+		}
+	}
+	if out := c.controllers[0].MustRun(ctx, binary, "kubectl", "get", "nodes", "-o", "jsonpath={.items[*].status.nodeInfo.kubeletVersion}"); strings.Count(out, kubelet) != 4 {
+		t.Errorf("kubelets are %s, want %s", out, kubelet)
 	}
 	waitForStatus(t, ctx, c.controllers[0], time.Minute, "all nodes are Ready", allReady(4, 3))
 	if out := c.controllers[0].MustRun(ctx, binary, "kubectl", "get", "nodes", "-o", `jsonpath={range .items[?(@.spec.unschedulable)]}{.metadata.name} {end}`); strings.TrimSpace(out) != "" {
@@ -60,30 +95,41 @@ func (c upgradedCluster) check(t *testing.T, ctx context.Context, isOld bool, po
 	}
 }
 
-// TestUpgrade_Cluster upgrades three controllers and a worker with one command, also when the host on which it runs is
-// killed, and takes that back on another controller. The disks of its hosts grow to 20 GB together.
+// fileSum returns the SHA-256 of a file.
+func fileSum(ctx context.Context, h *lab.Host, path string) string {
+	return strings.Fields(h.MustRun(ctx, "sha256sum", path))[0]
+}
+
+// TestUpgrade_Cluster upgrades k0s, KOTS, Plinth and the configuration of three controllers and a worker with one command,
+// also when the host on which it runs is killed, and takes that back on another controller. The disks of its hosts grow
+// to 30 GB together.
 func TestUpgrade_Cluster(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes a quarter of an hour: make test-long")
 	}
 	ctx := timeoutContext(t, 60)
-	payload := requireEnv(t, "PLINTH_E2E_PAYLOAD")
+	payload, older := requireEnv(t, "PLINTH_E2E_PAYLOAD"), requireEnv(t, "PLINTH_E2E_PAYLOAD_OLDER")
 	var c upgradedCluster
 	for i := range 3 {
 		c.controllers = append(c.controllers, startHostWithPlinth(t, fmt.Sprintf("um%d", i+1)))
 	}
 	c.worker = startHostWithPlinth(t, "um4")
 	a, b := c.controllers[0], c.controllers[1]
-	changed := buildVariant(t, payload, 2, "nodePortRange: 80-32767", "nodePortRange: 80-32000")
-	a.Copy(changed, changedBundle)
-	b.Copy(changed, changedBundle)
+	a.Copy(buildVariant(t, older, 1, "v1.33.8+k0s.1", "v1.33.4+k0s.0", "1.131.2", "1.130.9"), bundle)
 	runPlinth(t, ctx, a, 0, "install", "--bundle", bundle, "--yes")
 	for _, h := range c.controllers[1:] {
 		joinHost(t, ctx, h, 0, createToken(t, ctx, a, "--role", "controller").Result.Token)
 	}
 	joinHost(t, ctx, c.worker, 0, createToken(t, ctx, a, "--role", "worker").Result.Token)
-	c.old = c.bundles(ctx)[a.Name]
-	c.check(t, ctx, true, "80-32767")
+	c.old, c.oldPlinth = c.bundles(ctx)[a.Name], fileSum(ctx, a, "/usr/local/bin/plinth-agent")
+	c.check(t, ctx, true)
+
+	built, shipped := nextPlinth(t)
+	changed := buildVariantWith(t, built, payload, 2, "nodePortRange: 80-32767", "nodePortRange: 80-32000")
+	for _, h := range []*lab.Host{a, b} { // the others get only what the upgrade brings
+		h.Copy(shipped, binary)
+		h.Copy(changed, changedBundle)
+	}
 
 	t.Run("a node whose agent does not answer is named before anything changes", func(t *testing.T) {
 		c.worker.MustRun(ctx, "systemctl", "stop", "plinth-agent")
@@ -96,7 +142,7 @@ func TestUpgrade_Cluster(t *testing.T) {
 		start := time.Now()
 		runPlinth(t, ctx, a.ForTest(t), 0, "upgrade", "--bundle", changedBundle, "--yes")
 		t.Logf("upgraded in %.0fs", time.Since(start).Seconds())
-		c.check(t, ctx, false, "80-32000")
+		c.check(t, ctx, false)
 	}) {
 		t.FailNow()
 	}
@@ -109,7 +155,7 @@ func TestUpgrade_Cluster(t *testing.T) {
 		start := time.Now()
 		runPlinth(t, ctx, b.ForTest(t), 0, "upgrade", "--rollback", "--yes")
 		t.Logf("rolled back in %.0fs", time.Since(start).Seconds())
-		c.check(t, ctx, true, "80-32767")
+		c.check(t, ctx, true)
 	}) {
 		t.FailNow()
 	}
@@ -122,6 +168,6 @@ func TestUpgrade_Cluster(t *testing.T) {
 			t.Error("the first upgrade was not killed")
 		}
 		runPlinth(t, ctx, b.ForTest(t), 0, "upgrade", "--bundle", changedBundle, "--yes")
-		c.check(t, ctx, false, "80-32000")
+		c.check(t, ctx, false)
 	})
 }

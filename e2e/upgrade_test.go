@@ -33,6 +33,12 @@ const (
 // vendor of the shipped bundle.
 func buildVariant(t *testing.T, payload string, release int, replace ...string) string {
 	t.Helper()
+	return buildVariantWith(t, requireEnv(t, "PLINTH_E2E_BINARY"), payload, release, replace...)
+}
+
+// buildVariantWith is buildVariant with another plinth, which the bundle names.
+func buildVariantWith(t *testing.T, program, payload string, release int, replace ...string) string {
+	t.Helper()
 	shippedFiles(t)
 	d, err := prepareShipment()
 	if err != nil {
@@ -57,7 +63,7 @@ func buildVariant(t *testing.T, payload string, release int, replace ...string) 
 	if err := os.WriteFile(installer, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	err = runLocal(requireEnv(t, "PLINTH_E2E_BINARY"), "bundle", "build", "--installer", installer, "--application", "testdata/application.yaml", "--source", payload,
+	err = runLocal(program, "bundle", "build", "--installer", installer, "--application", "testdata/application.yaml", "--source", payload,
 		"--sign-key", privateKey(d), "--release", fmt.Sprint(release), "--output-file", out)
 	if err != nil {
 		t.Fatal(err)
