@@ -7,6 +7,7 @@ import (
 	"github.com/plinthdev/plinth/internal/helm"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/spec"
 	checks "github.com/plinthdev/plinth/internal/upgrade"
 )
 
@@ -59,6 +60,33 @@ func (o *operation) checkAPIs(ctx context.Context, client *kube.Client) error {
 		return err
 	}
 	return checks.RefusalError(checks.CheckAPIs(removed, append(uses, released...)))
+}
+
+// checkDeployed refuses a KOTS that is older than the deployed applications accept. If the console's database does not
+// answer, an upgrade may be what repairs it: that is only noted.
+func (o *operation) checkDeployed(ctx context.Context, env *action.Env) error {
+	if o.receipt.Console.Namespace == "" || o.opts.SkipKotsCheck {
+		return nil
+	}
+	k, err := env.KOTS(o.receipt.Console.Namespace)
+	if err != nil {
+		return err
+	}
+	apps, err := k.DeployedApps(ctx)
+	if err != nil {
+		env.Note("warning: the minKotsVersion of the deployed applications was not checked: " + problem.ExplainConnection(err))
+		return nil
+	}
+	var deployed []*spec.Application
+	for _, app := range apps {
+		parsed, _ := spec.ParseApplications("the Application of "+app.Slug, []byte(app.Manifest)) // what KOTS has accepted is not judged again
+		deployed = append(deployed, parsed...)
+	}
+	refusals, notes := checks.CheckGate(o.config.Installer, nil, deployed)
+	for _, n := range notes {
+		env.Note("note: " + n)
+	}
+	return checks.RefusalError(refusals)
 }
 
 // checkRecord refuses an upgrade while the cluster has the record of another one.

@@ -79,6 +79,7 @@ func (h clusterHealth) gather(ctx context.Context, c journal.Console) (checks.He
 	state.Checks = append(state.Checks, checks.Check{Name: "etcd member " + h.node, Reason: h.etcdReason(ctx)})
 	if c.Port != 0 {
 		state.Checks = append(state.Checks, checks.Check{Name: "the console", Reason: h.consoleReason(ctx, client, c)})
+		state.Checks = append(state.Checks, h.applications(ctx, c)...)
 	}
 	return state, nil
 }
@@ -113,4 +114,23 @@ func (h clusterHealth) consoleReason(ctx context.Context, client *kube.Client, c
 		return "it answers, but its database or its storage is not available"
 	}
 	return ""
+}
+
+// applications returns a check for each application whose state the console reports. Without an answer of its database
+// there are none, which counts if there were some before.
+func (h clusterHealth) applications(ctx context.Context, c journal.Console) (all []checks.Check) {
+	k, err := h.env.KOTS(c.Namespace)
+	if err != nil {
+		return nil
+	}
+	apps, err := k.DeployedApps(ctx)
+	if err != nil {
+		return nil
+	}
+	for _, app := range apps {
+		if app.Reports {
+			all = append(all, checks.Check{Name: "the application " + app.Slug, Reason: app.Reason})
+		}
+	}
+	return all
 }

@@ -210,6 +210,9 @@ func (o *operation) checkCluster(ctx context.Context, env *action.Env) error {
 			err = check(ctx, client)
 		}
 	}
+	if err == nil {
+		err = o.checkDeployed(ctx, env)
+	}
 	if err == nil || problem.ExitCode(err) != problem.ExitInternal {
 		return err
 	}
