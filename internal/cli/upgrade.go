@@ -44,6 +44,7 @@ func (s commandSet) upgradeCommand() *cobra.Command {
 	addKeyFlags(f, &req.Source)
 	f.StringVar(&req.Application, "application", "", "KOTS Application `file`, if not in the bundle")
 	f.BoolVar(&req.Plan, "plan", false, "show what would be done, change nothing")
+	f.StringVar(&req.PlanFile, "plan-file", "", "do exactly the plan in `file`, from --plan -o json")
 	f.BoolVar(&rollback, "rollback", false, "restore the state before the last upgrade")
 	f.BoolVar(&commit, "commit", false, "remove the snapshot that --rollback needs")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask for confirmation")
@@ -54,6 +55,7 @@ func (s commandSet) upgradeCommand() *cobra.Command {
 	f.BoolVar(&req.SkipKotsCheck, "skip-kots-compatibility-check", false, "only warn if the KOTS version gate fails")
 	cmd.MarkFlagsMutuallyExclusive("rollback", "commit", "bundle")
 	cmd.MarkFlagsMutuallyExclusive("rollback", "commit", "source")
+	cmd.MarkFlagsMutuallyExclusive("rollback", "commit", "plan-file")
 	cmd.MarkFlagsMutuallyExclusive("commit", "plan")
 	return cmd
 }

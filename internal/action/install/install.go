@@ -10,6 +10,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/config"
 	"github.com/plinthdev/plinth/internal/action/desired"
+	"github.com/plinthdev/plinth/internal/action/planfile"
 	"github.com/plinthdev/plinth/internal/action/preflight"
 	"github.com/plinthdev/plinth/internal/action/source"
 	"github.com/plinthdev/plinth/internal/action/upgrade"
@@ -37,7 +38,7 @@ type Options struct {
 type Result struct {
 	Changed    bool                  `json:"changed"`              // false when there was nothing to do
 	Plan       []step.Planned        `json:"plan,omitempty"`       // only with Options.Plan
-	Inputs     *PlanInputs           `json:"inputs,omitempty"`     // state on which the plan depends
+	Inputs     *planfile.Inputs      `json:"inputs,omitempty"`     // state on which the plan depends
 	Preflights *hostpreflight.Report `json:"preflights,omitempty"` // report of the host preflights
 	ConsoleURL string                `json:"consoleURL,omitempty"`
 	Password   string                `json:"password,omitempty"` // of the console; only from the run that created it
@@ -84,7 +85,7 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 	if o.args, err = journalArgs(o.bundle, cfg, opts); err != nil {
 		return Result{}, err
 	}
-	if err := o.loadPlanFile(); err != nil {
+	if o.plan, err = planfile.Open(opts.PlanFile, "install"); err != nil {
 		return Result{}, err
 	}
 	out, err := action.Execute(ctx, env, action.Operation{
@@ -109,7 +110,7 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 		return res, err
 	}
 	if opts.Plan {
-		res.Plan, res.Inputs = out.Planned, o.inputs
+		res.Plan, res.Inputs = out.Planned, o.plan.Inputs
 		return res, nil
 	}
 	res.Kubeconfig, res.ConsoleURL = k0s.AdminConf, o.consoleURL()

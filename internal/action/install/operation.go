@@ -12,12 +12,14 @@ import (
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/config"
 	"github.com/plinthdev/plinth/internal/action/desired"
+	"github.com/plinthdev/plinth/internal/action/planfile"
 	"github.com/plinthdev/plinth/internal/action/preflight"
 	"github.com/plinthdev/plinth/internal/action/source"
 	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/step"
 )
 
 // operation is one install: what is requested, and what is known of this host
@@ -28,8 +30,7 @@ type operation struct {
 	opened source.Bundle  // the bundle as the vendor delivered it
 	bundle *airgap.Bundle // the same; complete once fetchBundle has run
 	args   journal.Args   // arguments, as the journal stores them
-	plan   *PlanInputs    // of --plan-file; nil for none
-	inputs *PlanInputs    // state on which the plan of this run depends
+	plan   planfile.Plan  // of --plan-file
 
 	receipt      journal.Receipt      // zero when nothing is installed
 	recorded     facts.Identity       // what an earlier run recorded of this host; zero for none
@@ -140,8 +141,14 @@ func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpr
 // setFacts sets the fields on which the steps and a plan depend.
 func (o *operation) setFacts(found facts.Facts) {
 	o.address, o.node, o.machineID = found.Network.NodeAddress, strings.ToLower(found.Hostname), found.MachineID
-	o.facts = map[string]string{"hostname": found.Hostname, "machine id": found.MachineID, "address": o.address.String(),
-		"system": found.OS.Name + " " + found.OS.Arch, "kernel": found.Kernel.Release, "installed": o.receipt.Bundle}
+	o.facts = planfile.HostFacts(found, o.receipt.Bundle)
+}
+
+// verifyPlan verifies that the steps are those of the plan file, if there is one.
+func (o *operation) verifyPlan(env *action.Env, steps []step.Planned) error {
+	err := o.plan.Verify(o.facts, o.args, env.DataDir, steps)
+	o.args.Plan = o.plan.Digest()
+	return err
 }
 
 // resolveAPIAddress sets the additional API address: the requested one, or the one of

@@ -12,6 +12,7 @@ import (
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/config"
+	"github.com/plinthdev/plinth/internal/action/planfile"
 	"github.com/plinthdev/plinth/internal/action/preflight"
 	"github.com/plinthdev/plinth/internal/action/reset"
 	"github.com/plinthdev/plinth/internal/journal"
@@ -55,50 +56,6 @@ func (o *operation) journalArgs(_ *action.Env, count int) *journal.Args {
 	return &args
 }
 
-// trackedArg is an argument of an install: its name in messages and its value.
-type trackedArg struct {
-	name  string
-	value func(journal.Args) string
-}
-
-// resumeArgs returns the arguments that must not change when a run is resumed. License,
-// config values and application bundle may change: only the last step uses them, and
-// one that KOTS refused has to be replaced.
-func resumeArgs() []trackedArg {
-	return []trackedArg{
-		{"the cluster's name", func(a journal.Args) string { return a.Cluster }},
-		{"the bundle", func(a journal.Args) string { return a.Bundle }},
-		{"the pod network", func(a journal.Args) string { return a.PodCIDR }},
-		{"the API address", func(a journal.Args) string { return a.APIAddress }},
-	}
-}
-
-// planArgs returns the arguments that must not change between a plan and its install.
-func planArgs() []trackedArg {
-	return append(resumeArgs(),
-		trackedArg{"the license", func(a journal.Args) string { return a.License }},
-		trackedArg{"the config values", func(a journal.Args) string { return a.ConfigValues }},
-		trackedArg{"the application bundle", func(a journal.Args) string { return a.AppBundle }})
-}
-
-// diffArgs returns a message for each of the tracked arguments that differs between was and is.
-func diffArgs(args []trackedArg, was, is journal.Args) []string {
-	var all []string
-	for _, t := range args {
-		if old, new := t.value(was), t.value(is); old != new {
-			all = append(all, fmt.Sprintf("%s was %s and is now %s", t.name, orNone(old), orNone(new)))
-		}
-	}
-	return all
-}
-
-func orNone(s string) string {
-	if s == "" {
-		return "none"
-	}
-	return s
-}
-
 // unfinishedRun returns the last run of this host and reports whether it is unfinished.
 func unfinishedRun(j *journal.Journal) (journal.Run, bool) {
 	runs := j.Runs()
@@ -111,7 +68,7 @@ func unfinishedRun(j *journal.Journal) (journal.Run, bool) {
 // checkResumable returns a usage problem when the unfinished install last has other
 // arguments than args.
 func checkResumable(last journal.Run, args journal.Args) error {
-	if diff := diffArgs(resumeArgs(), last.Args, args); len(diff) > 0 {
+	if diff := planfile.DiffArgs(planfile.ResumeArgs(), last.Args, args); len(diff) > 0 {
 		return problem.Newf(problem.ExitUsage, "resume the install started at "+last.StartedAt.Format(time.RFC3339), "resume with the same arguments, or roll back and start again with --restart; nothing on this host was changed",
 			"it has other arguments: %s", strings.Join(diff, "; "))
 	}

@@ -18,13 +18,13 @@ func runUpgrade(ctx context.Context, env *action.Env, opts Options, bundle sourc
 	if err := checkUpgradeFlags(opts); err != nil {
 		return Result{}, err
 	}
-	res, err := upgrade.RunOpened(ctx, env, upgrade.Options{LoadOptions: opts.LoadOptions, Source: opts.Source, IgnorePreflights: opts.IgnorePreflights, Plan: opts.Plan, Install: true}, bundle, cfg)
-	return Result{Changed: res.Changed, Plan: res.Plan, Preflights: res.Preflights, ConsoleURL: res.ConsoleURL, Kubeconfig: k0s.AdminConf, Log: res.Log}, err
+	res, err := upgrade.RunOpened(ctx, env, upgrade.Options{LoadOptions: opts.LoadOptions, Source: opts.Source, IgnorePreflights: opts.IgnorePreflights, Plan: opts.Plan, PlanFile: opts.PlanFile, Install: true}, bundle, cfg)
+	return Result{Changed: res.Changed, Plan: res.Plan, Inputs: res.Inputs, Preflights: res.Preflights, ConsoleURL: res.ConsoleURL, Kubeconfig: k0s.AdminConf, Log: res.Log}, err
 }
 
 // checkUpgradeFlags returns a usage problem for the flags of an install that an upgrade does not have.
 func checkUpgradeFlags(opts Options) error {
-	for flag, given := range map[string]bool{"--restart": opts.Restart, "--plan-file": opts.PlanFile != "", "--api-address": opts.APIAddress != ""} {
+	for flag, given := range map[string]bool{"--restart": opts.Restart, "--api-address": opts.APIAddress != ""} {
 		if given {
 			return problem.New(problem.ExitUsage, "install", errors.New("this host has a cluster with another bundle, and an upgrade has no "+flag), "omit it; nothing on this host was changed")
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/config"
 	"github.com/plinthdev/plinth/internal/action/desired"
+	"github.com/plinthdev/plinth/internal/action/planfile"
 	"github.com/plinthdev/plinth/internal/action/preflight"
 	"github.com/plinthdev/plinth/internal/action/source"
 	"github.com/plinthdev/plinth/internal/facts"
@@ -40,6 +42,7 @@ type operation struct {
 	config config.Config
 	opened source.Bundle  // the bundle as the vendor delivered it
 	bundle *airgap.Bundle // the same; complete once fetchBundle has run
+	plan   planfile.Plan  // of --plan-file
 
 	receipt    journal.Receipt
 	installed  *spec.Installer // of the cluster before the upgrade
@@ -54,6 +57,7 @@ type operation struct {
 	address    netip.Addr              // address at which other hosts reach this one
 	node       string                  // Kubernetes name of this host
 	machineID  string                  // of this host
+	facts      map[string]string       // facts on which a plan depends, by the names used in messages
 	joining    bool                    // k0s on this host is registered as a controller that has joined the cluster
 	snapshot   preflight.FactsSnapshot // facts, stored for later runs
 	warnings   []string                // what was skipped or ignored on request, for the receipt
@@ -170,6 +174,7 @@ func (o *operation) inspectHost(env *action.Env, found facts.Facts) (err error) 
 // setFacts sets the fields on which the steps depend.
 func (o *operation) setFacts(found facts.Facts) {
 	o.address, o.node, o.machineID = found.Network.NodeAddress, strings.ToLower(found.Hostname), found.MachineID
+	o.facts = planfile.HostFacts(found, o.receipt.Bundle)
 }
 
 // readInstalled reads the Installer of the cluster before the upgrade. A resumed run finds it in the
@@ -300,7 +305,7 @@ func (o *operation) isRecorded() bool {
 
 // isUpToDate reports whether the cluster is already in the state that the bundle defines.
 func (o *operation) isUpToDate(ctx context.Context, env *action.Env) (bool, error) {
-	if !o.isRecorded() || len(o.opts.IgnorePreflights) > 0 {
+	if !o.isRecorded() || o.opts.PlanFile != "" || len(o.opts.IgnorePreflights) > 0 {
 		return false, nil
 	}
 	steps, err := o.steps(ctx, env)
@@ -309,6 +314,18 @@ func (o *operation) isUpToDate(ctx context.Context, env *action.Env) (bool, erro
 	}
 	todo, err := env.StepRunner(Verb, nil).Plan(ctx, steps)
 	return err == nil && plan.CountNeeded(todo) == 0, err
+}
+
+// verifyPlan verifies that the steps are those of the plan file, if there is one.
+func (o *operation) verifyPlan(env *action.Env, steps []step.Planned) error {
+	if !o.opts.Plan && o.opts.PlanFile == "" {
+		return nil
+	}
+	depends := maps.Clone(o.facts)
+	for _, b := range o.nodes.batches {
+		depends["nodes after this one"] = strings.TrimPrefix(depends["nodes after this one"]+", "+b.Names(), ", ")
+	}
+	return o.plan.Verify(depends, *o.journalArgs(env, 0), env.DataDir, steps)
 }
 
 // runPreflights runs the host preflights and stores what they found. It returns an error when a check failed.
@@ -382,7 +399,7 @@ func (o *operation) fetchBundle(ctx context.Context, env *action.Env) (err error
 func (o *operation) journalArgs(_ *action.Env, count int) *journal.Args {
 	return &journal.Args{Cluster: o.receipt.Name, Bundle: o.to, From: o.from, PodCIDR: o.config.Installer.Spec.Network.PodCIDR, APIAddress: o.receipt.API,
 		Node: o.node, MachineID: o.machineID, Address: o.address.String(), Facts: o.snapshot.Digest.String(), Steps: count,
-		OtherMinor: spec.KubernetesMinor(o.installed.Spec.K0s.Version) != spec.KubernetesMinor(o.config.Installer.Spec.K0s.Version)}
+		Plan: o.plan.Digest(), OtherMinor: spec.KubernetesMinor(o.installed.Spec.K0s.Version) != spec.KubernetesMinor(o.config.Installer.Spec.K0s.Version)}
 }
 
 // storeFacts stores the facts of the host for later runs.

@@ -9,6 +9,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/config"
 	"github.com/plinthdev/plinth/internal/action/desired"
+	"github.com/plinthdev/plinth/internal/action/planfile"
 	"github.com/plinthdev/plinth/internal/action/source"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -22,6 +23,7 @@ type Options struct {
 	Source             source.Request // source of the bundle and key that verifies it; its Bundle is overwritten with Options.Bundle
 	IgnorePreflights   []string       // ids of checks that may fail
 	Plan               bool           // only return the plan
+	PlanFile           string         // apply exactly this plan, or nothing
 	NoDrain            bool           // restart k0s under running pods
 	SkipNodes          []string       // names of nodes to leave out
 	MaxUnavailable     int            // workers that are upgraded at the same time; 0 for one
@@ -35,6 +37,7 @@ type Result struct {
 	To         string                `json:"to,omitempty"`         // digest of the bundle after
 	Changes    []string              `json:"changes,omitempty"`    // fields of the Installer that differ
 	Plan       []step.Planned        `json:"plan,omitempty"`       // only with Options.Plan
+	Inputs     *planfile.Inputs      `json:"inputs,omitempty"`     // state on which the plan depends
 	Preflights *hostpreflight.Report `json:"preflights,omitempty"` // report of the host preflights
 	RolledBack bool                  `json:"rolledBack,omitempty"` // the upgrade failed, and the state before it was restored
 	ConsoleURL string                `json:"consoleURL,omitempty"`
@@ -77,13 +80,17 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 func RunOpened(ctx context.Context, env *action.Env, opts Options, bundle source.Bundle, cfg config.Config) (Result, error) {
 	// Execute calls the functions of o in this order; they follow in this package.
 	o := operation{opts: opts, config: cfg, opened: bundle, bundle: bundle.Bundle, to: bundle.Digest().String()}
+	var err error
+	if o.plan, err = planfile.Open(opts.PlanFile, "upgrade"); err != nil {
+		return Result{}, err
+	}
 	out, err := action.Execute(ctx, env, o.engineOperation())
 	res := Result{Changed: out.Changed, From: o.from, To: o.to, Changes: o.changes, Preflights: out.Preflights, RolledBack: o.rolledBack, Log: out.Log}
 	if err != nil {
 		return res, err
 	}
 	if opts.Plan {
-		res.Plan = out.Planned
+		res.Plan, res.Inputs = out.Planned, o.plan.Inputs
 	}
 	if k := cfg.Installer.Spec.Kotsadm; k != nil {
 		res.ConsoleURL = desired.ConsoleURL(journal.Console{Port: k.UIBindPort, Hostname: k.Hostname}, o.address.String())
@@ -101,6 +108,7 @@ func (o *operation) engineOperation() action.Operation {
 		IsUpToDate:  o.isUpToDate,     // nothing to do: skip the preflights
 		Preflights:  o.runPreflights,  // check the host
 		Steps:       o.steps,          // plan.Upgrade, for this host
+		CheckPlan:   o.verifyPlan,     // the plan of --plan-file, or nothing
 		IsRecorded:  o.isRecorded,     // the receipt names this bundle, and no run is unfinished
 		Confirm:     o.confirm,        // ask once
 		Fetch:       o.fetchBundle,    // fetch what is missing; verify every byte

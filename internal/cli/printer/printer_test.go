@@ -13,6 +13,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action/certificates"
 	"github.com/plinthdev/plinth/internal/action/install"
 	"github.com/plinthdev/plinth/internal/action/nodes"
+	"github.com/plinthdev/plinth/internal/action/planfile"
 	"github.com/plinthdev/plinth/internal/action/preflight"
 	"github.com/plinthdev/plinth/internal/action/status"
 	"github.com/plinthdev/plinth/internal/compat"
@@ -128,7 +129,7 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 		"inspected": func(w io.Writer) { WriteBundleSummary(w, bundle, "my-app.bundle") },
 		"verified":  func(w io.Writer) { WriteVerifyResult(w, bundle, "my-app.bundle", "") },
 		"install-plan": func(w io.Writer) {
-			WriteInstallResult(w, install.Result{Plan: plannedSteps(), Inputs: &install.PlanInputs{Facts: map[string]string{"address": "10.0.0.2"}}, Preflights: newReport()}, "plinth install --bundle a.tar", false)
+			WriteInstallResult(w, install.Result{Plan: plannedSteps(), Inputs: &planfile.Inputs{Facts: map[string]string{"address": "10.0.0.2"}}, Preflights: newReport()}, "plinth install --bundle a.tar", false)
 		},
 		"install-plan-warnings": func(w io.Writer) {
 			WriteInstallResult(w, install.Result{Plan: plannedSteps(), Preflights: newReport(newEntry("memory", hostpreflight.Warn, "3 GiB", "add memory"), newEntry("swap", hostpreflight.Warn, "2 GiB in use", "swapoff -a"))}, "plinth install --bundle a.tar", false)

@@ -1,8 +1,7 @@
-package install
+package planfile
 
 import (
 	"encoding/json"
-	"github.com/plinthdev/plinth/internal/testkit"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,23 +10,24 @@ import (
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/testkit"
 )
 
 // planJSON returns a plan as `install --plan -o json` prints it.
 func planJSON(t testing.TB, facts map[string]string, args journal.Args, steps []step.Planned) string {
 	t.Helper()
-	b, err := newPlanInputs(facts, args, dataDir, steps)
+	b, err := newInputs(facts, args, "/data", steps)
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := json.Marshal(map[string]any{"v": 1, "result": Result{Plan: steps, Inputs: b}})
+	raw, err := json.Marshal(map[string]any{"v": 1, "result": map[string]any{"plan": steps, "inputs": b}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(raw) + "\n"
 }
 
-func TestVerifyPlan_RefusesAChangedPlanOrHost(t *testing.T) {
+func TestPlan_RefusesAChangedPlanOrHost(t *testing.T) {
 	here := map[string]string{"hostname": "n1", "kernel": "6.1"}
 	args := journal.Args{Bundle: "sha256:1"}
 	steps := []step.Planned{{Step: "kernel", State: "needed", Reason: "module overlay", Affects: []string{"/etc/sysctl.d/90-plinth.conf"}}}
@@ -52,11 +52,9 @@ func TestVerifyPlan_RefusesAChangedPlanOrHost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			testkit.Must(t, os.WriteFile(file, []byte(c.content), 0o600))
-			env, _ := fakeEnv(t)
-			o := operation{opts: Options{PlanFile: file}, facts: c.facts, args: c.args}
-			err := o.loadPlanFile()
+			p, err := Open(file, "install")
 			if err == nil {
-				err = o.verifyPlan(env, c.steps)
+				err = p.Verify(c.facts, c.args, "/data", c.steps)
 			}
 			if (err != nil) != (c.want != "") || err != nil && (problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), c.want)) {
 				t.Error(err)
@@ -75,7 +73,7 @@ func FuzzReadPlan(f *testing.F) {
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if b, err := readPlanFile(file); (b == nil) == (err == nil) || err != nil && problem.ExitCode(err) != problem.ExitUsage {
+		if b, err := read(file, "install"); (b == nil) == (err == nil) || err != nil && problem.ExitCode(err) != problem.ExitUsage {
 			t.Errorf("%v, %v", b, err)
 		}
 	})
