@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/config"
 	"github.com/plinthdev/plinth/internal/action/install"
 	"github.com/plinthdev/plinth/internal/action/preflight"
 	"github.com/plinthdev/plinth/internal/action/source"
@@ -21,8 +22,8 @@ func (s commandSet) installCommand() *cobra.Command {
 	var yes bool
 	cmd := s.NewCommand("install [--bundle FILE] [--source URL]", noArgs, s.WithEnv(eventStream, &yes,
 		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
-			if req.Bundle == "-" && !yes && !req.Plan {
-				return commandOutput{}, problem.New(problem.ExitUsage, "ask for confirmation", errors.New("standard input is the bundle"), "add --yes, or use --plan to see what would be done")
+			if err := requireAnswer(req.Bundle, yes || req.Plan); err != nil {
+				return commandOutput{}, err
 			}
 			res, err := install.Run(ctx, env, req)
 			text := func(w io.Writer) { printer.WriteInstallResult(w, res, s.CommandLineWithout("--plan"), err != nil) }
@@ -32,11 +33,7 @@ func (s commandSet) installCommand() *cobra.Command {
 			return newOutput(res, text), err
 		}))
 	f := cmd.Flags()
-	f.StringVar(&req.Bundle, "bundle", "", "bundle `file`, - for stdin (default: the embedded one)")
-	f.StringVar(&req.Source.Source, "source", "", "`URL` of the parts of a thin bundle, or of the bundle itself")
-	f.StringVar(&req.Source.Base, "base", "", "older bundle `file`, if the bundle is a delta")
-	addKeyFlags(f, &req.Source)
-	f.StringVar(&req.Application, "application", "", "KOTS Application `file`, if not in the bundle")
+	addBundleFlags(f, &req.LoadOptions, &req.Source)
 	f.StringVar(&req.License, "license", "", "license `file`; also installs the application")
 	f.StringVar(&req.ConfigValues, "config-values", "", "`file` with the application's config values")
 	f.StringVar(&req.AppBundle, "app-bundle", "", "`file` (.airgap) with the application and its images")
@@ -48,8 +45,25 @@ func (s commandSet) installCommand() *cobra.Command {
 	f.StringVar(&req.APIAddress, "api-address", "", "`name` or address of your load balancer for the API")
 	addAddressFlags(f, &req.NodeAddress)
 	addIgnoreFlag(f, &req.IgnorePreflights)
-	f.BoolVar(&req.SkipKotsCheck, "skip-kots-compatibility-check", false, "only warn if the KOTS version gate fails")
 	return cmd
+}
+
+// addBundleFlags adds the flags of commands that bring a cluster to the state that a bundle defines.
+func addBundleFlags(f *pflag.FlagSet, load *config.LoadOptions, src *source.Request) {
+	f.StringVar(&load.Bundle, "bundle", "", "bundle `file`, - for stdin (default: the embedded one)")
+	f.StringVar(&src.Source, "source", "", "`URL` of the parts of a thin bundle, or of the bundle itself")
+	f.StringVar(&src.Base, "base", "", "older bundle `file`, if the bundle is a delta")
+	addKeyFlags(f, src)
+	f.StringVar(&load.Application, "application", "", "KOTS Application `file`, if not in the bundle")
+	f.BoolVar(&load.SkipKotsCheck, "skip-kots-compatibility-check", false, "only warn if the KOTS version gate fails")
+}
+
+// requireAnswer returns a usage problem if the answer to a question would have to be read from the bundle.
+func requireAnswer(bundle string, answered bool) error {
+	if bundle != "-" || answered {
+		return nil
+	}
+	return problem.New(problem.ExitUsage, "ask for confirmation", errors.New("standard input is the bundle"), "add --yes, or use --plan to see what would be done")
 }
 
 // addIgnoreFlag adds the flag of all commands that run host preflights.

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -10,7 +9,6 @@ import (
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/upgrade"
 	"github.com/plinthdev/plinth/internal/cli/printer"
-	"github.com/plinthdev/plinth/internal/problem"
 )
 
 func (s commandSet) upgradeCommand() *cobra.Command {
@@ -18,8 +16,8 @@ func (s commandSet) upgradeCommand() *cobra.Command {
 	var yes, rollback, commit bool
 	cmd := s.NewCommand("upgrade [--bundle FILE] [--source URL] | --rollback | --commit", noArgs, s.WithEnv(eventStream, &yes,
 		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
-			if req.Bundle == "-" && !yes && !req.Plan {
-				return commandOutput{}, problem.New(problem.ExitUsage, "ask for confirmation", errors.New("standard input is the bundle"), "add --yes, or use --plan to see what would be done")
+			if err := requireAnswer(req.Bundle, yes || req.Plan); err != nil {
+				return commandOutput{}, err
 			}
 			var res upgrade.Result
 			var err error
@@ -38,11 +36,7 @@ func (s commandSet) upgradeCommand() *cobra.Command {
 			return newOutput(res, text), err
 		}))
 	f := cmd.Flags()
-	f.StringVar(&req.Bundle, "bundle", "", "bundle `file`, - for stdin (default: the embedded one)")
-	f.StringVar(&req.Source.Source, "source", "", "`URL` of the parts of a thin bundle, or of the bundle itself")
-	f.StringVar(&req.Source.Base, "base", "", "older bundle `file`, if the bundle is a delta")
-	addKeyFlags(f, &req.Source)
-	f.StringVar(&req.Application, "application", "", "KOTS Application `file`, if not in the bundle")
+	addBundleFlags(f, &req.LoadOptions, &req.Source)
 	f.BoolVar(&req.Plan, "plan", false, "show what would be done, change nothing")
 	f.StringVar(&req.PlanFile, "plan-file", "", "do exactly the plan in `file`, from --plan -o json")
 	f.BoolVar(&rollback, "rollback", false, "restore the state before the last upgrade")
@@ -52,7 +46,6 @@ func (s commandSet) upgradeCommand() *cobra.Command {
 	f.BoolVar(&req.NoDrain, "no-drain", false, "restart k0s under running pods")
 	f.StringSliceVar(&req.SkipNodes, "skip-node", nil, "leave this `node` out; may be repeated")
 	f.IntVar(&req.MaxUnavailable, "max-unavailable", 1, "workers to upgrade at the same time")
-	f.BoolVar(&req.SkipKotsCheck, "skip-kots-compatibility-check", false, "only warn if the KOTS version gate fails")
 	cmd.MarkFlagsMutuallyExclusive("rollback", "commit", "bundle")
 	cmd.MarkFlagsMutuallyExclusive("rollback", "commit", "source")
 	cmd.MarkFlagsMutuallyExclusive("rollback", "commit", "plan-file")

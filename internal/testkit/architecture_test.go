@@ -67,7 +67,7 @@ var layers = map[string][]string{
 	"internal/action":              {"*"},
 	"internal/action/config":       {"*"},
 	"internal/action/certificates": {"*", "internal/action", "internal/action/nodes"},
-	"internal/action/source":       {"*", "internal/action"},
+	"internal/action/source":       {"*", "internal/action", "internal/action/config"},
 	"internal/action/desired":      {"*", "internal/action", "internal/action/config"},
 	"internal/action/planfile":     {"*", "internal/action"},
 	"internal/action/preflight":    {"*", "internal/action", "internal/action/config", "internal/action/desired", "internal/action/source"},

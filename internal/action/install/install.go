@@ -24,7 +24,7 @@ import (
 // Options are the options of an install.
 type Options struct {
 	config.LoadOptions                        // what to install
-	Source             source.Request         // source of the bundle and key that verifies it; its Bundle is overwritten with Options.Bundle
+	Source             source.Request         // source of the bundle and key that verifies it; its Bundle is not used
 	IgnorePreflights   []string               // ids of checks that may fail
 	Plan               bool                   // only return the plan
 	PlanFile           string                 // apply exactly this plan, or nothing
@@ -53,24 +53,12 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 		return Result{}, err
 	}
 
-	// Open the bundle and verify the vendor's signature.
-	opts.Source.Bundle = opts.Bundle
-	bundle, err := source.Open(ctx, env, opts.Source)
+	// Open the bundle and verify the vendor's signature; load and lint the Installer, the Application and the license.
+	bundle, cfg, err := source.Load(ctx, env, opts.Source, &opts.LoadOptions)
 	if err != nil {
 		return Result{}, err
 	}
 	defer func() { _ = bundle.Close() }()
-
-	// Load the Installer, the Application and the license, and lint them.
-	opts.Bundle = bundle.Path
-	cfg, err := config.Load(ctx, bundle.Bundle, opts.LoadOptions, env.Now())
-	cfg.Trust = bundle.Trust
-	for _, n := range cfg.Notices {
-		env.Note(n)
-	}
-	if err != nil {
-		return Result{}, err
-	}
 
 	// Another bundle on a host with a cluster is an upgrade.
 	needed, err := upgrade.IsNeeded(env, bundle.Digest().String(), cfg)

@@ -115,27 +115,14 @@ func (o *operation) inspectHost(env *action.Env, found facts.Facts) (err error) 
 // runPreflights runs the host preflights and stores what they found. It returns an
 // error when a check failed.
 func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpreflight.Report, error) {
-	vendor, err := config.ParseHostPreflights(o.config.Installer)
-	if err != nil {
-		return nil, err
-	}
 	want := desired.InstallRequirements(o.bundle, o.config.Installer, env.Journal(), env.DataDir)
 	want.Sources, want.Recorded, want.Address = o.opened.FetchURLs(), o.recorded, o.addressReq
-	found, report, err := preflight.RunChecks(ctx, env, preflight.Options{Requirements: want, VendorPreflights: vendor, Ignore: o.opts.IgnorePreflights, Journal: env.Journal()})
-	if err != nil {
-		return nil, err
+	checked, err := preflight.CheckHost(ctx, env, "install", o.config.Installer, preflight.Options{Requirements: want, Ignore: o.opts.IgnorePreflights, Journal: env.Journal()})
+	if checked.Report != nil {
+		o.snapshot, o.warnings = checked.Snapshot, append(o.warnings, checked.Warnings...)
+		o.setFacts(checked.Facts)
 	}
-	if o.snapshot, err = preflight.NewFactsSnapshot(found); err != nil {
-		return nil, err
-	}
-	o.setFacts(found)
-	for _, id := range report.IgnoredIDs() {
-		o.warnings = append(o.warnings, "host preflight "+id+" failed and was ignored on request")
-	}
-	if err := report.Err("install"); err != nil {
-		return &report, err
-	}
-	return &report, preflight.RequireAddress("install", found)
+	return checked.Report, err
 }
 
 // setFacts sets the fields on which the steps and a plan depend.

@@ -20,7 +20,7 @@ import (
 // Options are the options of an upgrade.
 type Options struct {
 	config.LoadOptions                // what to install
-	Source             source.Request // source of the bundle and key that verifies it; its Bundle is overwritten with Options.Bundle
+	Source             source.Request // source of the bundle and key that verifies it; its Bundle is not used
 	IgnorePreflights   []string       // ids of checks that may fail
 	Plan               bool           // only return the plan
 	PlanFile           string         // apply exactly this plan, or nothing
@@ -58,21 +58,11 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	opts.Source.Bundle = opts.Bundle
-	bundle, err := source.Open(ctx, env, opts.Source)
+	bundle, cfg, err := source.Load(ctx, env, opts.Source, &opts.LoadOptions)
 	if err != nil {
 		return Result{}, err
 	}
 	defer func() { _ = bundle.Close() }()
-	opts.Bundle = bundle.Path
-	cfg, err := config.Load(ctx, bundle.Bundle, opts.LoadOptions, env.Now())
-	cfg.Trust = bundle.Trust
-	for _, n := range cfg.Notices {
-		env.Note(n)
-	}
-	if err != nil {
-		return Result{}, err
-	}
 	return RunOpened(ctx, env, opts, bundle, cfg)
 }
 
