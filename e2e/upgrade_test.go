@@ -322,10 +322,10 @@ func (h versionsHost) checkVersions(t *testing.T, ctx context.Context, k0s, kots
 }
 
 // upgrade upgrades to the shipped versions. The console must show the application, and the new version.
-func (h versionsHost) upgrade(t *testing.T, ctx context.Context) {
+func (h versionsHost) upgrade(t *testing.T, ctx context.Context, more ...string) {
 	t.Helper()
 	start := time.Now()
-	runPlinth(t, ctx, h.Host, 0, "upgrade", "--bundle", changedBundle, "--yes")
+	runPlinth(t, ctx, h.Host, 0, append([]string{"upgrade", "--bundle", changedBundle, "--yes"}, more...)...)
 	t.Logf("upgraded in %.0fs", time.Since(start).Seconds())
 	h.checkVersions(t, ctx, "v1.33.8+k0s.1", "1.131.2")
 	set := h.MustRun(ctx, binary, "kubectl", "get", "statefulset", "-n", "kotsadm", "kotsadm", "-o", `jsonpath={.spec.template.spec.containers[0].env[?(@.name=="DISABLE_OUTBOUND_CONNECTIONS")].value}`)
@@ -384,10 +384,23 @@ func TestUpgrade_Versions(t *testing.T) {
 	if testing.Short() {
 		return
 	}
-	h.upgrade(t, ctx)
+	h.MustRun(ctx, "sh", "-c", binary+" -o json upgrade --bundle "+changedBundle+" --plan > /root/plan.json")
+	h.upgrade(t, ctx, "--plan-file", "/root/plan.json")
 	if r := runPlinth(t, ctx, h.Host, 0, "upgrade", "--bundle", changedBundle, "--yes"); r.Result.Changed {
 		t.Errorf("a second run: %+v", r.Result)
 	}
+	if r := runPlinth(t, ctx, h.Host, 2, "upgrade", "--bundle", changedBundle, "--plan-file", "/root/plan.json", "--yes"); !strings.Contains(r.Error.Cause, "installed was") {
+		t.Errorf("the plan of an upgrade that is done: %+v", r.Error)
+	}
+	const pinned = `k0s ctr -n k8s.io images ls 'labels."io.cri-containerd.pinned"==pinned' -q | grep -c 'kube-proxy:' || true`
+	if n := strings.TrimSpace(h.MustRun(ctx, "sh", "-c", pinned)); n != "2" {
+		t.Errorf("%s images of kube-proxy are kept before the commit", n)
+	}
+	runPlinth(t, ctx, h.Host, 0, "upgrade", "--commit", "--yes")
+	if n := strings.TrimSpace(h.MustRun(ctx, "sh", "-c", pinned)); n != "1" {
+		t.Errorf("%s images of kube-proxy are kept after the commit", n)
+	}
+	h.checkVersions(t, ctx, "v1.33.8+k0s.1", "1.131.2")
 }
 
 // TestInstall_AnotherK0s installs another k0s of the same minor with its own images, from a bundle that was built twice

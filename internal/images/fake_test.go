@@ -119,7 +119,17 @@ func (s imageStore) Update(_ context.Context, img cimages.Image, _ ...string) (c
 	return img, nil
 }
 
-func (s imageStore) List(context.Context, ...string) ([]cimages.Image, error) { return nil, nil }
+// List knows one filter: that for pinned images.
+func (s imageStore) List(context.Context, ...string) (all []cimages.Image, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, img := range s.images {
+		if img.Labels[pinnedLabel] == "pinned" {
+			all = append(all, img)
+		}
+	}
+	return all, nil
+}
 
 func (s imageStore) Delete(context.Context, string, ...cimages.DeleteOpt) error { return nil }
 

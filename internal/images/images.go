@@ -32,7 +32,7 @@ const namespace = "k8s.io"
 // protect it from kubelet's garbage collector: without internet access a
 // collected image cannot be pulled again.
 func pinnedLabels() map[string]string {
-	return map[string]string{"io.cri-containerd.image": "managed", "io.cri-containerd.pinned": "pinned"}
+	return map[string]string{"io.cri-containerd.image": "managed", pinnedLabel: "pinned"}
 }
 
 // Source opens a blob. It need not verify that the bytes are those of desc:
@@ -112,7 +112,7 @@ func Open(ctx context.Context, socket string, placer BlobPlacer, timeout time.Du
 func (s *Store) Close() error { return s.client.Close() }
 
 // MissingImages returns the images of want that are not in the store with
-// exactly this content, unpacked.
+// exactly this content, unpacked, or that kubelet may remove.
 func (s *Store) MissingImages(ctx context.Context, want []Image) ([]Image, error) {
 	ctx = namespaces.WithNamespace(ctx, namespace)
 	var out []Image
@@ -152,13 +152,13 @@ func (s *Store) MissingBlobs(ctx context.Context, want []Image) ([]ocispec.Descr
 }
 
 // hasImage reports whether the store has img with exactly this content,
-// unpacked.
+// unpacked, and keeps it.
 func (s *Store) hasImage(ctx context.Context, img Image) (bool, error) {
 	rec, err := s.client.ImageService().Get(ctx, img.Ref)
 	if errdefs.IsNotFound(err) {
 		return false, nil
 	}
-	if err != nil || rec.Target.Digest != img.Manifest.Digest {
+	if err != nil || rec.Target.Digest != img.Manifest.Digest || rec.Labels[pinnedLabel] == "" {
 		return false, err
 	}
 	unpacked, err := containerd.NewImage(s.client, rec).IsUnpacked(ctx, containerd.DefaultSnapshotter)

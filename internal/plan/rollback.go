@@ -8,10 +8,12 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/images"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/node"
@@ -354,6 +356,41 @@ func (b rollback) removeSnapshot() step.Step {
 	s := RemoveSnapshot(b.Host, b.DataDir)
 	s.ID = "rollback-snapshot"
 	return s
+}
+
+// UnpinImages returns the step that lets kubelet remove the images of earlier bundles when the disk is almost full: nothing
+// can go back to them. keep are the references of those that the cluster needs.
+func UnpinImages(c Cluster, keep []string) step.Step {
+	old := func(ctx context.Context, timeout time.Duration) (*images.Store, []string, error) {
+		store, err := c.openImageStore(ctx, timeout)
+		if err != nil {
+			return nil, nil, err
+		}
+		refs, err := store.PinnedImages(ctx)
+		if err != nil {
+			return nil, nil, errors.Join(err, store.Close())
+		}
+		return store, slices.DeleteFunc(refs, func(ref string) bool { return slices.Contains(keep, ref) }), nil
+	}
+	return step.Step{ID: "unpin-images", Title: "Let kubelet remove the images of earlier bundles", Affects: []string{k0s.DataDir + "/containerd"},
+		Check: func(ctx context.Context) (step.State, error) {
+			store, refs, err := old(ctx, 2*time.Second)
+			if err != nil {
+				return step.Needed(err.Error()), ctx.Err()
+			}
+			if err := store.Close(); err != nil || len(refs) == 0 {
+				return step.Done(), err
+			}
+			return step.Needed(refs[0] + " is kept" + moreSuffix(len(refs)-1)), nil
+		},
+		Apply: func(ctx context.Context, _ step.Report) error {
+			store, refs, err := old(ctx, 10*time.Second)
+			if err != nil {
+				return c.explainDown(ctx, err)
+			}
+			return errors.Join(store.Unpin(ctx, refs), store.Close())
+		},
+	}
 }
 
 // RemoveSnapshot returns the step that removes the snapshot of the last upgrade. After that, the upgrade cannot be

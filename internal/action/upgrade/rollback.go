@@ -345,18 +345,38 @@ func commitOperation(ask bool) action.Operation {
 			}
 			return nil
 		},
-		Steps: func(_ context.Context, env *action.Env) ([]step.Step, error) {
-			return []step.Step{plan.RemoveSnapshot(env.Host, env.DataDir)}, nil
-		},
+		Steps: commitSteps,
 	}
 	if ask {
 		op.Steps = func(ctx context.Context, env *action.Env) ([]step.Step, error) {
 			others, err := commitNodes(ctx, env)
-			return append(others, plan.RemoveSnapshot(env.Host, env.DataDir)), err
+			if err != nil {
+				return nil, err
+			}
+			here, err := commitSteps(ctx, env)
+			return append(others, here...), err
 		}
 		op.Confirm = func(ctx context.Context, env *action.Env, _ []step.Planned) error {
 			return env.Confirm(ctx, "Remove the snapshot of the state before the last upgrade? The upgrade cannot be rolled back then.")
 		}
 	}
 	return op
+}
+
+// commitSteps returns the steps that end an upgrade on this host.
+func commitSteps(ctx context.Context, env *action.Env) ([]step.Step, error) {
+	receipt, err := env.RequireInstalled("commit the upgrade")
+	if err != nil {
+		return nil, err
+	}
+	b, err := desired.OpenInstalledBundle(ctx, env.Host, env.DataDir)
+	if err != nil {
+		return nil, unreadable(desired.BundleCacheDir(env.DataDir))
+	}
+	var keep []string
+	for _, img := range b.Images() {
+		keep = append(keep, img.Ref)
+	}
+	c := plan.Cluster{Host: env.Host, K0s: k0s.Service{Host: env.Host, Worker: receipt.Role == token.Worker}}
+	return []step.Step{plan.RemoveSnapshot(env.Host, env.DataDir), plan.UnpinImages(c, keep)}, nil
 }
