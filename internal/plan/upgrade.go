@@ -65,12 +65,14 @@ func Upgrade(c Cluster, t Transition) []step.Step {
 	steps := append([]step.Step{u.lockCluster()}, u.deliverSteps()...)
 	steps = append(append(steps, u.deliverNodes()...), u.saveData())
 	steps = append(steps, u.switchSteps()...)
-	steps = append(steps,
-		c.waitSystemImages(),
-		c.waitSystemPodsStarted(),
-		c.waitSystemPodsReady(),
-	)
+	if u.Others.isEmpty() {
+		steps = append(steps, c.waitSystemImages())
+	}
+	steps = append(steps, c.waitSystemPodsStarted(), c.waitSystemPodsReady())
 	steps = append(steps, u.upgradeBatches()...)
+	if !u.Others.isEmpty() { // only k0s's leader updates the system pods: any of the controllers
+		steps = append(steps, c.waitSystemImages())
+	}
 	steps = append(steps, c.applyNodePolicies(), c.secureNamespaces())
 	steps = append(steps, u.kotsSteps()...)
 	for _, a := range slices.Backward(t.Dropped) {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/upgrade"
 )
 
 // sameHealth is a cluster that is always as healthy as before.
@@ -66,6 +68,22 @@ func TestUpgrade_HasTheStepsOfANodeInTheirOrder(t *testing.T) {
 	}
 	if len(rest) > 0 {
 		t.Errorf("the coordinator has no step %s, or in another order", rest[0].ID)
+	}
+}
+
+// The leader of k0s, any of the controllers, updates the system pods.
+func TestUpgrade_WaitsForSystemImagesOnceAllControllersAreUpgraded(t *testing.T) {
+	c, _ := example(t)
+	tr := Transition{From: "sha256:0123456789abcdef", To: "sha256:fedcba9876543210", Health: sameHealth{}}
+	tr.Others.Batches = []upgrade.Batch{{{Name: "c2", Controller: true}}, {{Name: "w1"}}}
+	var order []string
+	for _, s := range Upgrade(c, tr) {
+		if strings.HasPrefix(s.ID, UpgradeNodePrefix) || slices.Contains([]string{UpgradeK0sID, "system-images"}, s.ID) {
+			order = append(order, s.ID)
+		}
+	}
+	if want := []string{UpgradeK0sID, "upgrade-node-c2", "upgrade-node-w1", "system-images"}; !slices.Equal(order, want) {
+		t.Errorf("%v, want %v", order, want)
 	}
 }
 
