@@ -101,7 +101,11 @@ func Rollback(c Cluster, r Reversal) []step.Step {
 // that of a node which another controller has upgraded, or of a controller beside others.
 func RollbackNode(c Cluster, r Reversal) []step.Step {
 	b := rollback{c, r}
-	return []step.Step{b.restoreFiles(), b.startK0s(), c.waitNodeReady(), b.startAgent(), b.removeSnapshot()}
+	steps := []step.Step{b.restoreFiles(), b.startK0s(), c.waitNodeReady(), b.startAgent(), b.removeSnapshot()}
+	if c.K0s.Worker { // k0s reaches the controllers through the agent
+		steps = []step.Step{b.restoreFiles(), b.startAgent(), b.startK0s(), c.waitNodeReady(), b.removeSnapshot()}
+	}
+	return steps
 }
 
 // stop returns the steps that stop k0s and end the pods. k0s does not start at boot then.

@@ -97,9 +97,13 @@ func TestRollback_MatchesGolden(t *testing.T) {
 			goldenPlan(t, "testdata/"+name+".golden", c, Rollback(c, Reversal{Snapshot: s, WithData: withData, Health: sameHealth{}}))
 		})
 	}
-	t.Run("rollback-node", func(t *testing.T) {
-		goldenPlan(t, "testdata/rollback-node.golden", c, RollbackNode(c, Reversal{Snapshot: s}))
-	})
+	for name, worker := range map[string]bool{"rollback-node": false, "rollback-worker": true} {
+		t.Run(name, func(t *testing.T) {
+			c := c
+			c.K0s.Worker = worker
+			goldenPlan(t, "testdata/"+name+".golden", c, RollbackNode(c, Reversal{Snapshot: s}))
+		})
+	}
 }
 
 func TestNeedsData_OnlyAfterTheClusterChanged(t *testing.T) {
