@@ -206,6 +206,11 @@ func (u nodeUpgrade) lockCluster() step.Step {
 			if err != nil {
 				return err
 			}
+			if u.TakeOver && !u.Others.isEmpty() {
+				if err := u.Others.Agents.Release(ctx, u.NodeName); err != nil {
+					return err
+				}
+			}
 			return records.UpdateUpgradeRecord(ctx, func(r *kube.UpgradeRecord) error {
 				if r.Active() && u.TakeOver && r.To == u.To {
 					r.Coordinator = u.NodeName

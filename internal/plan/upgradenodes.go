@@ -32,6 +32,8 @@ type NodeAgents interface {
 	Run(ctx context.Context, n upgrade.Node, phase NodePhase, report step.Report) error
 	// Ready waits until the cluster tolerates that a node is restarted.
 	Ready(ctx context.Context, report step.Report) error
+	// Release undoes what another coordinator has done to the node self, which takes its place.
+	Release(ctx context.Context, self string) error
 	// Healthy waits until the cluster is as healthy as before the upgrade, after the nodes of b were restarted.
 	Healthy(ctx context.Context, b upgrade.Batch, report step.Report) error
 }

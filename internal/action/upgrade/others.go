@@ -227,6 +227,22 @@ func (o *others) uncordon(ctx context.Context, n checks.Node) error {
 	return o.change(ctx, n, func(s *kube.UpgradeNode) { s.Cordoned = false })
 }
 
+// Release lets pods be placed again on this node, if another coordinator has cordoned it, and forgets what that has
+// recorded of it: a coordinator upgrades itself.
+func (o *others) Release(ctx context.Context, self string) error {
+	if err := o.uncordon(ctx, checks.Node{Name: self}); err != nil {
+		return err
+	}
+	cluster, err := o.open()
+	if err != nil {
+		return err
+	}
+	return cluster.UpdateUpgradeRecord(ctx, func(r *kube.UpgradeRecord) error {
+		delete(r.Nodes, self)
+		return nil
+	})
+}
+
 // rollBack restores the state of a node before the upgrade.
 func (o *others) rollBack(ctx context.Context, n checks.Node, report step.Report) error {
 	if err := o.record(ctx, n, kube.NodeRollingBack, nil); err != nil {

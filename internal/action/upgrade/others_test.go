@@ -287,6 +287,24 @@ func (s *simCluster) verify(history, bundle string, state kube.UpgradeNodeState)
 	}
 }
 
+func TestOthers_ReleaseACoordinatorThatAnotherHasCordoned(t *testing.T) {
+	s := newSimCluster(t)
+	o := &others{from: oldBundle, to: simTo.String(), agents: s, open: func() (clusterAPI, error) { return s, nil }, now: time.Now}
+	for name, cordoned := range map[string]bool{"by the upgrade": true, "by the administrator": false} {
+		t.Run(name, func(t *testing.T) {
+			n := s.find("c2")
+			n.cordoned = true
+			s.saved.SetNode("c2", kube.UpgradeNode{State: kube.NodeUpgrading, Cordoned: cordoned})
+			if err := o.Release(t.Context(), "c2"); err != nil {
+				t.Fatal(err)
+			}
+			if _, known := s.saved.Nodes["c2"]; known || n.cordoned == cordoned {
+				t.Errorf("recorded %v, cordoned %v", known, n.cordoned)
+			}
+		})
+	}
+}
+
 func TestOthers_UpgradeInOrderAndBack(t *testing.T) {
 	s := newSimCluster(t)
 	if err := s.run(Verb); err != nil {
