@@ -1,5 +1,6 @@
-// Package fetch downloads blobs over HTTP from a published folder or a registry. It
-// resumes interrupted downloads and retries with pauses.
+// Package fetch downloads blobs over HTTP from a published folder or a registry, and
+// uploads them to a registry. It resumes interrupted downloads and retries with
+// pauses.
 package fetch
 
 import (

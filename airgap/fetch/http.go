@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -29,7 +30,7 @@ var errPlainHTTP = errors.New("plain http is refused: without TLS only the local
 
 func (g tlsTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if host := r.URL.Hostname(); r.URL.Scheme != "https" && host != "localhost" && !net.ParseIP(host).IsLoopback() {
-		return nil, fmt.Errorf("%s: %w", r.URL.Redacted(), errPlainHTTP)
+		return nil, fmt.Errorf("%s: %w", withoutQuery(r.URL), errPlainHTTP)
 	}
 	if countRedirects(r) > maxRedirects {
 		return nil, fmt.Errorf("%s: more than %d redirects: %w", r.URL.Redacted(), maxRedirects, ErrUnusable)
@@ -64,21 +65,33 @@ func (b boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 // encodingHeader is a header that only requests of this package have.
 const encodingHeader = "Accept-Encoding"
 
+// withoutQuery returns a URL for an error. The query of an upload or of a CDN is long,
+// and can be what permits the request.
+func withoutQuery(u *url.URL) string {
+	short := *u
+	short.RawQuery = ""
+	return short.Redacted()
+}
+
 // statusError is a response whose status is not success.
 type statusError struct {
 	url    string
 	status int
 	wait   time.Duration // that the server asks for before the next attempt; 0 for none
+	detail string        // what the server says about it, on one line; "" for nothing
 }
 
 func newStatusError(resp *http.Response) *statusError {
-	return &statusError{resp.Request.URL.Redacted(), resp.StatusCode, parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())}
+	return &statusError{url: resp.Request.URL.Redacted(), status: resp.StatusCode, wait: parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())}
 }
 
 func (e *statusError) Error() string {
 	text := fmt.Sprintf("%s answers %d %s", e.url, e.status, http.StatusText(e.status))
 	if e.wait > 0 {
 		text += fmt.Sprintf(" and asks to wait %s", e.wait.Round(time.Second))
+	}
+	if e.detail != "" {
+		text += ": " + e.detail
 	}
 	return text
 }

@@ -23,10 +23,15 @@ type Repository struct {
 	url    string // of the repository in the distribution API
 }
 
-// OpenRepository connects to the registry of a repository with the credentials of
-// `docker login`. If they cannot be read or are refused, it says so with
-// Options.Note and continues without.
+// OpenRepository connects to the registry of a repository, to download, with the
+// credentials of `docker login`. If they cannot be read or are refused, it says so
+// with Options.Note and continues without.
 func OpenRepository(ctx context.Context, repo name.Repository, o Options) (*Repository, error) {
+	return openRepository(ctx, repo, transport.PullScope, o)
+}
+
+// openRepository implements OpenRepository for the actions of a scope.
+func openRepository(ctx context.Context, repo name.Repository, actions string, o Options) (*Repository, error) {
 	c := NewClient(o)
 	host := repo.RegistryStr()
 	auth, unread := authn.Resolve(ctx, authn.DefaultKeychain, repo)
@@ -34,10 +39,10 @@ func OpenRepository(ctx context.Context, repo name.Repository, o Options) (*Repo
 		c.note("the credentials for %s cannot be read, continuing without: %v", host, unread)
 		auth = authn.Anonymous
 	}
-	t, err := c.authenticate(ctx, repo, auth)
+	t, err := c.authenticate(ctx, repo, actions, auth)
 	if IsUnauthorized(err) && auth != authn.Anonymous {
 		c.note("%s refuses the credentials of `docker login`, continuing without: %v", host, err)
-		t, err = c.authenticate(ctx, repo, authn.Anonymous)
+		t, err = c.authenticate(ctx, repo, actions, authn.Anonymous)
 	}
 	if err != nil {
 		return nil, errors.Join(err, unread)
@@ -46,13 +51,13 @@ func OpenRepository(ctx context.Context, repo name.Repository, o Options) (*Repo
 	return &Repository{c, repo.Scheme() + "://" + host + "/v2/" + repo.RepositoryStr()}, nil
 }
 
-// authenticate returns a transport that is allowed to pull from a repository.
-func (c *Client) authenticate(ctx context.Context, repo name.Repository, auth authn.Authenticator) (t http.RoundTripper, err error) {
+// authenticate returns a transport that asks for the right to do actions in a repository.
+func (c *Client) authenticate(ctx context.Context, repo name.Repository, actions string, auth authn.Authenticator) (t http.RoundTripper, err error) {
 	bounded := boundedTransport{c.http.Transport}
 	err = c.Retry(ctx, func() (bool, error) {
 		watched, stop := watchStall(ctx, c.Stall)
 		defer stop()
-		t, err = transport.NewWithContext(watched.ctx, repo.Registry, auth, bounded, []string{repo.Scope(transport.PullScope)})
+		t, err = transport.NewWithContext(watched.ctx, repo.Registry, auth, bounded, []string{repo.Scope(actions)})
 		if err != nil {
 			return false, watched.wrapError(err, repo.RegistryStr())
 		}

@@ -37,13 +37,19 @@ func ParseMirror(text string) (Mirror, error) {
 	if err != nil {
 		return Mirror{}, fmt.Errorf("mirror %q: %w", text, err)
 	}
-	if first, _, _ := strings.Cut(target, "/"); !strings.ContainsAny(first, ".:") || strings.Contains(target, "//") {
-		return Mirror{}, fmt.Errorf("mirror %q: %q is not a host, such as harbor.example.com", text, first)
-	}
-	if _, err := name.NewRepository(target+"/image", name.StrictValidation); err != nil {
+	if err := CheckTarget(target); err != nil {
 		return Mirror{}, fmt.Errorf("mirror %q: %w", text, err)
 	}
 	return Mirror{registry.RegistryStr(), target}, nil
+}
+
+// CheckTarget returns an error unless target is a registry, and a path in it or none.
+func CheckTarget(target string) error {
+	if first, _, _ := strings.Cut(target, "/"); !strings.ContainsAny(first, ".:") || strings.Contains(target, "//") {
+		return fmt.Errorf("%q is not a host, such as harbor.example.com", first)
+	}
+	_, err := name.NewRepository(target+"/image", name.StrictValidation)
+	return err
 }
 
 // ParseMirrorFile parses a file with one HOST=HOST/PATH per line. Empty lines and
