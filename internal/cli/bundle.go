@@ -50,6 +50,11 @@ func (s commandSet) bundleBuildCommand() *cobra.Command {
 func addSourceFlags(f *pflag.FlagSet, source *string, d *bundle.Downloads) {
 	f.StringVar(source, "source", "registry", "OCI layout `directory`, or \"registry\" to download")
 	addDownloadFlags(f, d)
+	addCacheFlag(f, d)
+}
+
+// addCacheFlag adds the flag that names the folder for downloads.
+func addCacheFlag(f *pflag.FlagSet, d *bundle.Downloads) {
 	f.StringVar(&d.Cache, "cache", "", "`directory` for downloaded parts (default ~/.cache/plinth/parts)")
 }
 
@@ -69,11 +74,18 @@ func (s commandSet) showDownloads(env *action.Env, verb string, d *bundle.Downlo
 
 func (s commandSet) bundleMirrorCommand() *cobra.Command {
 	var req bundle.MirrorRequest
-	cmd := s.NewCommand("mirror --installer FILE DIR", requireFlags(exactlyOne("DIR"), "installer"), s.WithEnv(singleDocument, nil,
+	args := requireFlags(exactlyOne("DIR or oci://HOST/PATH"), "installer")
+	cmd := s.NewCommand("mirror --installer FILE DIR|oci://HOST/PATH", args, s.WithEnv(singleDocument, nil,
 		func(ctx context.Context, env *action.Env, args []string) (commandOutput, error) {
-			end := s.showDownloads(env, "bundle mirror", &req.Downloads)
+			endDownload := s.showDownloads(env, "bundle mirror", &req.Downloads)
+			progress, end := s.NewProgress(env.Events, "bundle mirror", "upload", "Upload the images")
+			req.Uploaded = func(done, total int64) {
+				endDownload(nil)
+				progress(done, total)
+			}
 			req.Out = args[0]
 			res, err := bundle.Mirror(ctx, req)
+			endDownload(err)
 			end(err)
 			return newOutput(res, func(w io.Writer) { printer.WriteMirrorResult(w, res, req.Installer) }).OrError(err)
 		}))
@@ -81,6 +93,7 @@ func (s commandSet) bundleMirrorCommand() *cobra.Command {
 	f.StringVar(&req.Installer, "installer", "", "Installer `file`")
 	f.StringVar(&req.Platform, "platform", "", "`platform` of the hosts, such as linux/arm64 (default linux/amd64)")
 	addDownloadFlags(f, &req.Downloads)
+	addCacheFlag(f, &req.Downloads)
 	return cmd
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -199,6 +200,58 @@ func TestBuild_ForAnotherPlatform(t *testing.T) {
 			defer func() { _ = b.Close() }()
 			if b.Platform() != platform {
 				t.Errorf("the bundle is for %s", b.Platform())
+			}
+		})
+	}
+}
+
+// A registry that Mirror filled is all that a build needs, beside the releases.
+func TestMirror_FillsRegistry(t *testing.T) {
+	p := publish(t, "amd64")
+	installer, cache := documentedCopy(t), t.TempDir()
+	build := func(d Downloads, locked bool) string {
+		t.Helper()
+		res, err := Build(t.Context(), BuildRequest{Installer: installer, Source: fromRegistry, Downloads: d, Out: filepath.Join(t.TempDir(), "b"), Locked: locked})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.Digest.String()
+	}
+	upstream := build(p.downloads(cache), false)
+	target, uploaded := strings.TrimPrefix(p.URL, "http://")+"/plinth", int64(0)
+	res, err := Mirror(t.Context(), MirrorRequest{Installer: installer, Out: "oci://" + target + "/", Downloads: p.downloads(cache), Uploaded: func(done, _ int64) { uploaded = done }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	images, _ := resolved(t)
+	want := MirrorResult{Registry: target, Images: images, Mirrors: []string{"docker.io=" + target + "/docker.io", "quay.io=" + target + "/quay.io"}}
+	if !reflect.DeepEqual(res, want) || uploaded == 0 {
+		t.Errorf("%+v, want %+v; %d bytes uploaded", res, want, uploaded)
+	}
+	mirrored := Downloads{Cache: t.TempDir(), Releases: p.URL + "/github", MirrorsFile: write(t, strings.Join(res.Mirrors, "\n"))}
+	if got := build(mirrored, true); got != upstream {
+		t.Errorf("from the mirror the bundle is %s, from upstream %s", got, upstream)
+	}
+}
+
+func TestMirror_RefusesDestination(t *testing.T) {
+	for name, c := range map[string]struct {
+		req  MirrorRequest
+		want string
+	}{
+		"nothing":               {MirrorRequest{}, "the name of the folder is empty"},
+		"another scheme":        {MirrorRequest{Out: "docker://harbor.example.com/plinth"}, "not of a registry"},
+		"no host":               {MirrorRequest{Out: "oci://plinth"}, `"plinth" is not a host`},
+		"upper case":            {MirrorRequest{Out: "oci://harbor.example.com/Plinth"}, "repository can only contain"},
+		"password":              {MirrorRequest{Out: "oci://user:secret@harbor.example.com/plinth"}, "with a user or a password"},
+		"folder with cache":     {MirrorRequest{Out: t.TempDir(), Downloads: Downloads{Cache: t.TempDir()}}, "--cache is for a registry"},
+		"registry and platform": {MirrorRequest{Out: "oci://harbor.example.com", Platform: "linux/s390x"}, "linux/s390x"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.req.Installer = documented
+			_, err := Mirror(t.Context(), c.req)
+			if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(fmt.Sprint(err), c.want) || strings.Contains(fmt.Sprint(err), "secret") {
+				t.Errorf("%v, want %q", err, c.want)
 			}
 		})
 	}

@@ -82,10 +82,20 @@ func WriteBuildResult(w io.Writer, r bundle.BuildResult) {
 	writeNextCommand(w, "plinth bundle inspect "+QuoteShellWord(r.Path))
 }
 
-// WriteMirrorResult writes what a folder with parts has, and how to build from it.
+// WriteMirrorResult writes what a folder with parts or a registry has, and how to build from it.
 func WriteMirrorResult(w io.Writer, r bundle.MirrorResult, installer string) {
-	fmt.Fprintf(w, "%s has %s, and %s\n", r.Path, ui.FormatCount(len(r.Images), "image"), strings.Join(r.HostFiles, ", "))
-	writeNextCommand(w, "plinth bundle build --installer "+QuoteShellWord(installer)+" --source "+QuoteShellWord(r.Path)+" --output-file FILE")
+	images := ui.FormatCount(len(r.Images), "image")
+	build := "plinth bundle build --installer " + QuoteShellWord(installer)
+	if r.Registry == "" {
+		fmt.Fprintf(w, "%s has %s, and %s\n", r.Path, images, strings.Join(r.HostFiles, ", "))
+		writeNextCommand(w, build+" --source "+QuoteShellWord(r.Path)+" --output-file FILE")
+		return
+	}
+	fmt.Fprintf(w, "%s has %s. k0s and KOTS are not in it: builds download them from GitHub, or from --releases URL.\n", r.Registry, images)
+	for _, m := range r.Mirrors {
+		build += " --mirror " + QuoteShellWord(m)
+	}
+	writeNextCommand(w, build+" --output-file FILE")
 }
 
 // WriteBundleSummary writes the parts of a bundle with their versions and sizes.
