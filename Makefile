@@ -34,10 +34,11 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 # version, because older ones have known vulnerabilities. It is part of the payload's cache keys.
 GO_RELEASE := go1.26.10
 
-# compile builds the plinth executable: $(call compile,linker flags,file). The tag, and no inlining in large
-# modules that do little work, keep it small: every command has to load the pages of the executable that it uses.
+# compile builds the plinth executable: $(call compile,linker flags,file). The tag grpcnotrace, and no inlining in
+# large modules that do little work, keep it small: every command has to load the pages of the executable that it uses.
+TAGS := grpcnotrace
 NOT_INLINED := k8s.io sigs.k8s.io helm.sh go.etcd.io google.golang.org github.com/google/gnostic-models github.com/k0sproject
-compile = GOTOOLCHAIN=$(GO_RELEASE) CGO_ENABLED=0 go build -trimpath -tags grpcnotrace $(foreach m,$(NOT_INLINED),-gcflags '$(m)/...=-l') -ldflags '$(1)' -o $(2) ./cmd/plinth
+compile = GOTOOLCHAIN=$(GO_RELEASE) CGO_ENABLED=0 go build -trimpath -tags $(TAGS) $(foreach m,$(NOT_INLINED),-gcflags '$(m)/...=-l') -ldflags '$(1)' -o $(2) ./cmd/plinth
 
 # need installs Debian packages, unless there is a command with the name of the first one, or a given
 # other one: $(call need,packages,command).
@@ -65,6 +66,11 @@ build: ## build the plinth executable in out/plinth
 .PHONY: build-all
 build-all: ## build the plinth executable for every platform in out/plinth-linux-*
 	for arch in amd64 arm64; do GOOS=linux GOARCH=$$arch $(MAKE) build PLINTH=$(OUT)/plinth-linux-$$arch; done
+
+.PHONY: build-devstates
+build-devstates: TAGS := grpcnotrace,devstates
+build-devstates: ## build a program for tests that installs development states of k0s, in out/plinth-devstates
+	$(call compile,-s -w $(TEXT) -X main.version=$(VERSION)-devstates,$(OUT)/plinth-devstates)
 
 .PHONY: payload
 payload: ## build every upstream component from source, as an OCI layout in the cache
@@ -109,6 +115,7 @@ test-unit: ## run unit tests with the race detector, and each fuzz target on som
 	$(call need,skopeo)
 	$(call need,iptables nftables)
 	go test -race ./...
+	go test -tags devstates -run TestIsInstallable ./internal/spec
 	go test ./internal/action/reset ./internal/action/upgrade # single-threaded simulations with too many cases for the race detector
 	scripts/fuzz-smoke 5000x
 

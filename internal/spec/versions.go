@@ -142,10 +142,12 @@ func (c VersionChange) holdsFor(v *semver.Version) bool {
 }
 
 // IsInstallable reports whether this build installs a k0s version: it is a release of a minor in the
-// matrix. It need not be a release that the matrix lists.
+// matrix. It need not be a release that the matrix lists. A build for tests also installs the states
+// that distro builds from k0s's main branch, whose pre-release is "dev".
 func (m Matrix) IsInstallable(version string) bool {
 	v, ok := parseK0sVersion(version)
-	return ok && v.Prerelease() == "" && slices.ContainsFunc(m.Kubernetes, func(k MinorReleases) bool { return k.Minor == int(v.Minor()) })
+	isRelease := ok && (v.Prerelease() == "" || installsDevStates && v.Prerelease() == "dev")
+	return isRelease && slices.ContainsFunc(m.Kubernetes, func(k MinorReleases) bool { return k.Minor == int(v.Minor()) })
 }
 
 // KOTSReleases returns all releases of KOTS in the matrix, oldest first.
