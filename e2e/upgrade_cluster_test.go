@@ -125,7 +125,7 @@ func TestUpgrade_Cluster(t *testing.T) {
 	c.check(t, ctx, true)
 
 	built, shipped := nextPlinth(t)
-	changed := buildVariantWith(t, built, payload, 2, "nodePortRange: 80-32767", "nodePortRange: 80-32000")
+	changed := buildSigned(t, built, payload, 2, writeInstaller(t, "nodePortRange: 80-32767", "nodePortRange: 80-32000"))
 	for _, h := range []*lab.Host{a, b} { // the others get only what the upgrade brings
 		h.Copy(shipped, binary)
 		h.Copy(changed, changedBundle)

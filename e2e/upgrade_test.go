@@ -33,17 +33,12 @@ const (
 // vendor of the shipped bundle.
 func buildVariant(t *testing.T, payload string, release int, replace ...string) string {
 	t.Helper()
-	return buildVariantWith(t, requireEnv(t, "PLINTH_E2E_BINARY"), payload, release, replace...)
+	return buildSigned(t, requireEnv(t, "PLINTH_E2E_BINARY"), payload, release, writeInstaller(t, replace...))
 }
 
-// buildVariantWith is buildVariant with another plinth, which the bundle names.
-func buildVariantWith(t *testing.T, program, payload string, release int, replace ...string) string {
+// writeInstaller writes the Installer of the repository after the replacements and returns its path.
+func writeInstaller(t *testing.T, replace ...string) string {
 	t.Helper()
-	shippedFiles(t)
-	d, err := prepareShipment()
-	if err != nil {
-		t.Fatal(err)
-	}
 	raw, err := os.ReadFile("../installer.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -55,14 +50,26 @@ func buildVariantWith(t *testing.T, program, payload string, release int, replac
 		}
 		text = strings.ReplaceAll(text, replace[i], replace[i+1])
 	}
+	shippedFiles(t)
 	dir, err := os.MkdirTemp(shipmentDir(), "variant")
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, installer := filepath.Join(dir, "bundle"), filepath.Join(dir, "installer.yaml")
+	installer := filepath.Join(dir, "installer.yaml")
 	if err := os.WriteFile(installer, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return installer
+}
+
+// buildSigned builds a bundle with a program beside an Installer, signed by the vendor of the shipped bundle.
+func buildSigned(t *testing.T, program, payload string, release int, installer string) string {
+	t.Helper()
+	d, err := prepareShipment()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(filepath.Dir(installer), "bundle")
 	err = runLocal(program, "bundle", "build", "--installer", installer, "--application", "testdata/application.yaml", "--source", payload,
 		"--sign-key", privateKey(d), "--release", fmt.Sprint(release), "--output-file", out)
 	if err != nil {
@@ -428,6 +435,57 @@ func TestInstall_AnotherK0s(t *testing.T) {
 	if !strings.Contains(images, "kube-proxy:v1.33.6") {
 		t.Errorf("images of another k0s: %s", images)
 	}
+}
+
+// devStates are the states of k0s before a release that distro builds, with the variables that name their payloads.
+var devStates = map[string]string{"v1.35.0-dev+k0s.0": "PLINTH_E2E_PAYLOAD_K0S_1_35"}
+
+// TestInstall_K0sDevelopmentState installs states of later minors of k0s, which cannot be had as releases, with a
+// program for tests. The shipped program must refuse them.
+func TestInstall_K0sDevelopmentState(t *testing.T) {
+	if testing.Short() {
+		t.Skip("states of k0s before a release are installed in the long tests only")
+	}
+	for version, payload := range devStates {
+		t.Run(version, func(t *testing.T) {
+			ctx := timeoutContext(t, 30)
+			// The machine of the lab can have control groups version 1, which kubelet refuses from 1.35 on.
+			installer := writeInstaller(t, "version: v1.33.8+k0s.1", "config: {spec: {workerProfiles: [{name: default, values: {failCgroupV1: false}}]}}\n    version: "+version)
+			if err := runLocal(requireEnv(t, "PLINTH_E2E_BINARY"), "lint", installer); err == nil || !strings.Contains(err.Error(), "is a pre-release, which plinth does not install") {
+				t.Errorf("the shipped program accepts it: %v", err)
+			}
+			test := requireEnv(t, "PLINTH_E2E_DEVSTATES")
+			built := buildSigned(t, test, requireEnv(t, payload), 1, installer)
+			h := versionsHost{Host: startHostWithPlinth(t, "dev")}
+			h.Copy(embedKey(t, test), binary)
+			h.Copy(built, bundle)
+			runPlinth(t, ctx, h.Host, 0, "install", "--bundle", bundle, "--ignore-host-preflight", "cgroup-version", "--yes")
+			h.checkVersions(t, ctx, version, "1.131.2")
+			minor := strings.Join(strings.SplitN(version, ".", 3)[:2], ".") // v1.35
+			nodes := h.MustRun(ctx, binary, "kubectl", "get", "nodes", "-o", `jsonpath={.items[*].status.nodeInfo.kubeletVersion}`)
+			images := h.MustRun(ctx, binary, "kubectl", "get", "pods", "-n", "kube-system", "-o", `jsonpath={..image}`)
+			if !strings.HasPrefix(nodes, minor+".") || !strings.Contains(images, "kube-proxy:"+minor+".") {
+				t.Errorf("kubelet %s, images %s", nodes, images)
+			}
+			if r := runPlinth(t, ctx, h.Host, 0, "install", "--bundle", bundle, "--ignore-host-preflight", "cgroup-version", "--yes"); r.Result.Changed {
+				t.Errorf("a second run: %+v", r.Result)
+			}
+		})
+	}
+}
+
+// embedKey returns the path of a copy of a program with the public key of the vendor of the shipped bundle.
+func embedKey(t *testing.T, program string) string {
+	t.Helper()
+	d, err := prepareShipment()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(shipmentDir(), "plinth-devstates")
+	if err := runLocal(program, "bundle", "embed", "--verify-key", d.key, "--output-file", out); err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 // indexDigest returns the digest of a bundle.
