@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/sha512"
 	"encoding/base64"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,7 +17,6 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/distro/recipe"
-	"github.com/plinthdev/plinth/internal/problem"
 )
 
 // passedVariables returns the names of the caller's environment variables that the
@@ -164,27 +161,6 @@ func (ws *workspace) lookupEnv(name string) string {
 		}
 	}
 	return ""
-}
-
-// ModuleDir returns the folder of the recipe's module in the module cache. It
-// downloads the module if it is missing. A sum that is not the pinned one is an
-// error.
-func ModuleDir(ctx context.Context, r recipe.Recipe) (string, error) {
-	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", r.Module)
-	cmd.Dir = os.TempDir()
-	cmd.Env = append(append(inheritedEnv(), goEnv()...), "GOFLAGS=-mod=mod")
-	out, err := cmd.Output()
-	var got struct{ Dir, Sum, Error string }
-	if jsonErr := json.Unmarshal(out, &got); jsonErr == nil && got.Error != "" {
-		err = errors.New(got.Error)
-	}
-	if err == nil && got.Sum != r.Sum {
-		err = fmt.Errorf("its sum is %s, the recipe says %s", got.Sum, r.Sum)
-	}
-	if err != nil {
-		return "", problem.New(problem.ExitStep, "download module "+r.Module, err, "")
-	}
-	return got.Dir, nil
 }
 
 // fetchNpm downloads and unpacks the recipe's npm packages. An integrity that is
