@@ -149,11 +149,7 @@ func (f *fetcher) fetchChecksum(ctx context.Context, r Release, version string) 
 	if sum, ok := r.Checksums[version+"/"+f.arch]; ok {
 		return sum, nil
 	}
-	if r.ChecksumsPath == "" {
-		return "", fmt.Errorf("%w: no checksum is known", fetch.ErrUnusable)
-	}
-	from := r.urlFor(r.ChecksumsPath, version, f.arch)
-	list, err := f.client.GetDocument(ctx, from, "", maxChecksumListSize)
+	list, from, err := f.fetchChecksumList(ctx, r, version)
 	if err != nil {
 		return "", err
 	}
@@ -166,6 +162,16 @@ func (f *fetcher) fetchChecksum(ctx context.Context, r Release, version string) 
 		}
 	}
 	return "", cmp.Or(lines.Err(), fmt.Errorf("%w: %s does not list %s", fetch.ErrUnusable, from, name))
+}
+
+// fetchChecksumList returns the list with the checksums of a release, and its URL.
+func (f *fetcher) fetchChecksumList(ctx context.Context, r Release, version string) (list fetch.Document, from string, err error) {
+	if r.ChecksumsPath == "" {
+		return list, "", fmt.Errorf("%w: no checksum is known", fetch.ErrUnusable)
+	}
+	from = r.urlFor(r.ChecksumsPath, version, f.arch)
+	list, err = f.client.GetDocument(ctx, from, "", maxChecksumListSize)
+	return list, from, err
 }
 
 // packedFile is a compressed host file: its blob, and the digest and size of its

@@ -68,13 +68,9 @@ type fetcher struct {
 // the first failure and reports all of them. What was downloaded is kept, so the
 // next call resumes. Errors are Problems with the exit code for a bad bundle.
 func Fetch(ctx context.Context, req Request) error {
-	fail := func(err error) error {
-		return problem.New(problem.ExitBundle, "download the bundle's content", err, checkDownloadHint+"; then run the same command again: it resumes\n"+
-			"without a network: `plinth bundle build --source DIR` builds from a folder that `plinth bundle mirror` filled")
-	}
 	f, err := newFetcher(req)
 	if err != nil {
-		return fail(err)
+		return downloadError(err)
 	}
 	group, wrong := errgroup.Group{}, make([]error, len(req.Images)+len(req.HostFiles))
 	group.SetLimit(maxParallel)
@@ -95,10 +91,15 @@ func Fetch(ctx context.Context, req Request) error {
 		return ctx.Err()
 	}
 	if err := joinFailures(wrong); err != nil {
-		return fail(err)
+		return downloadError(err)
 	}
 	f.meter.Finish()
 	return nil
+}
+
+func downloadError(err error) error {
+	return problem.New(problem.ExitBundle, "download the bundle's content", err, checkDownloadHint+"; then run the same command again: it resumes\n"+
+		"without a network: `plinth bundle build --source DIR` builds from a folder that `plinth bundle mirror` filled")
 }
 
 // partError is why an image or a host file was not downloaded or resolved.

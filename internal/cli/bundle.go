@@ -94,6 +94,7 @@ func (s commandSet) bundleMirrorCommand() *cobra.Command {
 	f.StringVar(&req.Platform, "platform", "", "`platform` of the hosts, such as linux/arm64 (default linux/amd64)")
 	addDownloadFlags(f, &req.Downloads)
 	addCacheFlag(f, &req.Downloads)
+	f.StringVar(&req.Releases, "releases-dir", "", "with oci://: `directory` for the releases of k0s and KOTS")
 	return cmd
 }
 

@@ -21,6 +21,7 @@ type MirrorRequest struct {
 	Out       string                  // folder in OCI image layout, created if missing, or oci://HOST/PATH of a registry
 	Platform  string                  // such as linux/arm64; "" means linux/amd64
 	Downloads Downloads               // with a Cache only for a registry
+	Releases  string                  // folder for the releases of k0s and KOTS, beside a registry; "" for none
 	Uploaded  func(done, total int64) // bytes in the registry; may be nil
 }
 
@@ -30,7 +31,8 @@ type MirrorResult struct {
 	Registry  string   `json:"registry,omitempty"`  // HOST/PATH
 	Mirrors   []string `json:"mirrors,omitempty"`   // HOST=HOST/PATH for builds from the registry
 	Images    []string `json:"images"`              // their references
-	HostFiles []string `json:"hostFiles,omitempty"` // name and version of those in the folder
+	Releases  string   `json:"releases,omitempty"`  // folder for a web server
+	HostFiles []string `json:"hostFiles,omitempty"` // name and version of those in one of the folders
 }
 
 // Mirror copies the parts of the bundle for an Installer into a folder, from which Build can create
@@ -73,11 +75,15 @@ func Mirror(ctx context.Context, req MirrorRequest) (res MirrorResult, err error
 	if err := src.download(ctx, want); err != nil {
 		return MirrorResult{}, err
 	}
-	res = MirrorResult{Path: req.Out, Images: want.Images}
-	for _, f := range want.HostFiles {
-		res.HostFiles = append(res.HostFiles, f.Name+" "+f.Version)
+	return MirrorResult{Path: req.Out, Images: want.Images, HostFiles: nameVersions(want.HostFiles)}, nil
+}
+
+// nameVersions returns the name and the version of each file.
+func nameVersions(files []build.HostFile) (names []string) {
+	for _, f := range files {
+		names = append(names, f.Name+" "+f.Version)
 	}
-	return res, nil
+	return names
 }
 
 // parseDestination returns HOST/PATH of the registry that req names, or "" for a folder.
@@ -91,8 +97,8 @@ func parseDestination(req MirrorRequest) (target string, err error) {
 		return refuse("name the folder; a variable in a script may be empty", "the name of the folder is empty")
 	case !isRegistry && strings.Contains(req.Out, "://"):
 		return refuse("name a folder, or a registry as oci://harbor.example.com/plinth", "the destination is a URL, but not of a registry")
-	case !isRegistry && req.Downloads.Cache != "":
-		return refuse("omit it: the folder keeps what it has", "--cache is for a registry")
+	case !isRegistry && (req.Downloads.Cache != "" || req.Releases != ""):
+		return refuse("omit them: the folder keeps what it has, and gets k0s and kots", "--cache and --releases-dir are for a registry")
 	case !isRegistry:
 		return "", nil
 	case strings.Contains(target, "@"):
@@ -105,11 +111,21 @@ func parseDestination(req MirrorRequest) (target string, err error) {
 	return target, nil
 }
 
-// uploadImages copies the images of want to a registry, by way of the layout of src.
+// uploadImages copies the images of want to a registry, by way of the layout of src, and the releases
+// of its host files to a folder.
 func uploadImages(ctx context.Context, req MirrorRequest, src partSource, want build.Request, target string) (MirrorResult, error) {
 	mirrors, err := push.Mirrors(target, want.Images)
 	if err != nil {
 		return MirrorResult{}, err
+	}
+	res := MirrorResult{Registry: target, Mirrors: mirrors, Images: want.Images}
+	if req.Releases != "" {
+		releases := *src.downloads
+		releases.HostFiles = want.HostFiles
+		if err := pull.CopyReleases(ctx, releases, req.Releases); err != nil {
+			return MirrorResult{}, err
+		}
+		res.Releases, res.HostFiles = req.Releases, nameVersions(want.HostFiles)
 	}
 	want.HostFiles = nil
 	if err := src.download(ctx, want); err != nil {
@@ -117,5 +133,5 @@ func uploadImages(ctx context.Context, req MirrorRequest, src partSource, want b
 	}
 	err = push.Images(ctx, push.Request{Folder: src.layout, Images: want.Images, Platform: src.platform, Target: target,
 		Progress: req.Uploaded, Note: req.Downloads.Note})
-	return MirrorResult{Registry: target, Mirrors: mirrors, Images: want.Images}, err
+	return res, err
 }

@@ -205,7 +205,7 @@ func TestBuild_ForAnotherPlatform(t *testing.T) {
 	}
 }
 
-// A registry that Mirror filled is all that a build needs, beside the releases.
+// A registry and a folder of releases that Mirror filled are all that a build needs.
 func TestMirror_FillsRegistry(t *testing.T) {
 	p := publish(t, "amd64")
 	installer, cache := documentedCopy(t), t.TempDir()
@@ -218,17 +218,21 @@ func TestMirror_FillsRegistry(t *testing.T) {
 		return res.Digest.String()
 	}
 	upstream := build(p.downloads(cache), false)
-	target, uploaded := strings.TrimPrefix(p.URL, "http://")+"/plinth", int64(0)
-	res, err := Mirror(t.Context(), MirrorRequest{Installer: installer, Out: "oci://" + target + "/", Downloads: p.downloads(cache), Uploaded: func(done, _ int64) { uploaded = done }})
+	target, uploaded, releases := strings.TrimPrefix(p.URL, "http://")+"/plinth", int64(0), t.TempDir()
+	res, err := Mirror(t.Context(), MirrorRequest{Installer: installer, Out: "oci://" + target + "/", Downloads: p.downloads(cache), Releases: releases,
+		Uploaded: func(done, _ int64) { uploaded = done }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	images, _ := resolved(t)
-	want := MirrorResult{Registry: target, Images: images, Mirrors: []string{"docker.io=" + target + "/docker.io", "quay.io=" + target + "/quay.io"}}
+	want := MirrorResult{Registry: target, Images: images, Mirrors: []string{"docker.io=" + target + "/docker.io", "quay.io=" + target + "/quay.io"},
+		Releases: releases, HostFiles: []string{"k0s v1.33.8+k0s.1", "kots 1.131.2"}}
 	if !reflect.DeepEqual(res, want) || uploaded == 0 {
 		t.Errorf("%+v, want %+v; %d bytes uploaded", res, want, uploaded)
 	}
-	mirrored := Downloads{Cache: t.TempDir(), Releases: p.URL + "/github", MirrorsFile: write(t, strings.Join(res.Mirrors, "\n"))}
+	web := httptest.NewServer(http.FileServer(http.Dir(releases)))
+	t.Cleanup(web.Close)
+	mirrored := Downloads{Cache: t.TempDir(), Releases: web.URL, MirrorsFile: write(t, strings.Join(res.Mirrors, "\n"))}
 	if got := build(mirrored, true); got != upstream {
 		t.Errorf("from the mirror the bundle is %s, from upstream %s", got, upstream)
 	}
@@ -244,7 +248,8 @@ func TestMirror_RefusesDestination(t *testing.T) {
 		"no host":               {MirrorRequest{Out: "oci://plinth"}, `"plinth" is not a host`},
 		"upper case":            {MirrorRequest{Out: "oci://harbor.example.com/Plinth"}, "repository can only contain"},
 		"password":              {MirrorRequest{Out: "oci://user:secret@harbor.example.com/plinth"}, "with a user or a password"},
-		"folder with cache":     {MirrorRequest{Out: t.TempDir(), Downloads: Downloads{Cache: t.TempDir()}}, "--cache is for a registry"},
+		"folder with cache":     {MirrorRequest{Out: t.TempDir(), Downloads: Downloads{Cache: t.TempDir()}}, "are for a registry"},
+		"folder with releases":  {MirrorRequest{Out: t.TempDir(), Releases: t.TempDir()}, "are for a registry"},
 		"registry and platform": {MirrorRequest{Out: "oci://harbor.example.com", Platform: "linux/s390x"}, "linux/s390x"},
 	} {
 		t.Run(name, func(t *testing.T) {

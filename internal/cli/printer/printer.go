@@ -91,9 +91,14 @@ func WriteMirrorResult(w io.Writer, r bundle.MirrorResult, installer string) {
 		writeNextCommand(w, build+" --source "+QuoteShellWord(r.Path)+" --output-file FILE")
 		return
 	}
-	fmt.Fprintf(w, "%s has %s. k0s and KOTS are not in it: builds download them from GitHub, or from --releases URL.\n", r.Registry, images)
 	for _, m := range r.Mirrors {
 		build += " --mirror " + QuoteShellWord(m)
+	}
+	if r.Releases == "" {
+		fmt.Fprintf(w, "%s has %s. k0s and KOTS are not in it: builds download them from GitHub, or from --releases URL.\n", r.Registry, images)
+	} else {
+		fmt.Fprintf(w, "%s has %s\n%s has %s. Serve it with a web server; URL is its address.\n", r.Registry, images, r.Releases, strings.Join(r.HostFiles, ", "))
+		build += " --releases URL"
 	}
 	writeNextCommand(w, build+" --output-file FILE")
 }

@@ -130,6 +130,10 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 			WriteMirrorResult(w, bundleaction.MirrorResult{Registry: "harbor.example.com/plinth", Images: []string{"docker.io/library/nginx:1"},
 				Mirrors: []string{"docker.io=harbor.example.com/plinth/docker.io", "quay.io=harbor.example.com/plinth/quay.io"}}, "installer.yaml")
 		},
+		"mirrored-releases": func(w io.Writer) {
+			WriteMirrorResult(w, bundleaction.MirrorResult{Registry: "harbor.example.com/plinth", Images: []string{"docker.io/library/nginx:1"}, Releases: "/srv/releases",
+				Mirrors: []string{"docker.io=harbor.example.com/plinth/docker.io"}, HostFiles: []string{"k0s v1.33.8+k0s.1", "kots 1.131.2"}}, "installer.yaml")
+		},
 		"inspected": func(w io.Writer) { WriteBundleSummary(w, bundle, "my-app.bundle") },
 		"verified":  func(w io.Writer) { WriteVerifyResult(w, bundle, "my-app.bundle", "") },
 		"install-plan": func(w io.Writer) {
