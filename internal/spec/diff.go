@@ -49,9 +49,9 @@ func Diff(was, is *Installer) ([]string, error) {
 }
 
 // mayBeSecret reports whether the field at path can hold a secret: credentials of a proxy, and what
-// only k0s or a vendor's check reads.
+// only k0s, a vendor's check or a chart reads.
 func mayBeSecret(path string) bool {
-	return slices.ContainsFunc([]string{"spec.proxy.", "spec.k0s.config.", "spec.hostPreflights."}, func(p string) bool { return strings.HasPrefix(path, p) })
+	return slices.ContainsFunc([]string{"spec.proxy.", "spec.k0s.config.", "spec.hostPreflights.", "spec.charts["}, func(p string) bool { return strings.HasPrefix(path, p) })
 }
 
 // flatten returns the scalar values of an Installer as JSON, by their paths.

@@ -35,6 +35,9 @@ func rulePatterns() map[string]string {
 		"cidr-form":           `[0-9]+(\.[0-9]+){3}/[0-9]+`,
 		"node-port-range":     `[0-9]+-[0-9]+`,
 		"proxy-url":           `[Hh][Tt][Tt][Pp][Ss]?://[^/]+/?`,
+		"version-exact/chart": "v?" + core + `(\+[0-9A-Za-z.-]+)?`,
+		"chart-name":          `[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?`,
+		"chart-timeout":       `[0-9a-zµ.]+`,
 	}
 }
 
@@ -71,6 +74,9 @@ func annotate(t *testing.T, s *jsonschema.Schema, typ reflect.Type, comments map
 		}
 		if value := f.Tag.Get("default"); value != "" {
 			field.Default = value
+			if f.Type.Kind() == reflect.Bool {
+				field.Default = value == "true"
+			}
 			if n, err := strconv.Atoi(value); err == nil && f.Type.Kind() == reflect.Int {
 				field.Default = n
 			}
@@ -91,6 +97,9 @@ func annotate(t *testing.T, s *jsonschema.Schema, typ reflect.Type, comments map
 		inner := f.Type
 		if inner.Kind() == reflect.Pointer {
 			inner = inner.Elem()
+		}
+		if inner.Kind() == reflect.Slice && inner.Elem().Kind() == reflect.Struct {
+			annotate(t, field.Items, inner.Elem(), comments)
 		}
 		if inner.Kind() != reflect.Struct {
 			continue
@@ -121,6 +130,11 @@ func TestSchema_DescribesEveryKey(t *testing.T) {
 		}
 		for p := s.Properties.Oldest(); s.Properties != nil && p != nil; p = p.Next() {
 			walk(path+"."+p.Key, p.Value)
+		}
+		if s.Items != nil && s.Items.Properties != nil {
+			for p := s.Items.Properties.Oldest(); p != nil; p = p.Next() {
+				walk(path+"[]."+p.Key, p.Value)
+			}
 		}
 	}
 	walk("installer", newSchema(t))
@@ -186,7 +200,7 @@ func TestRules_ContainRulesOfFieldTags(t *testing.T) {
 			if id, _, _ := strings.Cut(f.Tag.Get("rule"), "/"); id != "" && !known[id] {
 				t.Errorf("%s.%s: rule %s is not in Rules", typ, f.Name, id)
 			}
-			if f.Type.Kind() == reflect.Pointer {
+			if f.Type.Kind() == reflect.Pointer || f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct {
 				walk(f.Type.Elem())
 			} else if f.Type.Kind() == reflect.Struct {
 				walk(f.Type)

@@ -42,7 +42,7 @@ const (
 	reasonRouter  = "the bundle contains kube-router, for IPv4"
 	reasonPodCIDR = "set spec.network.podCIDR of the Installer"
 	reasonService = "set spec.network.serviceCIDR of the Installer"
-	reasonCharts  = "the bundle contains neither the chart nor its images: every cluster fetches them when it starts"
+	reasonCharts  = "the bundle contains neither the chart nor its images: every cluster fetches them when it starts; spec.charts of the Installer bundles both"
 )
 
 // fieldRows returns a row for each of the fields, separated by spaces, below parent.

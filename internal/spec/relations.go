@@ -26,6 +26,7 @@ func checkRule(rule, value string) (message, hint string) {
 func (r reader) checkRelations(in *Installer) {
 	r.checkNetworks(in.Spec.Network)
 	r.checkK0sConfig(in.Spec.K0s)
+	r.checkCharts(in)
 	k := in.Spec.Kotsadm
 	if k == nil || r.HasError("spec.kotsadm") {
 		return

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/plinthdev/plinth/internal/problem"
@@ -45,7 +46,7 @@ func FindingsError(doing string, findings []Finding) error {
 func Rules() []Rule {
 	fail := func(id, summary string) Rule { return Rule{ID: id, Severity: Error, Summary: summary} }
 	warn := func(id, summary string) Rule { return Rule{ID: id, Severity: Warning, Summary: summary} }
-	return append(strictyaml.Rules(),
+	return append(slices.Concat(strictyaml.Rules(), chartRules()),
 		fail("one-document", "An Installer is the only document in its file, and `lint` accepts one Installer at a time. All Applications of a release are checked."),
 		fail("kurl-installer", "An Installer is one of Plinth; `plinth convert kurl` converts one of kURL."),
 		fail("api-version", "The apiVersion is "+APIVersion+"."),

@@ -46,7 +46,9 @@ type Spec struct {
 	// Image registry in the cluster. Air-gapped applications need it.
 	Registry *AddOn `json:"registry,omitempty"`
 	// Backup of the application and its volumes.
-	Velero         *AddOn         `json:"velero,omitempty"`
+	Velero *AddOn `json:"velero,omitempty"`
+	// Helm charts of the vendor. They are in the bundle with all their images, and are installed, upgraded and removed like add-ons.
+	Charts         []Chart        `json:"charts,omitempty"`
 	HostPreflights HostPreflights `json:"hostPreflights"`
 	Proxy          Proxy          `json:"proxy"`
 }

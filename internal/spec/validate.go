@@ -36,7 +36,7 @@ func CheckValue(rule, value string) (message, hint string) {
 	case "no-proxy":
 		return checkNoProxyEntry(value)
 	}
-	return "", ""
+	return checkChartValue(rule, value)
 }
 
 // checkVersion checks that value is an exact version: X.Y.Z, or vX.Y.Z+k0s.N for

@@ -84,6 +84,8 @@ func (r decoder) decodeField(path string, at, n *yaml.Node, f reflect.StructFiel
 		r.decodeText(path, at, n, f, v)
 	case f.Type.Kind() == reflect.Int || f.Type.Kind() == reflect.Int64:
 		r.decodeNumber(path, n, f, v)
+	case f.Type.Kind() == reflect.Bool:
+		r.decodeBool(path, n, f, v)
 	case n == nil:
 	case f.Type.Kind() == reflect.Pointer:
 		v.Set(reflect.New(f.Type.Elem()))
@@ -143,6 +145,20 @@ func (r decoder) decodeNumber(path string, n *yaml.Node, f reflect.StructField, 
 	}
 	v.SetInt(int64(i))
 	r.checkValue(f.Tag.Get("rule"), path, n, n.Value)
+}
+
+// decodeBool decodes n, nil if absent, into a bool field.
+func (r decoder) decodeBool(path string, n *yaml.Node, f reflect.StructField, v reflect.Value) {
+	v.SetBool(f.Tag.Get("default") == "true")
+	if n == nil {
+		return
+	}
+	var value bool
+	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!bool" || n.Decode(&value) != nil {
+		r.ReportWrongType(path, n, "true or false")
+		return
+	}
+	v.SetBool(value)
 }
 
 // decodeFreeForm decodes a value without fixed keys: a mapping, a list of mappings,

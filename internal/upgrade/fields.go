@@ -111,6 +111,8 @@ type comparison struct {
 // walk compares two values of the same type at path.
 func (c *comparison) walk(path string, was, is reflect.Value) {
 	switch {
+	case path == chartsPath:
+		c.compareCharts(was.Interface().([]spec.Chart), is.Interface().([]spec.Chart))
 	case path == k0sConfigPath:
 		c.compareK0sConfig(flatten(was.Interface()), flatten(is.Interface()))
 	case was.Kind() == reflect.Struct:
