@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
@@ -37,6 +38,12 @@ type AddOn struct {
 	Release     string            // name of the Helm release
 	Chart       Chart             // chart of that release
 	Values      map[string]any    // values of that release
+
+	// Of a chart of the vendor, see charts.go.
+	External    bool          // it is one: it comes from spec.charts, and its archive from the bundle
+	Optional    bool          // an install continues if it does not become ready
+	Timeout     time.Duration // how long to wait for it; 0 for the default
+	APIVersions []string      // that the charts installed before it define; helm.Release has the format
 
 	ClusterDomain string // DNS domain of the cluster's services
 }
@@ -82,6 +89,9 @@ func Resolve(in *spec.Installer, dataDir string) ([]AddOn, error) {
 		return nil, problem.Newf(problem.ExitConfig, "resolve the add-ons",
 			"choose a version that this build of plinth supports, or use a plinth release that supports the requested one",
 			"%s", strings.Join(unknown, "; "))
+	}
+	if all, chosen, err = insertCharts(in, all, chosen); err != nil {
+		return nil, problem.New(problem.ExitConfig, "resolve the add-ons", err, "correct spec.charts")
 	}
 	return sortByDependency(all, chosen), nil
 }

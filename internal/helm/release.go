@@ -4,7 +4,6 @@
 package helm
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -14,9 +13,6 @@ import (
 	"slices"
 	"strings"
 
-	"helm.sh/helm/v3/pkg/chart/loader"
-	"helm.sh/helm/v3/pkg/chartutil"
-	"helm.sh/helm/v3/pkg/engine"
 	"helm.sh/helm/v3/pkg/release"
 	"helm.sh/helm/v3/pkg/releaseutil"
 	"helm.sh/helm/v3/pkg/storage"
@@ -41,6 +37,11 @@ type Release struct {
 	Namespace string         // namespace of the release, and of objects without one
 	Archive   []byte         // the chart as .tgz
 	Values    map[string]any // override the values of the chart
+
+	// External is true for a chart of another author. It can have hooks, CRDs and dependencies, and is rendered as
+	// Helm does: a value that is not set is empty.
+	External    bool
+	APIVersions []string // that charts installed before define, as "GROUP/VERSION" and "GROUP/VERSION/KIND"
 }
 
 // Installed is the newest revision of a release in the cluster.
@@ -51,15 +52,19 @@ type Installed struct {
 	Status       string // Helm's status: deployed, pending-install, failed, …
 }
 
-// Digest returns 32 hexadecimal digits that identify name, namespace, chart and
-// values: two releases with the same digest are equal.
+// Digest returns 32 hexadecimal digits that identify name, namespace, chart,
+// values and what templates learn of other charts: two releases with the same digest are equal.
 func (r Release) Digest() (string, error) {
 	values, err := json.Marshal(r.Values) // keys are sorted
 	if err != nil {
 		return "", err
 	}
 	sum := sha256.New()
-	for _, part := range [][]byte{[]byte(r.Name), []byte(r.Namespace), r.Archive, values} {
+	parts := [][]byte{[]byte(r.Name), []byte(r.Namespace), r.Archive, values}
+	if r.External {
+		parts = append(parts, []byte(strings.Join(r.APIVersions, " ")))
+	}
+	for _, part := range parts {
 		fmt.Fprintf(sum, "%d:", len(part))
 		sum.Write(part)
 	}
@@ -84,18 +89,14 @@ func GetInstalled(ctx context.Context, c *kube.Client, namespace, name string) (
 	return in, ctx.Err()
 }
 
-// MissingObjects returns the objects of the release r that the cluster does not
+// MissingObjects returns the objects of the newest revision of the release r that the cluster does not
 // have, such as a NetworkPolicy that was deleted.
 func MissingObjects(ctx context.Context, c *kube.Client, r Release) ([]kube.Object, error) {
-	version, err := c.Version()
-	if err != nil {
+	history, err := newReleaseStore(c, r.Namespace).listRevisions(r.Name)
+	if err != nil || len(history) == 0 {
 		return nil, err
 	}
-	manifest, err := r.Render(version)
-	if err != nil {
-		return nil, err
-	}
-	objects, err := kube.Decode(manifest)
+	objects, err := lastingObjects(history[len(history)-1].Manifest)
 	if err != nil {
 		return nil, err
 	}
@@ -105,6 +106,12 @@ func MissingObjects(ctx context.Context, c *kube.Client, r Release) ([]kube.Obje
 		refs = append(refs, kube.RefOf(obj, r.Namespace))
 	}
 	return refs, err
+}
+
+// lastingObjects returns the objects of a manifest without Jobs, which the cluster can delete when they are done.
+func lastingObjects(manifest string) ([]*unstructured.Unstructured, error) {
+	objects, err := kube.Decode([]byte(manifest))
+	return slices.DeleteFunc(objects, func(obj *unstructured.Unstructured) bool { return obj.GetKind() == "Job" }), err
 }
 
 // missingObjects returns those of objects that the cluster does not have.
@@ -136,16 +143,14 @@ func InstallOrUpgrade(ctx context.Context, c *kube.Client, r Release, w kube.Wai
 		"inspect its pods: plinth kubectl get pods -n "+r.Namespace+"; then run the same command again")
 }
 
-// Uninstall removes a release: the objects of all its revisions, then its records. Its
-// PersistentVolumeClaims, and so its data, are kept. A release that does not exist is not an error.
-func Uninstall(ctx context.Context, c *kube.Client, namespace, name string) error {
+// Uninstall removes a release: the objects of all its revisions, with the hooks of the newest, then its records.
+// Its PersistentVolumeClaims and CustomResourceDefinitions, and so its data, are kept, and so is what the chart
+// keeps. A release that does not exist is not an error.
+func Uninstall(ctx context.Context, c *kube.Client, namespace, name string, w kube.Wait) error {
 	rec := newReleaseStore(c, namespace)
 	history, err := rec.listRevisions(name)
-	if err == nil {
-		var claims []kube.Object
-		if claims, err = claimsOf(history, namespace); err == nil {
-			err = pruneObjects(ctx, c, namespace, history, claims)
-		}
+	if err == nil && len(history) > 0 {
+		err = removeObjects(ctx, c, history, w)
 	}
 	for _, revision := range history {
 		if err != nil {
@@ -159,6 +164,23 @@ func Uninstall(ctx context.Context, c *kube.Client, namespace, name string) erro
 		return err
 	}
 	return problem.New(problem.ExitStep, "remove release "+name+" in namespace "+namespace, err, "run the same command again")
+}
+
+// removeObjects removes the objects of all revisions of a release, between the hooks of the newest.
+func removeObjects(ctx context.Context, c *kube.Client, history []*release.Release, w kube.Wait) error {
+	last := history[len(history)-1]
+	claims, err := claimsOf(history, last.Namespace)
+	if err != nil {
+		return err
+	}
+	hooks := hookRun{c, last, w}
+	if err := hooks.run(ctx, release.HookPreDelete); err != nil {
+		return err
+	}
+	if err := pruneObjects(ctx, c, last.Namespace, history, claims); err != nil {
+		return err
+	}
+	return hooks.run(ctx, release.HookPostDelete)
 }
 
 // claimsOf returns the PersistentVolumeClaims in the revisions of a release.
@@ -192,27 +214,12 @@ func installOrUpgrade(ctx context.Context, c *kube.Client, r Release, w kube.Wai
 	if err != nil {
 		return err
 	}
+	if isDeployed(history, digest) {
+		return restoreObjects(ctx, c, history[len(history)-1], w)
+	}
 	next, err := r.newRevision(c, history)
 	if err != nil {
 		return err
-	}
-	wanted, err := kube.Decode([]byte(next.Manifest))
-	if err != nil {
-		return err
-	}
-	var refs []kube.Object
-	for _, obj := range wanted {
-		refs = append(refs, kube.RefOf(obj, r.Namespace))
-	}
-	if isDeployed(history, digest) {
-		missing, err := missingObjects(ctx, c, r.Namespace, wanted)
-		if err != nil {
-			return err
-		}
-		if err := c.Apply(ctx, r.Namespace, missing...); err != nil {
-			return err
-		}
-		return c.WaitWorkloads(ctx, w, refs...)
 	}
 	if err := c.EnsureNamespace(ctx, r.Namespace); err != nil {
 		return err
@@ -221,16 +228,95 @@ func installOrUpgrade(ctx context.Context, c *kube.Client, r Release, w kube.Wai
 	if err := rec.Create(next); err != nil {
 		return fmt.Errorf("record the release: %w", err)
 	}
-	if err := c.Apply(ctx, r.Namespace, wanted...); err != nil {
+	if err := applyRevision(ctx, c, next, history, w); err != nil {
 		return err
 	}
-	if err := pruneObjects(ctx, c, r.Namespace, history, refs); err != nil {
+	return rec.markDeployed(next, history)
+}
+
+// restoreObjects creates the objects of a deployed revision that the cluster does not have, and waits until its
+// workloads are ready.
+func restoreObjects(ctx context.Context, c *kube.Client, deployed *release.Release, w kube.Wait) error {
+	objects, err := lastingObjects(deployed.Manifest)
+	if err != nil {
+		return err
+	}
+	missing, err := missingObjects(ctx, c, deployed.Namespace, objects)
+	if err != nil {
+		return err
+	}
+	if err := c.Apply(ctx, deployed.Namespace, missing...); err != nil {
+		return err
+	}
+	return c.WaitWorkloads(ctx, w, refsOf(objects, deployed.Namespace)...)
+}
+
+// applyRevision changes the cluster to the revision next, in the order of Helm: CRDs, hooks before, objects, hooks
+// after. Objects of the earlier revisions in history that next does not have are removed.
+func applyRevision(ctx context.Context, c *kube.Client, next *release.Release, history []*release.Release, w kube.Wait) error {
+	objects, err := kube.Decode([]byte(next.Manifest))
+	if err != nil {
+		return err
+	}
+	before, after := release.HookPreInstall, release.HookPostInstall
+	if wasDeployed(history) {
+		before, after = release.HookPreUpgrade, release.HookPostUpgrade
+	}
+	if err := applyCRDs(ctx, c, next.Chart, w); err != nil {
+		return err
+	}
+	hooks := hookRun{c, next, w}
+	if err := hooks.run(ctx, before); err != nil {
+		return err
+	}
+	if err := applyObjects(ctx, c, next.Namespace, objects, w); err != nil {
+		return err
+	}
+	refs := refsOf(objects, next.Namespace)
+	if err := pruneObjects(ctx, c, next.Namespace, history, refs); err != nil {
 		return err
 	}
 	if err := c.WaitWorkloads(ctx, w, refs...); err != nil {
 		return err
 	}
-	return rec.markDeployed(next, history)
+	return hooks.run(ctx, after)
+}
+
+// applyObjects applies objects in order. It waits for CustomResourceDefinitions among them, because the objects
+// that follow can be of their kinds.
+func applyObjects(ctx context.Context, c *kube.Client, namespace string, objects []*unstructured.Unstructured, w kube.Wait) error {
+	for i, obj := range objects {
+		if err := c.Apply(ctx, namespace, obj); err != nil {
+			return err
+		}
+		if obj.GetKind() != crdKind || i+1 < len(objects) && objects[i+1].GetKind() == crdKind {
+			continue
+		}
+		for _, crd := range objects[:i+1] { // all of them: kinds are sorted
+			if crd.GetKind() == crdKind {
+				if err := c.WaitEstablished(ctx, w, kube.RefOf(crd, "")); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// refsOf returns the references of objects; those without a namespace have namespace.
+func refsOf(objects []*unstructured.Unstructured, namespace string) (refs []kube.Object) {
+	for _, obj := range objects {
+		refs = append(refs, kube.RefOf(obj, namespace))
+	}
+	return refs
+}
+
+// wasDeployed reports whether a revision of a release was ever deployed: else the release is installed, also by a
+// run that resumes a killed one.
+func wasDeployed(history []*release.Release) bool {
+	return slices.ContainsFunc(history, func(r *release.Release) bool {
+		return r.Info.Status == release.StatusDeployed || r.Info.Status == release.StatusSuperseded
+	})
 }
 
 // isDeployed reports whether the newest revision is deployed and has this
@@ -243,16 +329,17 @@ func isDeployed(history []*release.Release, digest string) bool {
 	return last.Info.Status == release.StatusDeployed && last.Labels[digestLabel] == digest
 }
 
-// pruneObjects deletes the objects of earlier revisions that are not in keep.
+// pruneObjects deletes the objects of earlier revisions that are not in keep, in the reverse order of installation.
+// It leaves CustomResourceDefinitions, whose deletion would delete all their objects, and what the chart keeps.
 func pruneObjects(ctx context.Context, c *kube.Client, namespace string, history []*release.Release, keep []kube.Object) error {
 	for _, old := range history {
 		objects, err := kube.Decode([]byte(old.Manifest))
 		if err != nil {
 			return fmt.Errorf("revision %d: %w", old.Version, err)
 		}
-		for _, obj := range objects {
+		for _, obj := range slices.Backward(objects) {
 			ref := kube.RefOf(obj, namespace)
-			if slices.Contains(keep, ref) {
+			if slices.Contains(keep, ref) || isKept(obj) {
 				continue
 			}
 			if err := c.Delete(ctx, ref); err != nil {
@@ -261,6 +348,11 @@ func pruneObjects(ctx context.Context, c *kube.Client, namespace string, history
 		}
 	}
 	return nil
+}
+
+// isKept reports whether an object stays when its release is upgraded or removed.
+func isKept(obj *unstructured.Unstructured) bool {
+	return obj.GetKind() == crdKind || obj.GetAnnotations()["helm.sh/resource-policy"] == "keep"
 }
 
 // newRevision returns the rendered release as the revision that follows
@@ -276,61 +368,12 @@ func (r Release) newRevision(c *kube.Client, history []*release.Release) (*relea
 	}
 	if n := len(history); n > 0 {
 		next.Version = history[n-1].Version + 1
-		next.Info.Status = release.StatusPendingUpgrade
 		next.Info.FirstDeployed = history[0].Info.FirstDeployed
 	}
-	return next, r.renderInto(next, version)
-}
-
-// Render returns the manifests of the release in install order, rendered for a
-// Kubernetes version such as "v1.33.8".
-func (r Release) Render(kubeVersion string) ([]byte, error) {
-	out := &release.Release{Version: 1}
-	err := r.renderInto(out, kubeVersion)
-	return []byte(out.Manifest), err
-}
-
-// renderInto sets the chart and the manifests of a revision. A chart with
-// hooks, dependencies or CRDs is an error: a release depends on its chart and
-// its values only.
-func (r Release) renderInto(into *release.Release, kubeVersion string) error {
-	ch, err := loader.LoadArchive(bytes.NewReader(r.Archive))
-	if err != nil {
-		return fmt.Errorf("read the chart: %w", err)
+	if wasDeployed(history) {
+		next.Info.Status = release.StatusPendingUpgrade
 	}
-	if len(ch.Metadata.Dependencies) > 0 || len(ch.CRDObjects()) > 0 {
-		return errors.New("the chart has dependencies or CRDs, which are not supported")
-	}
-	caps := chartutil.DefaultCapabilities.Copy()
-	version, err := chartutil.ParseKubeVersion(kubeVersion)
-	if err != nil {
-		return err
-	}
-	caps.KubeVersion = *version
-	values, err := chartutil.ToRenderValues(ch, r.Values, chartutil.ReleaseOptions{
-		Name: r.Name, Namespace: r.Namespace, Revision: into.Version,
-		IsInstall: into.Version == 1, IsUpgrade: into.Version > 1,
-	}, caps)
-	if err != nil {
-		return err
-	}
-	files, err := engine.Engine{Strict: true}.Render(ch, values)
-	if err != nil {
-		return err
-	}
-	hooks, manifests, err := releaseutil.SortManifests(files, nil, releaseutil.InstallOrder)
-	if err != nil {
-		return err
-	}
-	if len(hooks) > 0 {
-		return errors.New("the chart has hooks, which are not supported")
-	}
-	var out strings.Builder
-	for _, m := range manifests {
-		fmt.Fprintf(&out, "---\n# Source: %s\n%s\n", m.Name, m.Content)
-	}
-	into.Chart, into.Manifest = ch, out.String()
-	return nil
+	return next, r.renderInto(next, renderOptions{kubeVersion: version, upgrade: wasDeployed(history), cluster: c})
 }
 
 // releaseStore stores the releases of one namespace in secrets, in the format

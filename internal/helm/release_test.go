@@ -205,7 +205,7 @@ func TestUninstall_RemovesObjectsAndRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // the second run finds nothing
-		if err := helm.Uninstall(t.Context(), c, "a", "toy"); err != nil {
+		if err := helm.Uninstall(t.Context(), c, "a", "toy", longWait()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -28,8 +28,10 @@ type Console struct {
 func (c Cluster) addOnSteps() []step.Step {
 	var steps []step.Step
 	for _, a := range c.AddOns {
-		release := c.installChart(a.Name, "Install "+a.Title, helm.Release{Name: a.Release, Namespace: a.Namespace, Archive: a.Chart.Archive, Values: a.Values})
+		release := c.installChart(stepID(a), "Install "+a.Title, releaseOf(a), a.Wait())
 		switch {
+		case a.External && a.Optional:
+			steps = append(steps, c.tolerateFailure(release, a))
 		case a.Deploy == addons.DeployKOTS:
 			release.ID, release.Title = a.Release, "Put the console behind TLS"
 			steps = append(steps, c.installConsole(), c.ensureConsoleCertificate(), release, c.waitConsole())
@@ -49,7 +51,9 @@ func (c Cluster) addOnSteps() []step.Step {
 func (c Cluster) secureNamespaces() step.Step {
 	var touches []string
 	for _, a := range c.AddOns {
-		touches = append(touches, "namespace "+a.Namespace)
+		if !a.External {
+			touches = append(touches, "namespace "+a.Namespace)
+		}
 	}
 	return step.Step{ID: "namespaces", Title: "Create the namespaces of the add-ons", Affects: touches,
 		Check: func(ctx context.Context) (step.State, error) {
@@ -57,7 +61,7 @@ func (c Cluster) secureNamespaces() step.Step {
 			if err != nil {
 				return step.Unknown("k0s-start"), nil
 			}
-			for _, a := range c.AddOns {
+			for _, a := range c.ownAddOns() {
 				why, err := client.NamespaceNeeded(ctx, a.Namespace, a.PodSecurity.Labels())
 				if err != nil {
 					return step.Needed("namespace " + a.Namespace + ": " + err.Error()), ctx.Err()
@@ -73,7 +77,7 @@ func (c Cluster) secureNamespaces() step.Step {
 			if err != nil {
 				return err
 			}
-			for _, a := range c.AddOns {
+			for _, a := range c.ownAddOns() {
 				if err := client.EnsureNamespaceLabels(ctx, a.Namespace, a.PodSecurity.Labels()); err != nil {
 					return err
 				}
@@ -83,8 +87,9 @@ func (c Cluster) secureNamespaces() step.Step {
 	}
 }
 
-// installChart returns the step that installs the Helm release r and waits until its workloads are ready.
-func (c Cluster) installChart(id, title string, r helm.Release) step.Step {
+// installChart returns the step that installs the Helm release r and waits until its workloads are ready, each time
+// as long as timeout.
+func (c Cluster) installChart(id, title string, r helm.Release, timeout time.Duration) step.Step {
 	return step.Step{ID: id, Title: title, Affects: []string{"release " + r.Namespace + "/" + r.Name},
 		Check: func(ctx context.Context) (step.State, error) {
 			client, err := c.kubeClient(ctx)
@@ -120,7 +125,7 @@ func (c Cluster) installChart(id, title string, r helm.Release) step.Step {
 			if err != nil {
 				return err
 			}
-			return helm.InstallOrUpgrade(ctx, client, r, kube.Wait{Timeout: 4 * time.Minute, Report: report, Diagnose: c.K0s.Diagnose})
+			return helm.InstallOrUpgrade(ctx, client, r, kube.Wait{Timeout: timeout, Report: report, Diagnose: c.K0s.Diagnose})
 		},
 	}
 }

@@ -35,7 +35,8 @@ type Cluster struct {
 	Images       Images
 	AddOns       []addons.AddOn // in order of installation
 	Console      Console
-	Now          func() time.Time // clock
+	Now          func() time.Time  // clock
+	Warn         func(text string) // receives what failed and is tolerated; nil for none
 
 	APIAnswers func(ctx context.Context) string // returns why the API server does not answer, or ""; nil to ask it
 }

@@ -422,7 +422,7 @@ func (u nodeUpgrade) removeAddOn(a addons.AddOn) step.Step {
 		}
 		return true, nil // Apply returns the error
 	}
-	return step.Step{ID: "remove-" + a.Name, Title: "Remove " + a.Title, Affects: []string{"release " + a.Namespace + "/" + a.Release},
+	s := step.Step{ID: "remove-" + stepID(a), Title: "Remove " + a.Title, Affects: []string{"release " + a.Namespace + "/" + a.Release},
 		Check: func(ctx context.Context) (step.State, error) {
 			there, err := installed(ctx)
 			if trust != "" && err == nil && !there {
@@ -437,7 +437,7 @@ func (u nodeUpgrade) removeAddOn(a addons.AddOn) step.Step {
 			}
 			return step.Needed("the new bundle does not have it"), nil
 		},
-		Apply: func(ctx context.Context, _ step.Report) error {
+		Apply: func(ctx context.Context, report step.Report) error {
 			client, err := u.kubeClient(ctx)
 			if err != nil {
 				return err
@@ -447,12 +447,19 @@ func (u nodeUpgrade) removeAddOn(a addons.AddOn) step.Step {
 					return err
 				}
 			}
-			if err := helm.Uninstall(ctx, client, a.Namespace, a.Release); err != nil || trust == "" {
+			if err := helm.Uninstall(ctx, client, a.Namespace, a.Release, kube.Wait{Timeout: a.Wait(), Report: report, Diagnose: u.K0s.Diagnose}); err != nil || trust == "" {
 				return err
 			}
 			return u.Host.RemoveAll(trust)
 		},
 	}
+	if a.External {
+		s.Title += ", but not its CRDs and volumes"
+	}
+	if a.Optional {
+		return u.tolerateFailure(s, a)
+	}
+	return s
 }
 
 // compareHealth returns the step that waits until the cluster is as healthy as before the upgrade.

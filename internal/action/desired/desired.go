@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/internal/action/config"
+	"github.com/plinthdev/plinth/internal/charts"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/images"
 	"github.com/plinthdev/plinth/internal/journal"
@@ -46,6 +48,7 @@ type Target struct {
 	Joining bool          // the host joins an existing cluster
 	Vendor  VendorSignature
 	Origin  BundleOrigin // of the origin of the bundle of an upgrade, for other nodes
+	Warn    func(text string) // receives what failed and is tolerated; nil for none
 }
 
 // InstallSteps returns the steps that install bundle b with configuration m on
@@ -165,12 +168,12 @@ func firstController(ctx context.Context, target Target, b *airgap.Bundle, cfg c
 	if cfg.Trust.Verified {
 		target.Vendor = VendorSignature{Signature: b.Signature(), Key: cfg.Trust.Key}
 	}
-	parts, err := withCharts(ctx, b, target.AddOns)
+	parts, err := withCharts(ctx, b, target.AddOns, cfg.Installer.Spec.K0s.Version)
 	if err != nil {
 		return plan.Cluster{}, err
 	}
 	c, err := buildCluster(ctx, target, b, cfg.Installer)
-	c.AddOns, c.Console = parts, desiredConsole(target, cfg, skipKotsCheck)
+	c.AddOns, c.Console, c.Warn = parts, desiredConsole(target, cfg, skipKotsCheck), target.Warn
 	return c, err
 }
 
@@ -232,16 +235,26 @@ func buildCluster(ctx context.Context, target Target, b *airgap.Bundle, in *spec
 	return c, nil
 }
 
-// withCharts returns parts with the charts of the bundle. The charts that were
+// withCharts returns parts with the charts of the bundle, for the version of k0s. The charts that were
 // shipped and verified are installed, not those that this Plinth was built with.
-func withCharts(ctx context.Context, b *airgap.Bundle, parts []addons.AddOn) ([]addons.AddOn, error) {
+func withCharts(ctx context.Context, b *airgap.Bundle, parts []addons.AddOn, k0sVersion string) ([]addons.AddOn, error) {
 	out := slices.Clone(parts)
+	var defined []string // APIs of the charts so far
 	for i := range out {
 		archive, err := b.Chart(ctx, out[i].Chart.Name)
 		if err != nil {
 			return nil, err
 		}
 		out[i].Chart.Archive = archive
+		if !out[i].External {
+			continue
+		}
+		out[i].APIVersions = slices.Clone(defined)
+		more, err := charts.DefinedAPIs(out[i], k0sVersion)
+		if err != nil {
+			return nil, problem.New(problem.ExitBundle, "use this bundle", fmt.Errorf("its chart %s: %w", out[i].Name, err), "build the bundle again")
+		}
+		defined = append(defined, more...)
 	}
 	return out, nil
 }

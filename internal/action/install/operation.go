@@ -52,7 +52,11 @@ type operation struct {
 func (o *operation) target(env *action.Env) desired.Target {
 	podCIDR := netip.MustParsePrefix(o.config.Installer.Spec.Network.PodCIDR) // lint has parsed it
 	return desired.Target{Host: env.Host, Journal: env.Journal(), Now: env.Now, DataDir: env.DataDir, Node: o.node, Address: o.address, API: o.apiAddress,
-		AddOns: o.addOns, Cleanup: env.CleanupScope(podCIDR), Agent: o.agent}
+		AddOns: o.addOns, Cleanup: env.CleanupScope(podCIDR), Agent: o.agent,
+		Warn: func(text string) {
+			o.warnings = append(o.warnings, text)
+			env.Note("warning: " + text)
+		}}
 }
 
 // inspect reads the state of earlier runs, compares the host with it and checks the

@@ -28,7 +28,8 @@ type clusterHealth struct {
 	address string          // of this host
 	before  journal.Console // the console before the upgrade; zero if there is none
 	after   journal.Console // the console that the steps lead to
-	dropped []addons.AddOn  // whose workloads are removed
+	dropped []addons.AddOn  // whose workloads are removed, or may be: a chart of the vendor can rename them
+	charts  []addons.AddOn  // those that the steps lead to; what is optional does not count
 }
 
 var _ plan.Health = clusterHealth{}
@@ -59,7 +60,9 @@ func (h clusterHealth) Worse(ctx context.Context, before json.RawMessage) ([]str
 		}
 	}
 	for _, w := range checks.Compare(was, is, dropped...) {
-		all = append(all, w.String())
+		if !slices.ContainsFunc(h.charts, func(a addons.AddOn) bool { return a.Optional && a.Namespace == w.Namespace }) {
+			all = append(all, w.String())
+		}
 	}
 	return all, nil
 }

@@ -273,7 +273,11 @@ func (o *operation) steps(ctx context.Context, env *action.Env) ([]step.Step, er
 func (o *operation) target(env *action.Env) desired.Target {
 	podCIDR := netip.MustParsePrefix(o.config.Installer.Spec.Network.PodCIDR) // lint has parsed it
 	t := desired.Target{Host: env.Host, Journal: env.Journal(), Now: env.Now, DataDir: env.DataDir, Node: o.node, Address: o.address, API: o.receipt.API,
-		AddOns: o.addOns, Cleanup: env.CleanupScope(podCIDR), Agent: o.agent, Worker: o.receipt.Role == token.Worker, Joining: o.joining}
+		AddOns: o.addOns, Cleanup: env.CleanupScope(podCIDR), Agent: o.agent, Worker: o.receipt.Role == token.Worker, Joining: o.joining,
+		Warn: func(text string) {
+			o.warnings = append(o.warnings, text)
+			env.Note("warning: " + text)
+		}}
 	if o.follows != nil {
 		t.Origin = o.follows.origin
 	}
@@ -291,11 +295,16 @@ func (o *operation) transition(env *action.Env) plan.Transition {
 
 // health returns the comparison of the cluster with its state before the upgrade.
 func (o *operation) health(env *action.Env) plan.Health {
-	h := clusterHealth{env: env, node: o.node, address: o.address.String(), before: o.receipt.Console, dropped: o.dropped}
+	h := clusterHealth{env: env, node: o.node, address: o.address.String(), before: o.receipt.Console, dropped: slices.Concat(o.dropped, externals(o.addOns)), charts: externals(o.addOns)}
 	if k := o.config.Installer.Spec.Kotsadm; k != nil {
 		h.after = journal.Console{Namespace: k.Namespace, Port: k.UIBindPort}
 	}
 	return h
+}
+
+// externals returns the charts of the vendor among add-ons.
+func externals(all []addons.AddOn) []addons.AddOn {
+	return slices.DeleteFunc(slices.Clone(all), func(a addons.AddOn) bool { return !a.External })
 }
 
 // isRecorded reports whether the receipt of this host names this bundle, and no run is unfinished.

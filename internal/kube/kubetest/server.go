@@ -116,9 +116,17 @@ func (s *Server) Writes() []string {
 }
 
 // MarkReady sets the status of a workload as if its controller had made it
-// ready.
+// ready, of a Job as if it had run, and of a CustomResourceDefinition as if its
+// kind were served.
 func MarkReady(obj map[string]any) {
+	condition := func(name string) map[string]any {
+		return map[string]any{"conditions": []any{map[string]any{"type": name, "status": "True"}}}
+	}
 	switch obj["kind"] {
+	case "Job":
+		obj["status"] = condition("Complete")
+	case "CustomResourceDefinition":
+		obj["status"] = condition("Established")
 	case "Deployment", "StatefulSet":
 		obj["status"] = map[string]any{"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}
 	case "DaemonSet":
@@ -128,14 +136,17 @@ func MarkReady(obj map[string]any) {
 
 // knownKinds are the plural names of the supported kinds by group version. All
 // of them are namespaced, except Namespace, Node and those whose name begins
-// with Cluster, Certificate or ValidatingAdmission.
+// with Cluster, Certificate, Custom or ValidatingAdmission.
 var knownKinds = map[string]map[string]string{
 	"v1": {
 		"Namespace": "namespaces", "Node": "nodes", "Pod": "pods", "Secret": "secrets", "ConfigMap": "configmaps",
 		"Service": "services", "ServiceAccount": "serviceaccounts", "Event": "events",
 		"PersistentVolume": "persistentvolumes", "PersistentVolumeClaim": "persistentvolumeclaims",
 	},
-	"apps/v1": {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"},
+	"apiextensions.k8s.io/v1": {"CustomResourceDefinition": "customresourcedefinitions"},
+	"batch/v1":                {"Job": "jobs"},
+	"example.com/v1":          {"Greeting": "greetings"}, // of a chart of tests
+	"apps/v1":                 {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"},
 	"admissionregistration.k8s.io/v1": {
 		"ValidatingAdmissionPolicy": "validatingadmissionpolicies", "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
 	},
@@ -344,7 +355,7 @@ func discoveryBody(at string) any {
 	if gv := strings.TrimPrefix(strings.TrimPrefix(at, "/apis/"), "/api/"); knownKinds[gv] != nil {
 		resources := []any{}
 		for kind, plural := range knownKinds[gv] {
-			namespaced := kind != "Namespace" && kind != "Node" && !strings.HasPrefix(kind, "Cluster") && !strings.HasPrefix(kind, "Certificate") && !strings.HasPrefix(kind, "ValidatingAdmission")
+			namespaced := kind != "Namespace" && kind != "Node" && !strings.HasPrefix(kind, "Cluster") && !strings.HasPrefix(kind, "Certificate") && !strings.HasPrefix(kind, "ValidatingAdmission") && !strings.HasPrefix(kind, "Custom")
 			resources = append(resources, map[string]any{"name": plural, "kind": kind, "namespaced": namespaced, "verbs": []string{"get"}})
 		}
 		return map[string]any{"kind": "APIResourceList", "groupVersion": gv, "resources": resources}

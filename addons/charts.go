@@ -1,0 +1,105 @@
+package addons
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/plinthdev/plinth/internal/spec"
+)
+
+// defaultWait is how long an install waits for an add-on of Plinth.
+const defaultWait = 4 * time.Minute
+
+// Wait returns how long an install waits until the add-on is ready.
+func (a AddOn) Wait() time.Duration { return cmp.Or(a.Timeout, defaultWait) }
+
+// newExternal returns a chart of a vendor as an add-on. Its archive is that of the bundle, which stores it by the
+// name of the release.
+func newExternal(c spec.Chart) (AddOn, error) {
+	values, err := normalizeValues(c.Values)
+	if err != nil {
+		return AddOn{}, fmt.Errorf("values of chart %s: %w", c.Name, err)
+	}
+	return AddOn{Name: c.Name, Title: "chart " + c.Name, Version: c.Version, Deploy: DeployChart, Namespace: c.Namespace, Release: c.Name,
+		Chart: Chart{Name: c.Name, Version: c.Version}, Values: values, External: true, Optional: !c.Strict, Timeout: c.Wait()}, nil
+}
+
+// normalizeValues returns values with the types that Helm gives to those of a file: each number is a float64.
+func normalizeValues(values map[string]any) (map[string]any, error) {
+	raw, err := json.Marshal(values)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]any{}
+	if err := json.Unmarshal(raw, &out); err != nil || out == nil {
+		return map[string]any{}, err
+	}
+	return out, nil
+}
+
+// insertCharts returns the add-ons chosen with the charts of the Installer in, and their definitions in all. Unless
+// after says otherwise, charts follow the storage and precede the console, so that it can use what they provide.
+func insertCharts(in *spec.Installer, all []definition, chosen []AddOn) ([]definition, []AddOn, error) {
+	names := map[string]string{} // of add-ons by their key
+	for _, d := range all {
+		names[d.Key] = d.Name
+	}
+	var charts []AddOn
+	for _, c := range in.Spec.Charts {
+		a, err := newExternal(c)
+		if err != nil {
+			return nil, nil, err
+		}
+		d := definition{Name: c.Name}
+		for _, before := range c.After {
+			d.After = append(d.After, cmp.Or(names[before], before))
+		}
+		all, charts = append(all, d), append(charts, a)
+	}
+	at := 0
+	if len(chosen) > 0 && chosen[0].Name == names["localPathStorage"] {
+		at = 1
+	}
+	return all, slices.Concat(chosen[:at], charts, chosen[at:]), nil
+}
+
+// ValidateCharts returns a violation for each chart of an Installer whose name, or whose release, an add-on of
+// Plinth has.
+func ValidateCharts(in *spec.Installer) []spec.Violation {
+	all, err := loadDefinitions(definitionFiles)
+	if err != nil {
+		return []spec.Violation{{Rule: "chart-name", Path: "spec.charts", Message: err.Error()}}
+	}
+	taken := map[string]string{} // title of the add-on by the names that it uses
+	for _, d := range all {
+		for _, name := range []string{d.Name, d.Release, chartName(d.chart)} {
+			taken[name] = d.Title
+		}
+	}
+	var out []spec.Violation
+	for i, c := range in.Spec.Charts {
+		if title, ok := taken[c.Name]; ok {
+			out = append(out, spec.Violation{Rule: "chart-name", Path: fmt.Sprintf("spec.charts[%d].name", i),
+				Message: fmt.Sprintf("%q is a name of an add-on of Plinth (%s)", c.Name, title), Hint: "choose another name, such as my-" + c.Name})
+		}
+	}
+	return out
+}
+
+// chartName returns the name in the Chart.yaml of a chart, or "".
+func chartName(root fs.FS) string {
+	var meta struct {
+		Name string `yaml:"name"`
+	}
+	raw, err := fs.ReadFile(root, "Chart.yaml")
+	if err != nil || yaml.Unmarshal(raw, &meta) != nil {
+		return ""
+	}
+	return meta.Name
+}

@@ -1,0 +1,182 @@
+package helm_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/internal/charts"
+	"github.com/plinthdev/plinth/internal/helm"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/kube/kubetest"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/testkit"
+)
+
+// example returns the release of the example chart, with a CRD, hooks and a dependency.
+func example(t *testing.T) helm.Release {
+	t.Helper()
+	archive, err := charts.ReadLocal("../charts/testdata/hello")
+	testkit.Must(t, err)
+	return helm.Release{Name: "toy", Namespace: "a", Archive: archive, External: true}
+}
+
+func TestInstallOrUpgrade_RunsHooksAndCRDsInTheOrderOfHelm(t *testing.T) {
+	const job, crd = "/apis/batch/v1/namespaces/a/jobs/toy-migrate", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/greetings.example.com"
+	s, c := kubetest.New(t)
+	r := example(t)
+	testkit.Must(t, helm.InstallOrUpgrade(t.Context(), c, r, longWait()))
+	want := []string{
+		"POST /api/v1/namespaces", "POST /api/v1/namespaces/a/secrets",
+		"PATCH " + crd,
+		"PATCH " + job, "DELETE " + job,
+		"PATCH /api/v1/namespaces/a/services/toy", "PATCH /apis/apps/v1/namespaces/a/deployments/toy", "PATCH /apis/apps/v1/namespaces/a/statefulsets/toy-cache",
+		"PATCH /apis/example.com/v1/namespaces/a/greetings/toy",
+		"PUT /api/v1/namespaces/a/secrets/sh.helm.release.v1.toy.v1",
+	}
+	if got := s.Writes(); !slices.Equal(got, want) {
+		t.Errorf("wrote\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	testkit.Must(t, helm.InstallOrUpgrade(t.Context(), c, r, longWait()))
+	if got := s.Writes(); len(got) != 0 {
+		t.Errorf("the second run wrote %q", got)
+	}
+	r.Values = map[string]any{"cache": map[string]any{"enabled": false}}
+	testkit.Must(t, helm.InstallOrUpgrade(t.Context(), c, r, longWait()))
+	got := s.Writes()
+	if !slices.Contains(got, "PATCH "+job) || slices.Contains(got, "PATCH "+crd) || !slices.Contains(got, "DELETE /apis/apps/v1/namespaces/a/statefulsets/toy-cache") {
+		t.Errorf("the upgrade wrote %q", got)
+	}
+	testkit.Must(t, helm.Uninstall(t.Context(), c, "a", "toy", longWait()))
+	if s.Object(crd) == nil || s.Object("/apis/apps/v1/namespaces/a/deployments/toy") != nil {
+		t.Error("after the removal, the CRD must exist and the Deployment must not")
+	}
+	if got := s.Writes(); slices.Contains(got, "PATCH "+job) {
+		t.Errorf("the removal wrote %q", got)
+	}
+}
+
+func TestInstallOrUpgrade_NamesTheHookThatFails(t *testing.T) {
+	s, c := kubetest.New(t)
+	s.Logs = map[string]string{"a/toy-migrate-x": "2026-01-02T03:04:05Z no database\n"}
+	s.Admit = func(obj map[string]any) {
+		kubetest.MarkReady(obj)
+		if obj["kind"] == "Job" {
+			obj["status"] = map[string]any{"conditions": []any{map[string]any{"type": "Failed", "status": "True", "message": "Job has reached the specified backoff limit"}}}
+		}
+	}
+	s.Put("/api/v1/namespaces/a/pods/toy-migrate-x", map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": "toy-migrate-x", "namespace": "a",
+		"labels": map[string]any{"job-name": "toy-migrate"}}})
+	r := example(t)
+	err := helm.InstallOrUpgrade(t.Context(), c, r, longWait())
+	want := "pre-install hook toy-migrate (hello/templates/migrate.yaml): Job a/toy-migrate failed: Job has reached the specified backoff limit; last log line of pod a/toy-migrate-x: no database"
+	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), want) {
+		t.Fatalf("%v\nwant %s", err, want)
+	}
+	if in := mustGetInstalled(t, c); in.Status != "pending-install" {
+		t.Errorf("the failed install left no record: %+v", in)
+	}
+	if s.Object("/apis/apps/v1/namespaces/a/deployments/toy") != nil {
+		t.Error("objects were applied after a failed hook")
+	}
+	s.Admit = kubetest.MarkReady
+	testkit.Must(t, helm.InstallOrUpgrade(t.Context(), c, r, longWait()))
+	if in := mustGetInstalled(t, c); in.Status != "deployed" {
+		t.Errorf("%+v", in)
+	}
+}
+
+// A run that resumes a killed install installs: it does not run the hooks of an upgrade.
+func TestInstallOrUpgrade_ResumesAnInstallAsAnInstall(t *testing.T) {
+	hook := func(event string) string {
+		return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + event + ", annotations: {helm.sh/hook: " + event + "}}\n"
+	}
+	s, c := kubetest.New(t)
+	s.Admit = nil
+	r := newRelease(t, map[string]string{"a.yaml": hook("pre-install"), "b.yaml": hook("pre-upgrade"), "c.yaml": hook("post-install"), "d.yaml": hook("post-upgrade"),
+		"e.yaml": hook("pre-delete"), "f.yaml": hook("post-delete"), "g.yaml": deployment, "h.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: is-{{ if .Release.IsUpgrade }}upgrade{{ else }}install{{ end }}}\n"})
+	r.External = true
+	at := func(name string) bool { return s.Object("/api/v1/namespaces/a/configmaps/"+name) != nil }
+	if err := helm.InstallOrUpgrade(t.Context(), c, r, shortWait()); err == nil {
+		t.Fatal("nothing became ready")
+	}
+	if !at("pre-install") || at("post-install") {
+		t.Error("after the killed run")
+	}
+	s.Admit = kubetest.MarkReady
+	testkit.Must(t, helm.InstallOrUpgrade(t.Context(), c, r, longWait()))
+	if !at("post-install") || at("pre-upgrade") || at("post-upgrade") || s.Object("/api/v1/namespaces/a/secrets/is-install") == nil {
+		t.Error("after the install")
+	}
+	r.Values = map[string]any{"replicas": 1}
+	testkit.Must(t, helm.InstallOrUpgrade(t.Context(), c, r, longWait()))
+	if !at("pre-upgrade") || !at("post-upgrade") || at("pre-delete") || s.Object("/api/v1/namespaces/a/secrets/is-upgrade") == nil {
+		t.Error("after the upgrade")
+	}
+	testkit.Must(t, helm.Uninstall(t.Context(), c, "a", "toy", longWait()))
+	if !at("pre-delete") || !at("post-delete") {
+		t.Error("after the removal")
+	}
+}
+
+func TestInstallOrUpgrade_ReadsTheClusterWithLookup(t *testing.T) {
+	_, c := kubetest.New(t)
+	const text = `{{ $old := lookup "v1" "ConfigMap" .Release.Namespace "kept" }}` + "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: kept}\ndata: {num: '{{ if $old }}{{ add1 (int $old.data.num) }}{{ else }}1{{ end }}'}\n"
+	r := newRelease(t, map[string]string{"a.yaml": text})
+	r.External = true
+	for i, want := range []string{"1", "2"} {
+		r.Values = map[string]any{"x": i}
+		testkit.Must(t, helm.InstallOrUpgrade(t.Context(), c, r, longWait()))
+		obj, err := c.Get(t.Context(), kube.Object{APIVersion: "v1", Kind: "ConfigMap", Namespace: "a", Name: "kept"})
+		testkit.Must(t, err)
+		if data, _ := obj.Object["data"].(map[string]any); data["num"] != want {
+			t.Errorf("revision %d has %v", i+1, data)
+		}
+	}
+}
+
+func TestUninstall_KeepsWhatTheChartKeeps(t *testing.T) {
+	s, c := kubetest.New(t)
+	r := newRelease(t, map[string]string{"a.yaml": configMap, "b.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: kept, annotations: {helm.sh/resource-policy: keep}}\n",
+		"c.yaml": "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: a.example.com}\n"})
+	r.External = true
+	testkit.Must(t, helm.InstallOrUpgrade(t.Context(), c, r, longWait()))
+	testkit.Must(t, helm.Uninstall(t.Context(), c, "a", "toy", longWait()))
+	if s.Object("/api/v1/namespaces/a/secrets/kept") == nil || s.Object("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/a.example.com") == nil {
+		t.Error("something that is kept is gone")
+	}
+	if s.Object("/api/v1/namespaces/a/configmaps/web") != nil {
+		t.Error("something remains")
+	}
+	if _, err := helm.GetInstalled(t.Context(), c, "a", "toy"); !errors.Is(err, kube.ErrNotFound) {
+		t.Errorf("its record remains: %v", err)
+	}
+}
+
+// A Job that was deleted when it was done is not missing.
+func TestMissingObjects_IgnoresJobs(t *testing.T) {
+	s, c := kubetest.New(t)
+	r := newRelease(t, map[string]string{"a.yaml": "apiVersion: batch/v1\nkind: Job\nmetadata: {name: once}\n"})
+	r.External = true
+	testkit.Must(t, helm.InstallOrUpgrade(t.Context(), c, r, longWait()))
+	s.Remove("/apis/batch/v1/namespaces/a/jobs/once")
+	if missing, err := helm.MissingObjects(t.Context(), c, r); err != nil || len(missing) > 0 {
+		t.Errorf("%v %v", missing, err)
+	}
+}
+
+func TestServedAPIs_FollowTheVersion(t *testing.T) {
+	for version, want := range map[string]map[string]bool{
+		"v1.33.8+k0s": {"v1": true, "apps/v1/Deployment": true, "policy/v1beta1": false, "apiregistration.k8s.io/v1/APIService": true, "resource.k8s.io/v1": false, "storage.k8s.io/v1/StorageClass": true},
+		"v1.34.0+k0s": {"resource.k8s.io/v1/ResourceClaim": true},
+	} {
+		t.Run(version, func(t *testing.T) {
+			for api, served := range want {
+				if slices.Contains(helm.ServedAPIs(version), api) != served {
+					t.Errorf("%s: want %v", api, served)
+				}
+			}
+		})
+	}
+}
