@@ -30,6 +30,7 @@ const (
 	AnnotationSize           = "dev.plinth.uncompressed-size"   // host file layer: bytes of the unpacked file
 	AnnotationDownloadDigest = "dev.plinth.download-digest"     // host file descriptor: digest of the download that the file is or comes from
 	AnnotationDownloadSize   = "dev.plinth.download-size"       // host file descriptor: bytes of that download
+	AnnotationChart          = "dev.plinth.chart"               // chart descriptor of a folder of downloads: where the chart is from
 	AnnotationImageName      = "io.containerd.image.name"       // image descriptor: full reference
 )
 

@@ -208,5 +208,8 @@ func indexKey(desc ocispec.Descriptor) string {
 	if format.DescriptorKind(desc) == format.KindHost { // a folder can have several versions of a host file
 		key += " " + desc.Annotations[ocispec.AnnotationVersion]
 	}
+	if format.DescriptorKind(desc) == format.KindChart { // and several charts of a name
+		key += " " + desc.Annotations[ocispec.AnnotationVersion] + " " + desc.Annotations[format.AnnotationChart]
+	}
 	return key
 }

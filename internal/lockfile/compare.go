@@ -2,6 +2,7 @@ package lockfile
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -47,6 +48,9 @@ func (p Platform) components() (content map[string]string, order []string) {
 		content[name] = strings.Join(parts, " ")
 		order = append(order, name)
 	}
+	for _, c := range p.Charts {
+		add("chart "+c.Name, c.Version, c.Digest, fmt.Sprint(c.Size, " bytes"), "from "+c.Chart)
+	}
 	for _, f := range p.HostFiles {
 		parts := []string{f.Version, f.Digest, fmt.Sprint(f.Size, " bytes")}
 		if f.URL != "" {
@@ -75,10 +79,34 @@ func (f File) CheckCurrent(in *spec.Installer, platform string) error {
 	if k := in.Spec.Kotsadm; k != nil {
 		versions["kots"] = k.Version
 	}
+	if what := changedChart(locked.Charts, in.Spec.Charts); what != "" {
+		return errors.New("it is older than the Installer: " + what)
+	}
 	for _, file := range locked.HostFiles {
 		if want := versions[file.Name]; want != file.Version {
 			return fmt.Errorf("it is older than the Installer: %s is locked at %s, the Installer has %s", file.Name, file.Version, cmp.Or(want, "none"))
 		}
 	}
-	return fmt.Errorf("it is older than the Installer: the versions of the add-ons or spec.k0s.config have changed (locked %s, the Installer has %s)", f.Installer, sum)
+	return fmt.Errorf("it is older than the Installer: the versions of the add-ons, spec.charts or spec.k0s.config have changed (locked %s, the Installer has %s)", f.Installer, sum)
+}
+
+// changedChart returns the first chart that an Installer has in another version, or that it added or removed; "" for
+// none.
+func changedChart(locked []Chart, now []spec.Chart) string {
+	versions := map[string]string{}
+	for _, c := range now {
+		versions[c.Name] = c.Version
+	}
+	for _, c := range locked {
+		if versions[c.Name] != c.Version {
+			return fmt.Sprintf("chart %s is locked at %s, the Installer has %s", c.Name, c.Version, cmp.Or(versions[c.Name], "none"))
+		}
+		delete(versions, c.Name)
+	}
+	for _, c := range now {
+		if _, added := versions[c.Name]; added {
+			return fmt.Sprintf("chart %s is not locked", c.Name)
+		}
+	}
+	return ""
 }

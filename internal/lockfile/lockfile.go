@@ -40,6 +40,7 @@ type File struct {
 // Platform is what the versions resolved to for one platform.
 type Platform struct {
 	Name      string     `json:"name" yaml:"name" required:"true" rule:"lock-platform"` // such as linux/amd64
+	Charts    []Chart    `json:"charts,omitempty" yaml:"charts,omitempty"`
 	HostFiles []HostFile `json:"hostFiles" yaml:"hostFiles" required:"true"`
 	Images    []Image    `json:"images" yaml:"images" required:"true"`
 }
@@ -62,6 +63,15 @@ type Image struct {
 	Size      int64  `json:"size" yaml:"size" required:"true" rule:"lock-size"` // bytes
 }
 
+// Chart is a Helm chart of spec.charts. Digest and size are those of its archive.
+type Chart struct {
+	Name    string `json:"name" yaml:"name" required:"true"`   // of the release
+	Chart   string `json:"chart" yaml:"chart" required:"true"` // where it is from, as in the Installer
+	Version string `json:"version" yaml:"version" required:"true"`
+	Digest  string `json:"digest" yaml:"digest" required:"true" rule:"lock-digest"`
+	Size    int64  `json:"size" yaml:"size" required:"true" rule:"lock-size"` // bytes
+}
+
 // Path returns the path of the lock file of an Installer: beside it, installer.lock.yaml for
 // installer.yaml.
 func Path(installer string) string {
@@ -69,12 +79,13 @@ func Path(installer string) string {
 }
 
 // InstallerDigest returns the digest of the fields of an Installer that decide which host files and
-// images its bundle has: the version and configuration of k0s and the versions of the add-ons.
+// images its bundle has: the version and configuration of k0s, the versions of the add-ons, and the charts.
 func InstallerDigest(in *spec.Installer) (string, error) {
 	raw, err := json.Marshal(struct {
 		K0s    spec.K0s
 		AddOns []spec.Pin
-	}{in.Spec.K0s, in.AddOns()})
+		Charts []spec.Chart `json:",omitempty"`
+	}{in.Spec.K0s, in.AddOns(), in.Spec.Charts})
 	return digest.FromBytes(raw).String(), err
 }
 

@@ -79,7 +79,7 @@ func TestParse_RefusesOtherFilesByLine(t *testing.T) {
 		"not YAML":             {"a: b: c", "[yaml-syntax]"},
 		"another kind":         {edit("kind: InstallerLock", "kind: Installer"), ":4:7: error [lock-kind] kind: is Installer (a lock file has the kind InstallerLock)"},
 		"a newer format":       {edit("plinth.dev/v1beta1", "plinth.dev/v2"), "[lock-api-version] apiVersion: is plinth.dev/v2"},
-		"an unknown key":       {edit("    images:", "    charts: []\n    images:"), "[unknown-key] platforms[0].charts"},
+		"an unknown key":       {edit("    images:", "    programs: []\n    images:"), "[unknown-key] platforms[0].programs"},
 		"an unknown image key": {edit("- reference: quay.io", "- tag: x\n        reference: quay.io"), "[unknown-key] platforms[0].images[0].tag"},
 		"no digest":            {edit("        digest: "+sum("c")+"\n", ""), "[required] platforms[0].images[0].digest: is missing"},
 		"a short digest":       {edit(sum("c"), "sha256:cc"), `[lock-digest] platforms[0].images[0].digest: is "sha256:cc"`},
@@ -117,8 +117,9 @@ func TestCheckCurrent_NamesWhatTheInstallerChanged(t *testing.T) {
 		"k0s":                    {func(in *spec.Installer) { in.Spec.K0s.Version = "v1.34.10+k0s.0" }, "linux/amd64", "k0s is locked at v1.33.8+k0s.1, the Installer has v1.34.10+k0s.0"},
 		"kots":                   {func(in *spec.Installer) { in.Spec.Kotsadm.Version = "1.131.1" }, "linux/amd64", "kots is locked at 1.131.2, the Installer has 1.131.1"},
 		"kots removed":           {func(in *spec.Installer) { in.Spec.Kotsadm = nil }, "linux/amd64", "the Installer has none"},
-		"a new add-on":           {func(in *spec.Installer) { in.Spec.Registry = &spec.AddOn{Version: "3.1.2"} }, "linux/amd64", "the versions of the add-ons or spec.k0s.config have changed"},
+		"a new add-on":           {func(in *spec.Installer) { in.Spec.Registry = &spec.AddOn{Version: "3.1.2"} }, "linux/amd64", "the versions of the add-ons, spec.charts or spec.k0s.config have changed"},
 		"the overlay":            {func(in *spec.Installer) { in.Spec.K0s.Config = map[string]any{"spec": 1} }, "linux/amd64", "spec.k0s.config have changed"},
+		"a new chart":            {func(in *spec.Installer) { in.Spec.Charts = []spec.Chart{{Name: "a"}} }, "linux/amd64", "chart a is not locked"},
 		"another platform":       {func(*spec.Installer) {}, "linux/arm64", "it has no platform linux/arm64, only linux/amd64"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -184,4 +185,45 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%v\n%s", err, raw)
 		}
 	})
+}
+
+func TestCheckCurrent_NamesChangedCharts(t *testing.T) {
+	chart := func(version string) []spec.Chart { return []spec.Chart{{Name: "a", Version: version}} }
+	for name, c := range map[string]struct {
+		now  []spec.Chart
+		want string
+	}{
+		"the same":        {chart("1.0.0"), ""},
+		"another version": {chart("1.1.0"), "chart a is locked at 1.0.0, the Installer has 1.1.0"},
+		"removed":         {nil, "chart a is locked at 1.0.0, the Installer has none"},
+		"other values":    {[]spec.Chart{{Name: "a", Version: "1.0.0", Values: map[string]any{"b": 1}}}, "spec.charts or"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := testInstaller()
+			in.Spec.Charts = chart("1.0.0")
+			p := testPlatform()
+			p.Charts = []Chart{{Name: "a", Chart: "./a", Version: "1.0.0", Digest: sum("e"), Size: 5}}
+			f, err := New(in, []Platform{p})
+			if err != nil {
+				t.Fatal(err)
+			}
+			raw, err := f.Marshal()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f, err = Parse("installer.lock.yaml", raw); err != nil {
+				t.Fatal(err)
+			}
+			in.Spec.Charts = c.now
+			err = f.CheckCurrent(in, "linux/amd64")
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("want %q, got %v", c.want, err)
+			}
+			altered := p
+			altered.Charts = []Chart{{Name: "a", Chart: "./a", Version: "1.0.0", Digest: sum("f"), Size: 5}}
+			if diff := Compare(p, altered); len(diff) != 1 || diff[0].Component != "chart a" {
+				t.Errorf("%v", diff)
+			}
+		})
+	}
 }
