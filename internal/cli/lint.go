@@ -18,8 +18,8 @@ import (
 
 func (s commandSet) lintCommand() *cobra.Command {
 	return s.NewCommand("lint FILE|DIR...", atLeastOne("FILE"), s.WithEnv(singleDocument, nil,
-		func(_ context.Context, env *action.Env, paths []string) (commandOutput, error) {
-			report, err := config.LintPaths(paths)
+		func(ctx context.Context, env *action.Env, paths []string) (commandOutput, error) {
+			report, err := config.LintPaths(ctx, paths)
 			if report.Findings == nil {
 				return commandOutput{}, err // the files could not be read
 			}

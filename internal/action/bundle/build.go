@@ -63,11 +63,17 @@ func Build(ctx context.Context, req BuildRequest) (res BuildResult, err error) {
 	if err != nil {
 		return BuildResult{}, err
 	}
+	if src.charts, err = src.readCharts(ctx, in, files[0], lock.note); err != nil {
+		return BuildResult{}, err
+	}
 	want, err := resolveContents(ctx, in, src)
 	if err != nil {
 		return BuildResult{}, err
 	}
-	want.Installer, want.Layout, want.Thin, want.Progress, want.WorkDir = files[0].Data, src.layout, req.Thin, req.Progress, filepath.Dir(req.Out)
+	if want.Installer, err = src.bundledInstaller(in, files[0]); err != nil {
+		return BuildResult{}, err
+	}
+	want.Layout, want.Thin, want.Progress, want.WorkDir = src.layout, req.Thin, req.Progress, filepath.Dir(req.Out)
 	signer, err := applyLabels(req, &want)
 	if err != nil {
 		return BuildResult{}, err

@@ -42,13 +42,16 @@ func resolveContents(ctx context.Context, in *spec.Installer, src partSource) (b
 		return req, err
 	}
 	for _, p := range parts {
+		if p.External {
+			continue
+		}
 		if err := askAddOn(ctx, src, p); err != nil {
 			return req, err
 		}
 		refs = append(refs, p.ImageRefs()...)
 		req.Charts = append(req.Charts, build.Chart{Name: p.Chart.Name, Version: p.Chart.Version, Archive: p.Chart.Archive})
 	}
-	for _, ref := range refs {
+	for _, ref := range src.addCharts(&req, refs) {
 		if !slices.Contains(req.Images, ref) { // two add-ons can have the same image
 			req.Images = append(req.Images, ref)
 		}

@@ -49,7 +49,7 @@ func Lock(ctx context.Context, req LockRequest) (LockResult, error) {
 	if err := CheckOutputFile(req.Out, append(layoutFiles(req.Source, req.Out), req.Installer)...); err != nil {
 		return LockResult{}, err
 	}
-	in, _, err := readInstaller(req.Installer, "", "lock the versions of this Installer")
+	in, files, err := readInstaller(req.Installer, "", "lock the versions of this Installer")
 	if err != nil {
 		return LockResult{}, err
 	}
@@ -64,7 +64,7 @@ func Lock(ctx context.Context, req LockRequest) (LockResult, error) {
 	res := LockResult{Path: req.Out}
 	var platforms []lockfile.Platform
 	for _, name := range slices.Compact(req.Platforms) {
-		found, err := lockPlatform(ctx, req, in, name)
+		found, err := lockPlatform(ctx, req, in, lockTarget{files[0], name})
 		if err != nil {
 			return LockResult{}, err
 		}
@@ -81,13 +81,22 @@ func Lock(ctx context.Context, req LockRequest) (LockResult, error) {
 	return res, writeLockFile(req.Out, res.File)
 }
 
+// lockTarget is an Installer's file and a platform.
+type lockTarget struct {
+	installer spec.File
+	platform  string
+}
+
 // lockPlatform returns what the versions of an Installer are now, for one platform.
-func lockPlatform(ctx context.Context, req LockRequest, in *spec.Installer, platform string) (found lockfile.Platform, err error) {
-	src, closeSource, err := openSource(ctx, req.Source, req.Downloads, platform, req.Out)
+func lockPlatform(ctx context.Context, req LockRequest, in *spec.Installer, target lockTarget) (found lockfile.Platform, err error) {
+	src, closeSource, err := openSource(ctx, req.Source, req.Downloads, target.platform, req.Out)
 	if err != nil {
 		return found, err
 	}
 	defer func() { err = errors.Join(err, closeSource()) }()
+	if src.charts, err = src.readCharts(ctx, in, target.installer, req.Downloads.Note); err != nil {
+		return found, err
+	}
 	want, err := resolveContents(ctx, in, src)
 	if err != nil {
 		return found, err

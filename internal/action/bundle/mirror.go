@@ -9,6 +9,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/build"
 	"github.com/plinthdev/plinth/airgap/pull"
 	"github.com/plinthdev/plinth/airgap/push"
+	"github.com/plinthdev/plinth/internal/action/config"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -47,13 +48,13 @@ func Mirror(ctx context.Context, req MirrorRequest) (res MirrorResult, err error
 	if err != nil {
 		return MirrorResult{}, err
 	}
-	in, _, err := readInstaller(req.Installer, "", "mirror the parts of this Installer")
+	in, files, err := readInstaller(req.Installer, "", "mirror the parts of this Installer")
 	if err != nil {
 		return MirrorResult{}, err
 	}
 	folder, err := filepath.Abs(req.Out)
 	if target != "" {
-		folder, err = cacheFolder(req.Downloads.Cache)
+		folder, err = config.DownloadCache(req.Downloads.Cache)
 	}
 	if err != nil {
 		return MirrorResult{}, err
@@ -65,6 +66,9 @@ func Mirror(ctx context.Context, req MirrorRequest) (res MirrorResult, err error
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
 	src.downloads = downloads
+	if src.charts, err = src.readCharts(ctx, in, files[0], req.Downloads.Note); err != nil {
+		return MirrorResult{}, err
+	}
 	want, err := resolveContents(ctx, in, src)
 	if err != nil {
 		return MirrorResult{}, err

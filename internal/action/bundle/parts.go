@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -30,19 +29,6 @@ type Downloads struct {
 // isSet reports whether d has a setting that is only for downloads.
 func (d Downloads) isSet() bool {
 	return d.Cache != "" || len(d.Mirrors) > 0 || d.MirrorsFile != "" || d.Releases != ""
-}
-
-// cacheFolder returns the absolute path of a cache; for "" that of the user
-// (https://specifications.freedesktop.org/basedir-spec).
-func cacheFolder(name string) (string, error) {
-	if name != "" {
-		return filepath.Abs(name)
-	}
-	dir, err := os.UserCacheDir()
-	if err != nil {
-		return "", problem.New(problem.ExitUsage, "find the cache of the user", err, "name a folder for downloaded parts with --cache")
-	}
-	return filepath.Join(dir, "plinth", "parts"), nil
 }
 
 // open returns a request without parts, which downloads to a folder from where d says. Nothing else

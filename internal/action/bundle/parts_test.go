@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/plinthdev/plinth/airgap/pull"
+	"github.com/plinthdev/plinth/internal/action/config"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -71,12 +72,12 @@ func TestMirror_RefusesAnEmptyName(t *testing.T) {
 
 func TestCacheFolder_FollowsXDG(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", "/var/cache/ci")
-	if got, err := cacheFolder(""); got != "/var/cache/ci/plinth/parts" || err != nil {
+	if got, err := config.DownloadCache(""); got != "/var/cache/ci/plinth/parts" || err != nil {
 		t.Errorf("%s, %v", got, err)
 	}
 	t.Setenv("XDG_CACHE_HOME", "")
 	t.Setenv("HOME", "")
-	if _, err := cacheFolder(""); problem.ExitCode(err) != problem.ExitUsage {
+	if _, err := config.DownloadCache(""); problem.ExitCode(err) != problem.ExitUsage {
 		t.Errorf("%v", err)
 	}
 }

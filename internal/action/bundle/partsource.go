@@ -19,6 +19,8 @@ import (
 	"github.com/plinthdev/plinth/airgap/build"
 	"github.com/plinthdev/plinth/airgap/format"
 	"github.com/plinthdev/plinth/airgap/pull"
+	"github.com/plinthdev/plinth/internal/action/config"
+	"github.com/plinthdev/plinth/internal/charts"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/lockfile"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -33,6 +35,7 @@ type partSource struct {
 	downloads *pull.Request // without parts; from where they are downloaded to layout; nil if they are there
 	runDir    string        // folder for programs that name their images, absolute; exists only while they run
 	platform  string
+	charts    []charts.Chart // of the Installer; see readCharts
 }
 
 // openSource returns the source that a user named, a folder or fromRegistry. Parts from registries are
@@ -54,7 +57,7 @@ func openSource(ctx context.Context, source string, d Downloads, platform, out s
 	}
 	src = partSource{layout: source, runDir: file + ".run", platform: platform}
 	if source == fromRegistry {
-		if src.layout, err = cacheFolder(d.Cache); err == nil {
+		if src.layout, err = config.DownloadCache(d.Cache); err == nil {
 			src.downloads, closeSource, err = d.open(ctx, src.layout, platform)
 		}
 		return src, closeSource, err
@@ -94,7 +97,7 @@ func (s partSource) resolve(ctx context.Context, want build.Request) (lockfile.P
 
 // resolvePublished returns what the registries and release pages have for the parts of want.
 func (s partSource) resolvePublished(ctx context.Context, want build.Request) (lockfile.Platform, error) {
-	found, req := lockfile.Platform{Name: s.platform}, *s.downloads
+	found, req := lockfile.Platform{Name: s.platform, Charts: s.lockedCharts()}, *s.downloads
 	req.HostFiles, req.Images = want.HostFiles, want.Images
 	files, images, err := pull.Resolve(ctx, req)
 	if err != nil {
@@ -111,7 +114,7 @@ func (s partSource) resolvePublished(ctx context.Context, want build.Request) (l
 
 // resolveStored returns what the layout has for the parts of want.
 func (s partSource) resolveStored(ctx context.Context, want build.Request) (lockfile.Platform, error) {
-	found := lockfile.Platform{Name: s.platform}
+	found := lockfile.Platform{Name: s.platform, Charts: s.lockedCharts()}
 	want.Layout, want.Platform = s.layout, s.platform
 	items, err := build.Select(ctx, want)
 	if err != nil {

@@ -29,8 +29,11 @@ const maxManifestSize = 1 << 20
 
 // LintFiles lints files with all rules that this build has for versions, k0s, the
 // add-ons and the vendor's host preflights.
-func LintFiles(files []spec.File) spec.Report {
-	return spec.Lint(files, spec.ValidateVersions, k0s.Validate, addons.Validate, validateHostPreflights)
+func LintFiles(files []spec.File) spec.Report { return lintFiles(files) }
+
+// lintFiles is LintFiles with more validators.
+func lintFiles(files []spec.File, more ...spec.Validator) spec.Report {
+	return spec.Lint(files, append([]spec.Validator{spec.ValidateVersions, k0s.Validate, addons.Validate, addons.ValidateCharts, validateHostPreflights}, more...)...)
 }
 
 // ParseHostPreflights returns the vendor's own host preflights in Installer in.

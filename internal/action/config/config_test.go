@@ -304,13 +304,13 @@ func TestReadFiles_LimitsSizeAndReportsAllFailures(t *testing.T) {
 func TestLintPaths_ReportsTheGate(t *testing.T) {
 	f := in(t)
 	good := f.write("installer.yaml", installer(t))
-	if rep, err := config.LintPaths([]string{good, f.write("a.yaml", application("Toy", "1.131.2"))}); err != nil || rep.Installer == nil || len(rep.Applications) != 1 {
+	if rep, err := config.LintPaths(t.Context(), []string{good, f.write("a.yaml", application("Toy", "1.131.2"))}); err != nil || rep.Installer == nil || len(rep.Applications) != 1 {
 		t.Errorf("%+v, %v", rep, err)
 	}
-	if _, err := config.LintPaths([]string{good, f.write("a.yaml", application("Toy", "1.100.0"))}); problem.ExitCode(err) != problem.ExitGate {
+	if _, err := config.LintPaths(t.Context(), []string{good, f.write("a.yaml", application("Toy", "1.100.0"))}); problem.ExitCode(err) != problem.ExitGate {
 		t.Errorf("gate: %v", err)
 	}
-	if rep, err := config.LintPaths([]string{f.write("bad.yaml", installer(t, "1.131.2", "latest"))}); problem.ExitCode(err) != problem.ExitConfig || len(rep.Findings) == 0 {
+	if rep, err := config.LintPaths(t.Context(), []string{f.write("bad.yaml", installer(t, "1.131.2", "latest"))}); problem.ExitCode(err) != problem.ExitConfig || len(rep.Findings) == 0 {
 		t.Errorf("findings %+v, %v", rep.Findings, err)
 	}
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -24,7 +25,7 @@ const maxReleaseFiles = 10_000
 // LintPaths lints the Installer and Application files at paths, which are files or
 // folders with the manifests of a release. Other documents are counted. The error, exit
 // code 3 or 4, summarizes the findings; the report is complete in that case too.
-func LintPaths(paths []string) (spec.Report, error) {
+func LintPaths(ctx context.Context, paths []string) (spec.Report, error) {
 	found, err := readManifests(paths)
 	if err != nil {
 		return spec.Report{}, err
@@ -34,7 +35,7 @@ func LintPaths(paths []string) (spec.Report, error) {
 		return spec.Report{}, problem.Newf(problem.ExitConfig, "check "+strings.Join(paths, " and "),
 			"name the files, or a folder that holds them", "there is no Installer and no kots.io/v1beta1 Application%s", describeFolder(ignored))
 	}
-	report := LintFiles(files)
+	report := lintFiles(files, validateChartsOf(ctx, files))
 	if len(ignored.Documents) > 0 || ignored.Files > 0 {
 		report.Ignored = &ignored
 	}

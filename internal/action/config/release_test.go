@@ -74,7 +74,7 @@ func TestLintPaths_UnderstandsARelease(t *testing.T) {
 			for i, p := range c.paths {
 				paths = append(paths[:i], filepath.Join(dir, p))
 			}
-			report, err := LintPaths(paths)
+			report, err := LintPaths(t.Context(), paths)
 			all := fmt.Sprint(err)
 			for _, f := range report.Findings {
 				all += "\n" + f.String()
@@ -102,7 +102,7 @@ func TestLintPaths_SkipsPipesAndFollowsLinks(t *testing.T) {
 	if err := os.Symlink(filepath.Join(elsewhere, "none"), filepath.Join(dir, "broken.yaml")); err != nil {
 		t.Fatal(err)
 	}
-	if report, err := LintPaths([]string{dir}); err != nil || report.Installer == nil {
+	if report, err := LintPaths(t.Context(), []string{dir}); err != nil || report.Installer == nil {
 		t.Errorf("%+v, %v", report, err)
 	}
 }
