@@ -180,3 +180,25 @@ func TestServedAPIs_FollowTheVersion(t *testing.T) {
 		})
 	}
 }
+
+// The program of a chart before can define the kind later, and its webhook can answer later.
+func TestInstallOrUpgrade_WaitsUntilKindsAreServed(t *testing.T) {
+	s, c := kubetest.New(t)
+	const crd = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/greetings.example.com"
+	r := newRelease(t, map[string]string{"a.yaml": "apiVersion: example.com/v1\nkind: Greeting\nmetadata: {name: late}\n"})
+	r.External = true
+	w, asked := longWait(), 0
+	w.Report = func(message string, _, _ int64) {
+		if asked++; !strings.Contains(message, "Greeting") {
+			t.Errorf("waiting for %q", message)
+		}
+		s.Put(crd, map[string]any{"kind": "CustomResourceDefinition"})
+	}
+	if err := helm.InstallOrUpgrade(t.Context(), c, r, w); err != nil || asked == 0 || s.Object("/apis/example.com/v1/namespaces/a/greetings/late") == nil {
+		t.Errorf("%v, asked %d times", err, asked)
+	}
+	s.Remove(crd)
+	if err := helm.Uninstall(t.Context(), c, "a", "toy", longWait()); err != nil {
+		t.Errorf("a kind that is gone: %v", err)
+	}
+}

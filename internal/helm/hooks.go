@@ -64,7 +64,7 @@ func (h hookRun) runHook(ctx context.Context, hook *release.Hook) error {
 				return err
 			}
 		}
-		if err := h.client.Apply(ctx, h.release.Namespace, obj); err != nil {
+		if err := h.client.ApplyWhenServed(ctx, h.wait, h.release.Namespace, obj); err != nil {
 			return err
 		}
 		if obj.GetKind() == crdKind {

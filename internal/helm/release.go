@@ -248,7 +248,7 @@ func restoreObjects(ctx context.Context, c *kube.Client, deployed *release.Relea
 	if err := c.Apply(ctx, deployed.Namespace, missing...); err != nil {
 		return err
 	}
-	return c.WaitWorkloads(ctx, w, refsOf(objects, deployed.Namespace)...)
+	return c.WaitWorkloads(ctx, w, workloadsOf(objects, deployed.Namespace)...)
 }
 
 // applyRevision changes the cluster to the revision next, in the order of Helm: CRDs, hooks before, objects, hooks
@@ -276,7 +276,7 @@ func applyRevision(ctx context.Context, c *kube.Client, next *release.Release, h
 	if err := pruneObjects(ctx, c, next.Namespace, history, refs); err != nil {
 		return err
 	}
-	if err := c.WaitWorkloads(ctx, w, refs...); err != nil {
+	if err := c.WaitWorkloads(ctx, w, workloadsOf(objects, next.Namespace)...); err != nil {
 		return err
 	}
 	return hooks.run(ctx, after)
@@ -286,7 +286,7 @@ func applyRevision(ctx context.Context, c *kube.Client, next *release.Release, h
 // that follow can be of their kinds.
 func applyObjects(ctx context.Context, c *kube.Client, namespace string, objects []*unstructured.Unstructured, w kube.Wait) error {
 	for i, obj := range objects {
-		if err := c.Apply(ctx, namespace, obj); err != nil {
+		if err := c.ApplyWhenServed(ctx, w, namespace, obj); err != nil {
 			return err
 		}
 		if obj.GetKind() != crdKind || i+1 < len(objects) && objects[i+1].GetKind() == crdKind {
@@ -307,6 +307,16 @@ func applyObjects(ctx context.Context, c *kube.Client, namespace string, objects
 func refsOf(objects []*unstructured.Unstructured, namespace string) (refs []kube.Object) {
 	for _, obj := range objects {
 		refs = append(refs, kube.RefOf(obj, namespace))
+	}
+	return refs
+}
+
+// workloadsOf returns the references of those objects that become ready: the others exist once they are applied.
+func workloadsOf(objects []*unstructured.Unstructured, namespace string) (refs []kube.Object) {
+	for _, ref := range refsOf(objects, namespace) {
+		if slices.Contains([]string{"Deployment", "StatefulSet", "DaemonSet"}, ref.Kind) {
+			refs = append(refs, ref)
+		}
 	}
 	return refs
 }

@@ -143,11 +143,22 @@ func (c *Client) Delete(ctx context.Context, o Object) error {
 	return err
 }
 
-// resourceFor returns the API endpoint of the kind of o. For an unknown kind
-// the mapper reads the list of kinds again, because a CRD may have been added.
-func (c *Client) resourceFor(o Object) (dynamic.ResourceInterface, error) {
-	gvk := schema.FromAPIVersionAndKind(o.APIVersion, o.Kind)
+// mappingFor returns the API endpoint of a kind, and whether it is namespaced. For
+// an unknown kind it reads the list of kinds again, because a CRD may have been
+// added: the mapper does not, because its cache never counts as old.
+func (c *Client) mappingFor(apiVersion, kind string) (*meta.RESTMapping, error) {
+	gvk := schema.FromAPIVersionAndKind(apiVersion, kind)
 	mapping, err := c.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+	if meta.IsNoMatchError(err) {
+		c.mapper.Reset()
+		mapping, err = c.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+	}
+	return mapping, err
+}
+
+// resourceFor returns the API endpoint of the kind of o.
+func (c *Client) resourceFor(o Object) (dynamic.ResourceInterface, error) {
+	mapping, err := c.mappingFor(o.APIVersion, o.Kind)
 	if err != nil {
 		return nil, err
 	}

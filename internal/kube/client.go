@@ -42,7 +42,7 @@ type Client struct {
 	certs     certclient.CertificatesV1Interface
 	dynamic   dynamic.Interface
 	discovery discovery.CachedDiscoveryInterface
-	mapper    meta.RESTMapper
+	mapper    meta.ResettableRESTMapper
 }
 
 // Wait sets the timeout of a wait and the functions that report why it is not

@@ -6,13 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 )
 
@@ -22,12 +23,27 @@ const moreCommand = "sudo plinth kubectl get pods,events -A"
 // GetClientFor returns a client for the objects of a kind, and reports whether they have a namespace. The
 // function lookup of Helm's templates uses it.
 func (c *Client) GetClientFor(apiVersion, kind string) (dynamic.NamespaceableResourceInterface, bool, error) {
-	gvk := schema.FromAPIVersionAndKind(apiVersion, kind)
-	mapping, err := c.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+	mapping, err := c.mappingFor(apiVersion, kind)
 	if err != nil {
 		return nil, false, err
 	}
 	return c.dynamic.Resource(mapping.Resource), mapping.Scope.Name() == meta.RESTScopeNameNamespace, nil
+}
+
+// ApplyWhenServed is Apply for one object. It waits until the cluster serves its kind, which a program of a chart
+// before it may define, and until the webhooks that review it answer.
+func (c *Client) ApplyWhenServed(ctx context.Context, w Wait, namespace string, obj *unstructured.Unstructured) error {
+	ref := RefOf(obj, namespace)
+	return w.waitUntil(ctx, "the cluster to accept "+ref.String(), moreCommand, func(ctx context.Context) (bool, string, error) {
+		err := c.Apply(ctx, namespace, obj)
+		switch {
+		case err == nil:
+			return true, "", nil
+		case meta.IsNoMatchError(errors.Unwrap(err)), apierrors.IsInternalError(err) && strings.Contains(err.Error(), "failed calling webhook"):
+			return false, err.Error(), nil
+		}
+		return false, "", err
+	}, func(context.Context) string { return "" })
 }
 
 // WaitCompleted waits until a Job is complete or a Pod has succeeded; objects of other kinds only have to exist.

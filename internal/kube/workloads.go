@@ -88,7 +88,7 @@ func rolloutReason(obj *unstructured.Unstructured) string {
 	switch {
 	case statusInt(obj, "observedGeneration") < obj.GetGeneration():
 		return "its controller has not observed the latest change yet"
-	case obj.GetKind() == "DaemonSet" && want == 0:
+	case obj.GetKind() == "DaemonSet" && want == 0 && !selectsNodes(obj):
 		return "not scheduled to any node yet"
 	case current < want:
 		return fmt.Sprintf("%d of %d pods updated", current, want)
@@ -99,6 +99,13 @@ func rolloutReason(obj *unstructured.Unstructured) string {
 		return fmt.Sprintf("%d old pods are terminating", total-want)
 	}
 	return ""
+}
+
+// selectsNodes reports whether a DaemonSet is for some nodes only: there may be none of them.
+func selectsNodes(obj *unstructured.Unstructured) bool {
+	selector, _, _ := unstructured.NestedMap(obj.Object, "spec", "template", "spec", "nodeSelector")
+	affinity, _, _ := unstructured.NestedMap(obj.Object, "spec", "template", "spec", "affinity", "nodeAffinity")
+	return len(selector)+len(affinity) > 0
 }
 
 func statusInt(obj *unstructured.Unstructured, field string) int64 {

@@ -145,7 +145,7 @@ var knownKinds = map[string]map[string]string{
 	},
 	"apiextensions.k8s.io/v1": {"CustomResourceDefinition": "customresourcedefinitions"},
 	"batch/v1":                {"Job": "jobs"},
-	"example.com/v1":          {"Greeting": "greetings"}, // of a chart of tests
+	customGroup:               {"Greeting": "greetings"},
 	"apps/v1":                 {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"},
 	"admissionregistration.k8s.io/v1": {
 		"ValidatingAdmissionPolicy": "validatingadmissionpolicies", "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
@@ -158,7 +158,7 @@ var knownKinds = map[string]map[string]string{
 
 // ServeHTTP responds as an API server would.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if body := discoveryBody(r.URL.Path); body != nil {
+	if body := s.discoveryBody(r.URL.Path); body != nil {
 		writeJSON(w, http.StatusOK, body)
 		return
 	}
@@ -336,7 +336,17 @@ func mergePatch(old, patch map[string]any) map[string]any {
 	return out
 }
 
-func discoveryBody(at string) any {
+// customGroup is the API of a chart of tests. It is served once its CustomResourceDefinition exists.
+const customGroup = "example.com/v1"
+
+// serves reports whether an API is served.
+func (s *Server) serves(groupVersion string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return groupVersion != customGroup || s.objects["/apis/apiextensions.k8s.io/v1/customresourcedefinitions/greetings.example.com"] != nil
+}
+
+func (s *Server) discoveryBody(at string) any {
 	switch at {
 	case "/version":
 		return map[string]any{"major": "1", "minor": "33", "gitVersion": "v1.33.8"}
@@ -345,14 +355,14 @@ func discoveryBody(at string) any {
 	case "/apis":
 		groups := []any{}
 		for gv := range knownKinds {
-			if name, v, ok := strings.Cut(gv, "/"); ok {
+			if name, v, ok := strings.Cut(gv, "/"); ok && s.serves(gv) {
 				version := map[string]any{"groupVersion": gv, "version": v}
 				groups = append(groups, map[string]any{"name": name, "versions": []any{version}, "preferredVersion": version})
 			}
 		}
 		return map[string]any{"kind": "APIGroupList", "groups": groups}
 	}
-	if gv := strings.TrimPrefix(strings.TrimPrefix(at, "/apis/"), "/api/"); knownKinds[gv] != nil {
+	if gv := strings.TrimPrefix(strings.TrimPrefix(at, "/apis/"), "/api/"); knownKinds[gv] != nil && s.serves(gv) {
 		resources := []any{}
 		for kind, plural := range knownKinds[gv] {
 			namespaced := kind != "Namespace" && kind != "Node" && !strings.HasPrefix(kind, "Cluster") && !strings.HasPrefix(kind, "Certificate") && !strings.HasPrefix(kind, "ValidatingAdmission") && !strings.HasPrefix(kind, "Custom")
