@@ -30,6 +30,20 @@ func newExternal(c spec.Chart) (AddOn, error) {
 		Chart: Chart{Name: c.Name, Version: c.Version}, Values: values, External: true, Optional: !c.Strict, Timeout: c.Wait()}, nil
 }
 
+// Charts returns the charts of an Installer as add-ons, without an order. It needs no version of an add-on of Plinth
+// that this build knows.
+func Charts(in *spec.Installer) ([]AddOn, error) {
+	var all []AddOn
+	for _, c := range in.Spec.Charts {
+		a, err := newExternal(c)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, a)
+	}
+	return all, nil
+}
+
 // normalizeValues returns values with the types that Helm gives to those of a file: each number is a float64.
 func normalizeValues(values map[string]any) (map[string]any, error) {
 	raw, err := json.Marshal(values)
@@ -50,17 +64,16 @@ func insertCharts(in *spec.Installer, all []definition, chosen []AddOn) ([]defin
 	for _, d := range all {
 		names[d.Key] = d.Name
 	}
-	var charts []AddOn
+	charts, err := Charts(in)
+	if err != nil {
+		return nil, nil, err
+	}
 	for _, c := range in.Spec.Charts {
-		a, err := newExternal(c)
-		if err != nil {
-			return nil, nil, err
-		}
 		d := definition{Name: c.Name}
 		for _, before := range c.After {
 			d.After = append(d.After, cmp.Or(names[before], before))
 		}
-		all, charts = append(all, d), append(charts, a)
+		all = append(all, d)
 	}
 	at := 0
 	if len(chosen) > 0 && chosen[0].Name == names["localPathStorage"] {

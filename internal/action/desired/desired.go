@@ -47,7 +47,7 @@ type Target struct {
 	Worker  bool          // the role of this host; false for controller
 	Joining bool          // the host joins an existing cluster
 	Vendor  VendorSignature
-	Origin  BundleOrigin // of the origin of the bundle of an upgrade, for other nodes
+	Origin  BundleOrigin      // of the origin of the bundle of an upgrade, for other nodes
 	Warn    func(text string) // receives what failed and is tolerated; nil for none
 }
 

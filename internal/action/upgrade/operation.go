@@ -231,10 +231,16 @@ func (o *operation) droppedAddOns(dataDir string) (dropped []addons.AddOn, err e
 		return nil, err
 	}
 	before, _ := addons.Resolve(o.installed, dataDir) // without those of versions that this Plinth does not know
+	charts, err := addons.Charts(o.installed)
+	if err != nil {
+		return nil, err
+	}
 	installed := o.receipt.AddOns
 	if len(installed) == 0 { // the receipt of a controller that has joined has none
-		for _, a := range before {
-			installed = append(installed, journal.AddOn{Name: a.Name, Namespace: a.Namespace})
+		for _, a := range slices.Concat(before, charts) {
+			if !slices.ContainsFunc(installed, func(was journal.AddOn) bool { return was.Name == a.Name }) {
+				installed = append(installed, journal.AddOn{Name: a.Name, Namespace: a.Namespace})
+			}
 		}
 	}
 	for _, was := range installed {
@@ -242,7 +248,7 @@ func (o *operation) droppedAddOns(dataDir string) (dropped []addons.AddOn, err e
 		if slices.ContainsFunc(o.addOns, isIt) {
 			continue
 		}
-		known := append(slices.Clone(before), all...)
+		known := slices.Concat(before, charts, all)
 		if i := slices.IndexFunc(known, isIt); i >= 0 {
 			a := known[i]
 			a.Namespace = was.Namespace
