@@ -216,12 +216,12 @@ func TestLint_AcceptsRootInstallerWithDefaults(t *testing.T) {
 
 func TestParseInstaller_AcceptsCommentedKeysOfRootInstaller(t *testing.T) {
 	f := readFile(t, "../../installer.yaml")
-	text := regexp.MustCompile(`(?m)^( +)# ( *\w+:.*)$`).ReplaceAllString(string(f.Data), "$1$2")
+	text := regexp.MustCompile(`(?m)^( +)# ( *(?:- )?\w+:.*)$`).ReplaceAllString(string(f.Data), "$1$2")
 	in, findings := spec.ParseInstaller("installer.yaml", []byte(text))
 	if len(findings) != 0 {
 		t.Fatalf("%v\n%s", findings, text)
 	}
-	if in.Spec.K0s.Config == nil || in.Spec.Kotsadm.Hostname == "" || len(in.Spec.Proxy.NoProxy) == 0 || in.Spec.HostPreflights.Collectors == nil {
+	if in.Spec.K0s.Config == nil || in.Spec.Kotsadm.Hostname == "" || len(in.Spec.Proxy.NoProxy) == 0 || in.Spec.HostPreflights.Collectors == nil || len(in.Spec.Charts) == 0 {
 		t.Errorf("a commented key was not read: %+v", in.Spec)
 	}
 }

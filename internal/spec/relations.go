@@ -37,7 +37,7 @@ func (r reader) checkRelations(in *Installer) {
 	r.checkUIPort(k.UIBindPort, in.Spec.Network)
 	if in.Spec.LocalPathStorage == nil && !r.HasError("spec.localPathStorage") {
 		r.Report("kotsadm-storage", "spec.kotsadm", r.NodeAt("spec.kotsadm"), "requires localPathStorage for its data",
-			"add spec.localPathStorage unless a chart in spec.k0s.config installs a default storage class")
+			"add spec.localPathStorage unless a chart of spec.charts installs a default storage class")
 	}
 }
 
