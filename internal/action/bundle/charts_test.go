@@ -107,7 +107,7 @@ func TestBuild_RefusesBadCharts(t *testing.T) {
 		want    string
 	}{
 		"another version": {change: edit("charts/hello/Chart.yaml", "version: 1.2.0", "version: 1.2.1"), exit: problem.ExitConfig,
-			want: "file.yaml:51:16: error [chart-read] spec.charts[0].version: is 1.2.0, but the Chart.yaml of hello has 1.2.1"},
+			want: "error [chart-read] spec.charts[0].version: is 1.2.0, but the Chart.yaml of hello has 1.2.1"},
 		"altered": {change: edit("charts/hello/values.yaml", "greeting: Hello", "greeting: Hi"), locked: true, exit: problem.ExitBundle, want: "chart hello: locked 1.2.0 sha256:"},
 		"a dependency is not vendored": {change: func(t *testing.T, dir string) {
 			testkit.Must(t, os.RemoveAll(filepath.Join(dir, "charts/hello/charts")))
