@@ -24,6 +24,7 @@ type definition struct {
 	Name        string            `yaml:"name"`        // name of its folder
 	Key         string            `yaml:"key"`         // key in the Installer's spec
 	Title       string            `yaml:"title"`       // display name
+	License     string            `yaml:"license"`     // of the project, as an SPDX expression
 	Deploy      string            `yaml:"deploy"`      // DeployChart or DeployKOTS
 	Namespace   string            `yaml:"namespace"`   // template over templateData
 	Release     string            `yaml:"release"`     // name of the Helm release; defaults to Name

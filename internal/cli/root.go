@@ -32,6 +32,7 @@ func newRootCommand(s *runner) *cobra.Command {
 		c.lintCommand(),
 		c.convertCommand(),
 		c.lockCommand(),
+		c.addonsCommand(),
 		c.bundleCommand(),
 		c.publishCommand(),
 		c.preflightCommand(),
