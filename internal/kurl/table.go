@@ -15,7 +15,7 @@ type row struct {
 
 // Notes that several rows share.
 const (
-	chart      = "ship it with your application, as a Helm chart"
+	chart      = "add its Helm chart to spec.charts, or ship it with your application"
 	ofChart    = "goes into the values of that chart"
 	localPath  = "Plinth's storage class is called local-path and is the default: charts that name another need a change"
 	balancers  = "each worker has a load balancer of its own to all controllers"
