@@ -92,5 +92,13 @@ func (s partSource) bundledInstaller(in *spec.Installer, file spec.File) ([]byte
 	if !changed {
 		return file.Data, nil
 	}
-	return inlined.Marshal()
+	raw, err := inlined.Marshal()
+	if err == nil && len(raw) > maxInstaller {
+		err = problem.Newf(problem.ExitConfig, "use the charts of this Installer", "move large texts from the values into the charts",
+			"the Installer with the values of all charts has %d bytes, at most %d are possible", len(raw), maxInstaller)
+	}
+	return raw, err
 }
+
+// maxInstaller is the size in bytes of the largest Installer that a host reads (strictyaml).
+const maxInstaller = 1 << 20

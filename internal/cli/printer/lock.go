@@ -18,7 +18,14 @@ func WriteLockResult(w io.Writer, r bundle.LockResult) {
 		for _, i := range p.Images {
 			size += i.Size
 		}
-		fmt.Fprintf(w, "%s: %s, %s, %s\n", p.Name, ui.FormatCount(len(p.HostFiles), "host file"), ui.FormatCount(len(p.Images), "image"), ui.FormatBytes(size))
+		for _, c := range p.Charts {
+			size += c.Size
+		}
+		more := ""
+		if len(p.Charts) > 0 {
+			more = ", " + ui.FormatCount(len(p.Charts), "chart")
+		}
+		fmt.Fprintf(w, "%s: %s, %s%s, %s\n", p.Name, ui.FormatCount(len(p.HostFiles), "host file"), ui.FormatCount(len(p.Images), "image"), more, ui.FormatBytes(size))
 	}
 	for _, c := range r.Changes {
 		fmt.Fprintf(w, "\nChanged for %s:\n", c.Platform)
