@@ -202,3 +202,33 @@ func TestInstallOrUpgrade_WaitsUntilKindsAreServed(t *testing.T) {
 		t.Errorf("a kind that is gone: %v", err)
 	}
 }
+
+func TestNotReadyReason_FollowsTheRelease(t *testing.T) {
+	s, c := kubetest.New(t)
+	reason := func() string {
+		t.Helper()
+		got, err := helm.NotReadyReason(t.Context(), c, "a", "toy")
+		testkit.Must(t, err)
+		return got
+	}
+	if got := reason(); got != "it is not installed" {
+		t.Errorf("before: %s", got)
+	}
+	r := example(t)
+	s.Admit = func(obj map[string]any) {
+		if obj["kind"] != "StatefulSet" {
+			kubetest.MarkReady(obj)
+		}
+	}
+	if err := helm.InstallOrUpgrade(t.Context(), c, r, shortWait()); err == nil {
+		t.Fatal("the StatefulSet is not ready")
+	}
+	if got := reason(); got != "StatefulSet a/toy-cache: 0 of 1 pods updated" {
+		t.Errorf("while it starts: %s", got)
+	}
+	s.Admit = kubetest.MarkReady
+	testkit.Must(t, helm.InstallOrUpgrade(t.Context(), c, r, longWait()))
+	if got := reason(); got != "" {
+		t.Errorf("after: %s", got)
+	}
+}

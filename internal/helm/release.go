@@ -89,6 +89,32 @@ func GetInstalled(ctx context.Context, c *kube.Client, namespace, name string) (
 	return in, ctx.Err()
 }
 
+// NotReadyReason returns why a release is not ready: it is not installed, its last run is not finished, or a workload
+// of its newest revision is not ready. It returns "" if it is ready.
+func NotReadyReason(ctx context.Context, c *kube.Client, namespace, name string) (string, error) {
+	history, err := newReleaseStore(c, namespace).listRevisions(name)
+	if err != nil {
+		return "", err
+	}
+	if len(history) == 0 {
+		return "it is not installed", nil
+	}
+	last := history[len(history)-1]
+	objects, err := kube.Decode([]byte(last.Manifest))
+	if err != nil {
+		return "", err
+	}
+	for _, ref := range workloadsOf(objects, namespace) {
+		if reason, err := c.WorkloadReason(ctx, ref); err != nil || reason != "" {
+			return ref.String() + ": " + reason, err
+		}
+	}
+	if last.Info.Status != release.StatusDeployed {
+		return "its release is " + last.Info.Status.String(), ctx.Err()
+	}
+	return "", ctx.Err()
+}
+
 // MissingObjects returns the objects of the newest revision of the release r that the cluster does not
 // have, such as a NetworkPolicy that was deleted.
 func MissingObjects(ctx context.Context, c *kube.Client, r Release) ([]kube.Object, error) {

@@ -43,7 +43,8 @@ type Vendor struct {
 type AddOn struct {
 	Name      string `json:"name"`
 	Version   string `json:"version"`
-	Namespace string `json:"namespace"` // of its pods
+	Namespace string `json:"namespace"`          // of its pods
+	External  bool   `json:"external,omitempty"` // a chart of the vendor; Name is that of its release
 }
 
 // Console describes how to reach the KOTS console.

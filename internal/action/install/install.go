@@ -185,7 +185,7 @@ func (o *operation) writeReceipt(env *action.Env) error {
 	r.Bundle, r.Facts = o.bundle.Digest().String(), o.snapshot.Digest.String()
 	r.Warnings, r.Vendor = o.config.Trust.AppendWarning(o.warnings), source.VendorRecord(o.config.Trust)
 	for _, part := range o.addOns {
-		r.AddOns = append(r.AddOns, journal.AddOn{Name: part.Name, Version: part.Version, Namespace: part.Namespace})
+		r.AddOns = append(r.AddOns, journal.AddOn{Name: part.Name, Version: part.Version, Namespace: part.Namespace, External: part.External})
 	}
 	return errors.Join(journal.WriteReceipt(env.Host, env.DataDir, r), source.DiscardFetched(env))
 }

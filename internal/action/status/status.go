@@ -18,6 +18,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action/desired"
 	"github.com/plinthdev/plinth/internal/action/nodes"
 	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/helm"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
@@ -329,7 +330,7 @@ func addOnStatuses(ctx context.Context, client *kube.Client, r journal.Receipt) 
 	var queries sync.WaitGroup
 	for i, part := range r.AddOns {
 		queries.Go(func() {
-			reason, err := client.PodsReason(ctx, part.Namespace)
+			reason, err := addOnReason(ctx, client, part)
 			switch {
 			case errors.Is(err, context.DeadlineExceeded):
 				reason = "the cluster did not answer in time"
@@ -341,6 +342,15 @@ func addOnStatuses(ctx context.Context, client *kube.Client, r journal.Receipt) 
 	}
 	queries.Wait()
 	return out
+}
+
+// addOnReason returns why an add-on is not ready, or "". A namespace belongs to an add-on of Plinth alone, but it can
+// have several charts of a vendor, or one without pods.
+func addOnReason(ctx context.Context, client *kube.Client, a journal.AddOn) (string, error) {
+	if a.External {
+		return helm.NotReadyReason(ctx, client, a.Namespace, a.Name)
+	}
+	return client.PodsReason(ctx, a.Namespace)
 }
 
 // consoleStatus returns the state of the console, as reported by its own health endpoint

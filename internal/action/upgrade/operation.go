@@ -239,7 +239,7 @@ func (o *operation) droppedAddOns(dataDir string) (dropped []addons.AddOn, err e
 	if len(installed) == 0 { // the receipt of a controller that has joined has none
 		for _, a := range slices.Concat(before, charts) {
 			if !slices.ContainsFunc(installed, func(was journal.AddOn) bool { return was.Name == a.Name }) {
-				installed = append(installed, journal.AddOn{Name: a.Name, Namespace: a.Namespace})
+				installed = append(installed, journal.AddOn{Name: a.Name, Namespace: a.Namespace, External: a.External})
 			}
 		}
 	}
@@ -420,7 +420,7 @@ func (o *operation) writeReceipt(env *action.Env) error {
 		if o.follows != nil && len(o.receipt.AddOns) == 0 { // the receipt of a join has none
 			break
 		}
-		r.AddOns = append(r.AddOns, journal.AddOn{Name: part.Name, Version: part.Version, Namespace: part.Namespace})
+		r.AddOns = append(r.AddOns, journal.AddOn{Name: part.Name, Version: part.Version, Namespace: part.Namespace, External: part.External})
 	}
 	return errors.Join(journal.WriteReceipt(env.Host, env.DataDir, r), source.DiscardFetched(env))
 }
