@@ -44,6 +44,7 @@ type AddOn struct {
 	Optional    bool          // an install continues if it does not become ready
 	Timeout     time.Duration // how long to wait for it; 0 for the default
 	APIVersions []string      // that the charts installed before it define; helm.Release has the format
+	Kubernetes  int           // minor of the cluster
 
 	ClusterDomain string // DNS domain of the cluster's services
 }

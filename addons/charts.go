@@ -19,15 +19,15 @@ const defaultWait = 4 * time.Minute
 // Wait returns how long an install waits until the add-on is ready.
 func (a AddOn) Wait() time.Duration { return cmp.Or(a.Timeout, defaultWait) }
 
-// newExternal returns a chart of a vendor as an add-on. Its archive is that of the bundle, which stores it by the
+// newExternal returns a chart of a vendor as an add-on, for a Kubernetes minor. Its archive is that of the bundle, which stores it by the
 // name of the release.
-func newExternal(c spec.Chart) (AddOn, error) {
+func newExternal(c spec.Chart, kubernetes int) (AddOn, error) {
 	values, err := normalizeValues(c.Values)
 	if err != nil {
 		return AddOn{}, fmt.Errorf("values of chart %s: %w", c.Name, err)
 	}
 	return AddOn{Name: c.Name, Title: "chart " + c.Name, Version: c.Version, Deploy: DeployChart, Namespace: c.Namespace, Release: c.Name,
-		Chart: Chart{Name: c.Name, Version: c.Version}, Values: values, External: true, Optional: !c.Strict, Timeout: c.Wait()}, nil
+		Chart: Chart{Name: c.Name, Version: c.Version}, Values: values, External: true, Optional: !c.Strict, Timeout: c.Wait(), Kubernetes: kubernetes}, nil
 }
 
 // Charts returns the charts of an Installer as add-ons, without an order. It needs no version of an add-on of Plinth
@@ -35,7 +35,7 @@ func newExternal(c spec.Chart) (AddOn, error) {
 func Charts(in *spec.Installer) ([]AddOn, error) {
 	var all []AddOn
 	for _, c := range in.Spec.Charts {
-		a, err := newExternal(c)
+		a, err := newExternal(c, spec.KubernetesMinor(in.Spec.K0s.Version))
 		if err != nil {
 			return nil, err
 		}

@@ -232,3 +232,28 @@ func TestNotReadyReason_FollowsTheRelease(t *testing.T) {
 		t.Errorf("after: %s", got)
 	}
 }
+
+// What a chart renders to can depend on other charts and on Kubernetes.
+func TestDigest_OfExternalChartsDependsOnTheCluster(t *testing.T) {
+	own := helm.Release{Name: "a", APIVersions: []string{"a/v1"}, Kubernetes: 33}
+	external := own
+	external.External = true
+	for name, change := range map[string]func(*helm.Release){
+		"APIs":       func(r *helm.Release) { r.APIVersions = []string{"b/v1"} },
+		"Kubernetes": func(r *helm.Release) { r.Kubernetes = 34 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, r := range []helm.Release{own, external} {
+				other := r
+				change(&other)
+				was, err := r.Digest()
+				testkit.Must(t, err)
+				is, err := other.Digest()
+				testkit.Must(t, err)
+				if (was != is) != r.External {
+					t.Errorf("external %v: %s and %s", r.External, was, is)
+				}
+			}
+		})
+	}
+}

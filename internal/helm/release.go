@@ -42,6 +42,7 @@ type Release struct {
 	// Helm does: a value that is not set is empty.
 	External    bool
 	APIVersions []string // that charts installed before define, as "GROUP/VERSION" and "GROUP/VERSION/KIND"
+	Kubernetes  int      // minor of the cluster: a chart can use other images on another one
 }
 
 // Installed is the newest revision of a release in the cluster.
@@ -62,7 +63,7 @@ func (r Release) Digest() (string, error) {
 	sum := sha256.New()
 	parts := [][]byte{[]byte(r.Name), []byte(r.Namespace), r.Archive, values}
 	if r.External {
-		parts = append(parts, []byte(strings.Join(r.APIVersions, " ")))
+		parts = append(parts, []byte(strings.Join(r.APIVersions, " ")), fmt.Append(nil, r.Kubernetes))
 	}
 	for _, part := range parts {
 		fmt.Fprintf(sum, "%d:", len(part))

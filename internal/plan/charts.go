@@ -22,7 +22,7 @@ func stepID(a addons.AddOn) string {
 
 // releaseOf returns the Helm release of an add-on.
 func releaseOf(a addons.AddOn) helm.Release {
-	return helm.Release{Name: a.Release, Namespace: a.Namespace, Archive: a.Chart.Archive, Values: a.Values, External: a.External, APIVersions: a.APIVersions}
+	return helm.Release{Name: a.Release, Namespace: a.Namespace, Archive: a.Chart.Archive, Values: a.Values, External: a.External, APIVersions: a.APIVersions, Kubernetes: a.Kubernetes}
 }
 
 // ownAddOns returns the add-ons of Plinth, whose pods are limited to what they need. What a chart of the vendor needs
