@@ -5,6 +5,7 @@ package charts
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -40,12 +41,17 @@ type Image struct {
 // Inspect reads and renders the charts of an Installer without errors, and checks what they render to. It returns
 // those that could be rendered, in the order of installation, and what is wrong with all.
 func Inspect(in *spec.Installer, src Source) (charts []Chart, violations []spec.Violation) {
-	x := inspection{in: in, src: src, kubernetes: KubernetesVersion(in.Spec.K0s.Version), hostPorts: map[string]string{}, nodePorts: map[string]string{}}
+	x := inspection{in: in, src: src, kubernetes: KubernetesVersion(in.Spec.K0s.Version), hostPorts: map[string]string{}, nodePorts: map[string]string{}, counts: map[[2]string]int{}}
 	for _, c := range in.Spec.SortedCharts() {
 		i := slices.IndexFunc(in.Spec.Charts, func(other spec.Chart) bool { return other.Name == c.Name })
 		x.path = fmt.Sprintf("spec.charts[%d]", i)
 		if done, ok := x.inspect(c); ok {
 			charts = append(charts, done)
+		}
+	}
+	for _, key := range slices.SortedFunc(maps.Keys(x.counts), func(a, b [2]string) int { return slices.Compare(a[:], b[:]) }) {
+		if more := x.counts[key] - maxOfRule; more > 0 {
+			x.violations = append(x.violations, spec.Violation{Rule: key[1], Path: key[0], Message: fmt.Sprintf("%d more like these", more)})
 		}
 	}
 	return charts, x.violations
@@ -96,13 +102,21 @@ type inspection struct {
 	hostPorts  map[string]string // users of host ports by port and protocol
 	nodePorts  map[string]string // users of node ports by port and protocol
 	violations []spec.Violation
+	counts     map[[2]string]int // violations by path and rule
 }
+
+// maxOfRule is how many violations of a rule are reported at one place: a chart can have hundreds of objects.
+const maxOfRule = 20
 
 // report adds a violation of a rule at a field of the chart; "" for the whole chart.
 func (x *inspection) report(rule, field, message, hint string) {
 	path := x.path
 	if field != "" {
 		path += "." + field
+	}
+	key := [2]string{path, rule}
+	if x.counts[key]++; x.counts[key] > maxOfRule {
+		return
 	}
 	x.violations = append(x.violations, spec.Violation{Rule: rule, Path: path, Message: message, Hint: hint})
 }

@@ -158,6 +158,18 @@ func TestInspect_NamesBadCharts(t *testing.T) {
 	}
 }
 
+func TestInspect_ReportsSomeOfManyObjects(t *testing.T) {
+	dir, files := t.TempDir(), map[string]string{}
+	for i := range 30 {
+		files[fmt.Sprintf("t%d.yaml", i)] = fmt.Sprintf("apiVersion: a.example/v1\nkind: Thing\nmetadata: {name: n%d}\n", i)
+	}
+	writeChart(t, dir, "toy", files)
+	_, wrong := charts.Inspect(newInstaller(spec.Chart{Name: "toy", Chart: "toy", Version: "1.0.0", Namespace: "toy"}), charts.Source{Dir: dir})
+	if len(wrong) != 21 || wrong[20].Message != "10 more like these" {
+		t.Error(describe(wrong))
+	}
+}
+
 func TestInspect_ComparesCharts(t *testing.T) {
 	dir := t.TempDir()
 	host := func(port int) map[string]string {

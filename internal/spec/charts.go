@@ -52,8 +52,9 @@ const chartsPath = "spec.charts"
 
 // chartRules returns the rules of spec.charts.
 func chartRules() []Rule {
-	fail := func(id, summary string) Rule { return Rule{ID: id, Severity: Error, Summary: summary} }
-	warn := func(id, summary string) Rule { return Rule{ID: id, Severity: Warning, Summary: summary} }
+	// Objects of a chart have no line of their own in the Installer.
+	fail := func(id, summary string) Rule { return Rule{ID: id, Severity: Error, Summary: summary, Repeats: true} }
+	warn := func(id, summary string) Rule { return Rule{ID: id, Severity: Warning, Summary: summary, Repeats: true} }
 	return []Rule{
 		fail("chart-name", "The name of a chart is a DNS label of up to 53 characters that no other chart and no add-on of Plinth has."),
 		fail("chart-source", "A chart is oci://HOST/PATH, https://REPOSITORY/CHART, or a path relative to the Installer."),

@@ -69,6 +69,7 @@ type Rule struct {
 	ID       string   `json:"id"`
 	Severity Severity `json:"severity"`
 	Summary  string   `json:"summary"`
+	Repeats  bool     `json:"-"` // several findings at one place are all shown, not only the first
 }
 
 // Rules returns the rules of this package.

@@ -66,10 +66,16 @@ func (r *Reader) Report(rule, path string, n *yaml.Node, message, hint string) {
 	r.findings = append(r.findings, f)
 }
 
-// Findings returns the reported findings, sorted and without duplicates.
+// repeats reports whether all findings of a rule at one place are shown.
+func (r *Reader) repeats(id string) bool {
+	return slices.ContainsFunc(r.rules, func(known Rule) bool { return known.ID == id && known.Repeats })
+}
+
+// Findings returns the reported findings, sorted and without duplicates: at each place the first of a rule, unless it
+// repeats.
 func (r *Reader) Findings() []Finding {
 	return slices.CompactFunc(SortFindings(slices.Clone(r.findings)), func(a, b Finding) bool {
-		return a.Line == b.Line && a.Column == b.Column && a.Rule == b.Rule && a.Field == b.Field
+		return a.Line == b.Line && a.Column == b.Column && a.Rule == b.Rule && a.Field == b.Field && (a.Message == b.Message || !r.repeats(a.Rule))
 	})
 }
 

@@ -16,6 +16,24 @@ import (
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
+// Every object that is wrong is named, although all belong to one line of the Installer.
+func TestLintPaths_NamesEveryObject(t *testing.T) {
+	const pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: %s}\nspec: {hostPID: true, containers: [{name: c, image: docker.io/library/a}]}\n"
+	dir := writeRelease(t, map[string]string{"installer.yaml": goodInstaller + "  charts: [{name: toy, chart: ./toy, version: 1.0.0, namespace: toy}]\n",
+		"toy/Chart.yaml": "apiVersion: v2\nname: toy\nversion: 1.0.0\n", "toy/templates/a.yaml": fmt.Sprintf(pod, "one"), "toy/templates/b.yaml": fmt.Sprintf(pod, "two")})
+	report, err := LintPaths(t.Context(), []string{dir})
+	testkit.Must(t, err)
+	var named []string
+	for _, f := range report.Findings {
+		if f.Rule == "chart-privileged" {
+			named = append(named, f.Message)
+		}
+	}
+	if len(named) != 2 || !strings.Contains(named[0], "toy/templates/a.yaml: Pod one") || !strings.Contains(named[1], "toy/templates/b.yaml: Pod two") {
+		t.Errorf("%q", named)
+	}
+}
+
 // Lint renders the charts beside the Installer and those in the cache, and asks no server.
 func TestLintPaths_ChecksCharts(t *testing.T) {
 	archive, err := charts.ReadLocal("../../charts/testdata/hello")
