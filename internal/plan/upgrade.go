@@ -367,13 +367,14 @@ func (u nodeUpgrade) upgradeK0s() step.Step {
 		}
 		return "", nil
 	}
+	served := false // since it was restarted: an API server can be unready for a moment when etcd moves its leader
 	return step.Step{ID: UpgradeK0sID, Title: "Upgrade and restart k0s", Affects: append(u.K0s.ConfigPaths(), u.K0sFile.Path, u.K0s.UnitPath(), u.K0s.Unit()),
 		Check: func(ctx context.Context) (step.State, error) {
 			why, err := needed(ctx)
 			if err != nil || why != "" {
 				return stepState(why, err)
 			}
-			if why := u.apiReason(ctx); why != "" {
+			if why := u.apiReason(ctx); why != "" && !served {
 				return step.Needed(why), nil
 			}
 			return step.Done(), nil
@@ -400,7 +401,9 @@ func (u nodeUpgrade) upgradeK0s() step.Step {
 					return err
 				}
 			}
-			return u.waitK0sServes(ctx, u.Now(), report)
+			err := u.waitK0sServes(ctx, u.Now(), report)
+			served = err == nil
+			return err
 		},
 	}
 }
