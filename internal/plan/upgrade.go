@@ -166,7 +166,7 @@ func (u nodeUpgrade) unlessSaved(s step.Step) step.Step {
 
 // records returns the record of the cluster's last upgrade.
 func (u nodeUpgrade) records(ctx context.Context) (UpgradeRecords, error) {
-	return u.Cluster.upgradeRecords(ctx, u.Records)
+	return u.upgradeRecords(ctx, u.Records)
 }
 
 // upgradeRecords opens the record of the cluster's last upgrade.

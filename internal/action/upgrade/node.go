@@ -348,7 +348,7 @@ func (w *phaseWriter) env(env *action.Env) *action.Env {
 		w.event(e)
 		env.Events(e)
 	}
-	w.write()
+	_ = w.write()
 	return &with
 }
 
@@ -369,7 +369,7 @@ func (w *phaseWriter) event(e step.Event) {
 	default:
 		w.state.Step, w.state.Message, w.state.Bytes, w.state.Total = e.Title, e.Message, 0, 0
 	}
-	w.write()
+	_ = w.write()
 }
 
 // end records how the phase ended.
