@@ -41,6 +41,7 @@ var layers = map[string][]string{
 	"internal/resolvconf":   {},
 	"internal/peercheck":    {"internal/facts", "internal/ports"},
 	"hostpreflight":         {"internal/facts", "internal/ports", "internal/resolvconf"},
+	"internal/diagnosis":    {"internal/facts", "hostpreflight"},
 	"internal/host":         {},
 	"internal/node":         {"internal/host", "internal/nodecert", "internal/pki", "internal/wait"},
 	"internal/k0s":          {"internal/host", "internal/nodecert", "internal/pki", "internal/ports", "internal/resolvconf", "internal/spec", "internal/wait"},
