@@ -41,6 +41,7 @@ func newRootCommand(s *runner) *cobra.Command {
 		c.joinCommand(),
 		c.agentCommand(),
 		c.statusCommand(),
+		c.diagnoseCommand(),
 		c.upgradeCommand(),
 		c.consoleCommand(),
 		c.nodeCommand(),

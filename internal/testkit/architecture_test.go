@@ -24,7 +24,7 @@ const module = "github.com/plinthdev/plinth/"
 var layers = map[string][]string{
 	"cmd/plinth":            {"internal/cli"},
 	"internal/cli":          {"internal/cli/printer", "internal/action", "internal/ui", "internal/spec", "internal/step", "airgap", "hostpreflight"},
-	"internal/cli/printer":  {"internal/action", "internal/kurl", "internal/lockfile", "internal/ui", "internal/spec", "internal/step", "airgap", "hostpreflight"},
+	"internal/cli/printer":  {"internal/action", "internal/diagnosis", "internal/kurl", "internal/lockfile", "internal/ui", "internal/spec", "internal/step", "airgap", "hostpreflight"},
 	"internal/plan":         {"internal/step", "internal/host", "internal/ports", "internal/node", "internal/nodecert", "internal/pki", "internal/token", "internal/k0s", "internal/etcd", "internal/images", "internal/kube", "internal/helm", "internal/kots", "internal/registry", "internal/upgrade", "internal/wait", "addons"},
 	"internal/step":         {},
 	"internal/failpoint":    {"internal/host"},
@@ -82,6 +82,7 @@ var layers = map[string][]string{
 	"internal/action/upgrade":      {"*", "internal/action", "internal/action/config", "internal/action/desired", "internal/action/planfile", "internal/action/preflight", "internal/action/source"},
 	"internal/action/join":         {"*", "internal/action", "internal/action/config", "internal/action/desired", "internal/action/preflight", "internal/action/source"},
 	"internal/action/agent":        {"*", "internal/action", "internal/action/certificates", "internal/action/desired", "internal/action/nodes", "internal/action/preflight"},
+	"internal/action/support":      {"*", "internal/action", "internal/action/certificates", "internal/action/desired", "internal/action/nodes"},
 	"internal/action/status":       {"*", "internal/action", "internal/action/certificates", "internal/action/desired", "internal/action/nodes"},
 	"internal/action/tokens":       {"*", "internal/action", "internal/action/agent", "internal/action/desired"},
 }

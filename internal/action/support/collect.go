@@ -1,0 +1,303 @@
+package support
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/hostpreflight/checks"
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/certificates"
+	"github.com/plinthdev/plinth/internal/action/desired"
+	"github.com/plinthdev/plinth/internal/action/nodes"
+	"github.com/plinthdev/plinth/internal/diagnosis"
+	"github.com/plinthdev/plinth/internal/etcd"
+	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/probe"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// Limits of one part of the collection.
+const (
+	commandTimeout = 8 * time.Second
+	etcdTimeout    = 3 * time.Second
+	clusterTimeout = 8 * time.Second
+	podLogTimeout  = 4 * time.Second
+	logLines       = 2000      // of a log, for the rules
+	logWindow      = time.Hour // of a log, back from its newest line
+	maxPodLogs     = 30        // containers whose logs the rules read
+	podLogLines    = 60        // of each of them
+	maxWorkers     = 4         // parts at once
+)
+
+// collector collects the state of one host.
+type collector struct {
+	env      *action.Env // read-only
+	journal  *journal.Journal
+	receipt  journal.Receipt
+	recorded facts.Identity
+	install  diagnosis.Install
+	client   *kube.Client // nil if there are no credentials
+
+	mu      sync.Mutex
+	missing []facts.Unknown
+	objects objectLists // of the cluster
+}
+
+// newCollector returns the collector for env's host, with what the records there say. A record that cannot be read
+// is listed as missing.
+func newCollector(env *action.Env) (*collector, error) {
+	c := &collector{env: env.ReadOnly()}
+	c.install.DataDir = env.DataDir
+	j, err := journal.Open(c.env.Host, env.DataDir, env.Now)
+	if err != nil {
+		c.miss("journal", err)
+	} else {
+		c.journal = j
+	}
+	receipt, installed, err := journal.ReadReceipt(c.env.Host, env.DataDir)
+	if err != nil {
+		c.miss("receipt", err)
+	}
+	c.receipt, c.install.Installed, c.install.UpdatedAt = receipt, installed, receipt.UpdatedAt
+	c.install.Worker = receipt.Role == nodes.Worker
+	if removed, ok, err := node.ReadRemoval(c.env.Host, env.DataDir); err == nil && ok {
+		c.install.Removed = removed.String()
+	}
+	c.readRuns()
+	client, _, err := nodes.NewClient(c.env.Host)
+	if err == nil {
+		c.client = client
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		c.miss("credentials of the cluster", err)
+	}
+	return c, nil
+}
+
+// readRuns sets what the journal says about the last run.
+func (c *collector) readRuns() {
+	if c.journal == nil {
+		return
+	}
+	c.recorded = desired.RecordedIdentity(c.journal, c.receipt)
+	c.install.Worker = c.install.Worker || c.recorded.Unit == k0s.WorkerUnit
+	runs := c.journal.Runs()
+	if len(runs) == 0 {
+		return
+	}
+	last := runs[len(runs)-1]
+	if last.StartedAt.After(c.install.UpdatedAt) {
+		c.install.UpdatedAt = last.StartedAt
+	}
+	if _, running := c.env.LockHolder(); last.Unfinished() && !running {
+		c.install.Verb, c.install.Step, c.install.Failed = last.Verb, last.ReachedStep(), last.Failed
+	}
+}
+
+// miss records that a part could not be collected.
+func (c *collector) miss(what string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.missing = append(c.missing, facts.Unknown{Fact: what, Reason: problem.ExplainConnection(err)})
+}
+
+// unit returns the name of the unit of k0s on the host.
+func (c *collector) unit() string {
+	if c.install.Worker {
+		return k0s.WorkerUnit
+	}
+	return k0s.ControllerUnit
+}
+
+// snapshot collects what the rules read. What does not answer within its time limit is missing in it.
+func (c *collector) snapshot(ctx context.Context) diagnosis.Snapshot {
+	s := diagnosis.Snapshot{Schema: diagnosis.Schema, Time: c.env.Now().UTC(), Recorded: c.recorded, Install: c.install, Logs: map[string][]diagnosis.Line{}}
+	var parts sync.WaitGroup
+	parts.Go(func() { s.Host, s.Preflights = c.gatherFacts(ctx) })
+	parts.Go(func() { s.K0s, s.Units = c.readUnits(ctx) })
+	parts.Go(func() { s.Listeners = probe.Listeners(c.env.Host) })
+	parts.Go(func() { s.Etcd, s.EtcdError = c.readEtcd(ctx) })
+	parts.Go(func() { s.Cluster, s.ClusterError = c.readCluster(ctx) })
+	var logs sync.Mutex
+	for name, args := range c.logSources() {
+		parts.Go(func() {
+			lines := c.readLog(ctx, args)
+			logs.Lock()
+			defer logs.Unlock()
+			if len(lines) > 0 {
+				s.Logs[name] = lines
+			}
+		})
+	}
+	parts.Wait()
+	c.readPodLogs(ctx, &s)
+	s.Certificates = c.readCertificates(ctx, s.Cluster != nil)
+	slices.SortFunc(c.missing, func(a, b facts.Unknown) int { return strings.Compare(a.Fact, b.Fact) })
+	s.Missing = c.missing
+	return s
+}
+
+// gatherFacts returns the facts of the host, and the results of the checks that neither bind ports nor measure.
+func (c *collector) gatherFacts(ctx context.Context) (facts.Facts, hostpreflight.Report) {
+	j := c.journal
+	req := hostpreflight.Requirements{}
+	if j != nil {
+		req = desired.DefaultRequirements(j, c.env.DataDir)
+	}
+	req.Quick, req.Verb, req.Recorded = true, hostpreflight.Preflight, c.recorded
+	if c.install.Worker {
+		req.Role = hostpreflight.Worker
+	}
+	need := checks.FactsRequest(req)
+	need.Ports = nil // binding them could stop a k0s that starts
+	need.Paths = append(need.Paths, "/", "/tmp", k0s.DataDir+"/etcd")
+	need.Sysctls = append(need.Sysctls, "net.netfilter.nf_conntrack_count", "net.netfilter.nf_conntrack_max", "vm.overcommit_memory", "kernel.pid_max", "fs.file-max")
+	found := probe.Gather(ctx, c.env.Host, need)
+	found.Network.NodeAddress = c.recorded.Address
+	if j == nil {
+		return found, hostpreflight.Report{}
+	}
+	report, err := hostpreflight.Run(checks.All(), found, req, nil)
+	if err != nil {
+		c.miss("host preflights", err)
+	}
+	return found, report
+}
+
+// otherUnits are the units besides k0s whose state matters.
+var otherUnits = []string{node.AgentUnit, "firewalld.service", "nftables.service", "iptables.service", "ufw.service", "netfilter-persistent.service",
+	"fapolicyd.service", "chronyd.service", "chrony.service", "systemd-timesyncd.service", "NetworkManager.service", "systemd-networkd.service", "systemd-resolved.service"}
+
+// readUnits returns the state of k0s and of the other units.
+func (c *collector) readUnits(ctx context.Context) (k0sUnit diagnosis.Unit, others []diagnosis.Unit) {
+	const properties = "Id,LoadState,ActiveState,SubState,UnitFileState,Result,NRestarts,ActiveEnterTimestampMonotonic"
+	shown, err := probe.UnitProperties(ctx, c.env.Host, properties, append([]string{c.unit()}, otherUnits...)...)
+	if err != nil {
+		c.miss("units", err)
+		return k0sUnit, nil
+	}
+	uptime, _ := c.env.Host.ReadFile("/proc/uptime") // without it, no unit has a time
+	booted := c.bootTime(string(uptime))
+	for _, p := range shown {
+		u := diagnosis.Unit{Name: p["Id"], Load: p["LoadState"], Active: p["ActiveState"], Sub: p["SubState"], Enabled: p["UnitFileState"], Result: p["Result"]}
+		u.Restarts, _ = strconv.Atoi(p["NRestarts"]) // older versions of systemd do not have it
+		if us, err := strconv.ParseInt(p["ActiveEnterTimestampMonotonic"], 10, 64); err == nil && us > 0 && !booted.IsZero() {
+			u.Since = booted.Add(time.Duration(us) * time.Microsecond)
+		}
+		switch {
+		case u.Name == c.unit():
+			k0sUnit = u
+		case u.Load != "not-found" && u.Load != "":
+			others = append(others, u)
+		}
+	}
+	return k0sUnit, others
+}
+
+// bootTime returns when the host was booted, from the content of /proc/uptime; the zero time if that is not known.
+func (c *collector) bootTime(uptime string) time.Time {
+	first, _, _ := strings.Cut(strings.TrimSpace(uptime), " ")
+	seconds, err := strconv.ParseFloat(first, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return c.env.Now().UTC().Add(-time.Duration(seconds * float64(time.Second)))
+}
+
+// logSources returns the arguments of journalctl that select each log of the host.
+func (c *collector) logSources() map[string][]string {
+	return map[string][]string{
+		diagnosis.LogKernel: {"--boot", "_TRANSPORT=kernel", "+", "_TRANSPORT=audit"},
+		diagnosis.LogK0s:    {"--unit=" + c.unit()},
+		diagnosis.LogAgent:  {"--unit=" + node.AgentUnit},
+		diagnosis.LogTime:   {"--unit=chronyd", "--unit=chrony", "--unit=systemd-timesyncd", "--unit=ntpd"},
+	}
+}
+
+// readLog returns the newest lines of a log of the journal: those of the hour before the newest one.
+func (c *collector) readLog(ctx context.Context, selection []string) []diagnosis.Line {
+	argv := append([]string{"journalctl", "--no-pager", "--quiet", "--output=short-unix", "--lines=" + strconv.Itoa(logLines)}, selection...)
+	out, err := c.env.Host.Run(ctx, host.Cmd{Argv: argv, Timeout: commandTimeout, ReadOnly: true})
+	if err != nil {
+		c.miss("log: "+strings.Join(selection, " "), err)
+	}
+	return parseLog(string(out))
+}
+
+// parseLog returns the lines of a log in journalctl's format short-unix ("SECONDS HOST PROGRAM[PID]: TEXT") that are
+// at most an hour older than the newest.
+func parseLog(text string) (lines []diagnosis.Line) {
+	for raw := range strings.Lines(text) {
+		stamp, rest, _ := strings.Cut(strings.TrimRight(raw, "\n"), " ")
+		seconds, err := strconv.ParseFloat(stamp, 64)
+		_, message, ok := strings.Cut(rest, ": ")
+		if err != nil || !ok || seconds < 0 || seconds > 1e11 {
+			continue
+		}
+		lines = append(lines, diagnosis.Line{Time: time.UnixMilli(int64(seconds * 1000)).UTC(), Text: message})
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	oldest := lines[len(lines)-1].Time.Add(-logWindow)
+	return slices.DeleteFunc(lines, func(l diagnosis.Line) bool { return l.Time.Before(oldest) })
+}
+
+// readEtcd returns the state of etcd on a controller, or why it does not answer; neither on another host.
+func (c *collector) readEtcd(ctx context.Context) (*diagnosis.Etcd, string) {
+	ctx, cancel := context.WithTimeout(ctx, etcdTimeout)
+	defer cancel()
+	client, err := etcd.New(c.env.Host)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ""
+	}
+	var members []etcd.Member
+	var status etcd.Status
+	if err == nil {
+		members, err = client.Members(ctx)
+	}
+	if err == nil {
+		status, err = client.Status(ctx)
+	}
+	if err != nil {
+		return nil, problem.ExplainConnection(err)
+	}
+	e := &diagnosis.Etcd{DBSize: status.DBSize, InUse: status.InUse, Alarms: status.Alarms}
+	for _, m := range members {
+		e.Members = append(e.Members, diagnosis.EtcdMember{Name: m.Name, Address: m.Address, Leader: m.Leader, Learner: m.Learner})
+	}
+	return e, ""
+}
+
+// readCertificates returns the certificates of the host and, if the cluster answers, those in it. Certificates that are
+// not used any more are left out.
+func (c *collector) readCertificates(ctx context.Context, answers bool) (all []diagnosis.Certificate) {
+	now := c.env.Now()
+	found := certificates.ReadHost(c.env.Host, c.env.DataDir, now)
+	if answers && c.install.Installed && !c.install.Worker {
+		ctx, cancel := context.WithTimeout(ctx, etcdTimeout)
+		defer cancel()
+		more, err := certificates.ReadCluster(ctx, c.client, c.receipt, now)
+		if err != nil {
+			c.miss("certificates in the cluster", err)
+		}
+		found = append(found, more...)
+	}
+	for _, cert := range found {
+		if cert.RenewedBy != certificates.ByNone || cert.Authority {
+			all = append(all, diagnosis.Certificate{Name: cert.Name, Path: cert.Location, Begins: cert.Begins, Ends: cert.Ends, Overdue: cert.Warning(now)})
+		}
+	}
+	return all
+}

@@ -1,0 +1,54 @@
+// Package support collects the state of this host and its cluster, names the likely causes of what does not work, and
+// packs both into a support bundle. It changes nothing, and works while the cluster is down.
+package support
+
+import (
+	"context"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/diagnosis"
+	"github.com/plinthdev/plinth/internal/facts"
+)
+
+// Report is the result of Diagnose. Its JSON format is public.
+type Report struct {
+	Host     string              `json:"host"`
+	Role     string              `json:"role,omitempty"` // controller or worker; "" if nothing is installed
+	Time     time.Time           `json:"time"`           // UTC
+	Findings []diagnosis.Finding `json:"findings"`       // most likely cause first; empty if nothing was found
+	Unknown  []facts.Unknown     `json:"unknown,omitempty"`
+}
+
+// diagnoseTimeout limits the collection for Diagnose. Each part of it has a shorter limit of its own.
+const diagnoseTimeout = 20 * time.Second
+
+// Diagnose returns what is wrong on this host and in its cluster, most likely cause first. It changes nothing. A
+// cluster that does not answer is a finding, not an error.
+func Diagnose(ctx context.Context, env *action.Env) (Report, error) {
+	if err := action.RequireRoot("diagnose this host"); err != nil {
+		return Report{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, diagnoseTimeout)
+	defer cancel()
+	c, err := newCollector(env)
+	if err != nil {
+		return Report{}, err
+	}
+	return newReport(c.snapshot(ctx)), context.Cause(ctx)
+}
+
+// newReport returns the report of a snapshot.
+func newReport(s diagnosis.Snapshot) Report {
+	r := Report{Host: s.Host.Hostname, Time: s.Time, Findings: diagnosis.Diagnose(s), Unknown: append(s.Missing, s.Host.Unknown...)}
+	if r.Findings == nil {
+		r.Findings = []diagnosis.Finding{}
+	}
+	switch {
+	case s.Install.Worker:
+		r.Role = "worker"
+	case s.Install.Installed || s.K0s.Load == "loaded":
+		r.Role = "controller"
+	}
+	return r
+}

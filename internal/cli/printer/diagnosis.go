@@ -1,0 +1,65 @@
+package printer
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/plinthdev/plinth/internal/action/support"
+	"github.com/plinthdev/plinth/internal/diagnosis"
+	"github.com/plinthdev/plinth/internal/ui"
+)
+
+// WriteDiagnosis writes the findings, most likely cause first, each with its evidence and what to do.
+func WriteDiagnosis(w io.Writer, r support.Report) {
+	fmt.Fprintln(w, diagnosisSummary(r))
+	for i, f := range r.Findings {
+		note := ""
+		if f.Severity == diagnosis.Warning {
+			note = "warning, "
+		}
+		fmt.Fprintf(w, "\n%d. %s (%s%s)\n", i+1, f.Culprit, note, f.Rule)
+		for _, e := range f.Evidence {
+			fmt.Fprintf(w, "   - %s\n", ui.CleanLine(e))
+		}
+		fmt.Fprintf(w, "   → %s\n", strings.ReplaceAll(f.Fix, "\n", "\n     "))
+	}
+	if len(r.Unknown) > 0 {
+		fmt.Fprintln(w)
+		var lines []string
+		for _, u := range r.Unknown {
+			lines = append(lines, ui.CleanLine(u.Fact+": "+u.Reason))
+		}
+		writeList(w, "Not checked", lines)
+	}
+	if len(r.Findings) == 0 {
+		writeNextCommand(w, "plinth status")
+		return
+	}
+	writeNextCommand(w, "plinth support-bundle")
+}
+
+// diagnosisSummary returns how much was found, and where.
+func diagnosisSummary(r support.Report) string {
+	where := r.Host
+	if r.Role != "" {
+		where += " (" + r.Role + ")"
+	}
+	errors, warnings := 0, 0
+	for _, f := range r.Findings {
+		if f.Severity == diagnosis.Error {
+			errors++
+		} else {
+			warnings++
+		}
+	}
+	switch {
+	case len(r.Findings) == 0:
+		return where + ": no problem was found."
+	case errors == 0:
+		return fmt.Sprintf("%s: no problem was found, %s.", where, ui.FormatCount(warnings, "warning"))
+	case warnings == 0:
+		return fmt.Sprintf("%s: %s, most likely cause first.", where, ui.FormatCount(errors, "problem"))
+	}
+	return fmt.Sprintf("%s: %s and %s, most likely cause first.", where, ui.FormatCount(errors, "problem"), ui.FormatCount(warnings, "warning"))
+}
