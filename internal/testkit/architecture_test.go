@@ -65,6 +65,8 @@ var layers = map[string][]string{
 	"internal/problem":      {},
 	"scripts":               {},
 
+	"internal/supportbundle": {},
+
 	// Actions may import every area below them ("*"), and of each other only these.
 	"internal/action":              {"*"},
 	"internal/action/config":       {"*"},

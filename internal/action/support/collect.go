@@ -1,6 +1,7 @@
 package support
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -109,7 +110,20 @@ func (c *collector) readRuns() {
 func (c *collector) miss(what string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.missing = append(c.missing, facts.Unknown{Fact: what, Reason: problem.ExplainConnection(err)})
+	c.missing = append(c.missing, facts.Unknown{Fact: what, Reason: explain(err)})
+}
+
+// explain returns why a part could not be collected. Of a command it names the program, not its arguments.
+func explain(err error) string {
+	var failed *host.CommandError
+	if !errors.As(err, &failed) {
+		return problem.ExplainConnection(err)
+	}
+	last, _, _ := strings.Cut(failed.Tail, "\n")
+	if last == "" && failed.Err != nil {
+		last = failed.Err.Error()
+	}
+	return failed.Argv[0] + ": " + cmp.Or(last, "exit code "+strconv.Itoa(failed.Code))
 }
 
 // unit returns the name of the unit of k0s on the host.
