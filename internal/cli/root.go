@@ -42,6 +42,7 @@ func newRootCommand(s *runner) *cobra.Command {
 		c.agentCommand(),
 		c.statusCommand(),
 		c.diagnoseCommand(),
+		c.supportBundleCommand(),
 		c.upgradeCommand(),
 		c.consoleCommand(),
 		c.nodeCommand(),

@@ -3,6 +3,8 @@ package kube
 import (
 	"context"
 	"strconv"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // maxRawObjects is the number of objects that ListRaw returns at most.
@@ -29,4 +31,9 @@ func (c *Client) ListRawMetadata(ctx context.Context, path, selector string) ([]
 // GetRaw returns the JSON of an endpoint of the API server that is not a collection, such as "/version".
 func (c *Client) GetRaw(ctx context.Context, path string) ([]byte, error) {
 	return c.core.RESTClient().Get().AbsPath(path).SetHeader("Accept", "application/json").DoRaw(ctx)
+}
+
+// APIResources returns the groups of the API and the kinds in them.
+func (c *Client) APIResources() ([]*metav1.APIGroup, []*metav1.APIResourceList, error) {
+	return c.discovery.ServerGroupsAndResources()
 }

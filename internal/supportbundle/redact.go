@@ -110,6 +110,18 @@ func (r *Redactor) Redact(name string, content []byte) []byte {
 	return []byte(r.redactText(string(content)))
 }
 
+// RedactLines returns the lines of a text without secrets, which may span several of them.
+func (r *Redactor) RedactLines(lines []string) []string {
+	if len(lines) == 0 {
+		return nil
+	}
+	clean := make([]string, len(lines))
+	for i, l := range lines {
+		clean[i] = strings.ReplaceAll(l, "\n", " ")
+	}
+	return strings.Split(r.redactText(strings.Join(clean, "\n")), "\n")
+}
+
 // redactJSON returns a JSON document without secrets, indented; ok is false if it is not one.
 func (r *Redactor) redactJSON(content []byte) (clean []byte, ok bool) {
 	doc, ok := decodeJSON(content)

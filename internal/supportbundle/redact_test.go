@@ -69,6 +69,17 @@ func TestRedact_RemovesEveryKindOfSecret(t *testing.T) {
 	}
 }
 
+// TestKinds_AreInAFile keeps the kinds in a file that the tests of what collects read, too.
+func TestKinds_AreInAFile(t *testing.T) {
+	var all []map[string]string
+	for _, k := range kinds() {
+		all = append(all, map[string]string{"name": k.name, "text": k.text, "secret": k.secret})
+	}
+	raw, err := json.MarshalIndent(all, "", "  ")
+	testkit.Must(t, err)
+	testkit.Golden(t, "testdata/kinds.json", append(raw, '\n'))
+}
+
 func TestRedact_KeepsWhatIsNotSecret(t *testing.T) {
 	for _, text := range []string{
 		`time="2026-01-02 12:00:00" level=error msg="failed to verify token: context deadline exceeded" component=kubelet`,
@@ -110,6 +121,14 @@ func TestRedact_RemovesKnownValuesInEveryEncoding(t *testing.T) {
 			t.Errorf("%s", got)
 		}
 	})
+}
+
+func TestRedactLines_KeepsTheNumberOfLines(t *testing.T) {
+	lines := []string{"a", "-----BEGIN PRIVATE KEY-----", "bGluZQ==", "-----END PRIVATE KEY-----", "two\nlines", ""}
+	got := NewRedactor().RedactLines(lines)
+	if want := []string{"a", mark(rulePrivateKey), mark(rulePrivateKey), mark(rulePrivateKey), "two lines", ""}; !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
 }
 
 func TestRedact_MasksStructures(t *testing.T) {

@@ -57,12 +57,16 @@ func newMachine(t *testing.T, units unitTexts) *machine {
 		units = unitTexts{k0s.ControllerUnit: "LoadState=loaded\nActiveState=active\nSubState=running\nUnitFileState=enabled\nResult=success\nNRestarts=0\nActiveEnterTimestampMonotonic=60000000"}
 	}
 	m.fake.Expect("systemctl show").AnyTimes().Return(units.String(), nil)
-	m.Env = &action.Env{Host: m.fake.Host(), GlobalOptions: action.GlobalOptions{DataDir: "/var/lib/plinth", Now: func() time.Time { return now },
-		Note: func(string) {}, Events: func(step.Event) {}}}
-	testkit.WriteFiles(t, m.fake.Root, 0o600, map[string]string{"/proc/uptime": "3600.50 7000.00\n", "/etc/machine-id": "0123456789abcdef0123456789abcdef\n"})
+	m.Env = newEnv(m.fake)
+	testkit.WriteFiles(t, m.fake.Root, 0o600, map[string]string{"/proc/uptime": "3600.50 7000.00\n", "/etc/machine-id": "d0d1d2d3d4d5d6d7d8d9dadbdcdddedf\n"})
 	testkit.Must(t, journal.WriteReceipt(m.Host, m.DataDir, journal.Receipt{Name: "my-app", Role: "controller", Node: "c1",
-		MachineID: "0123456789abcdef0123456789abcdef", UpdatedAt: now.Add(-time.Hour)}))
+		MachineID: "d0d1d2d3d4d5d6d7d8d9dadbdcdddedf", UpdatedAt: now.Add(-time.Hour)}))
 	return m
+}
+
+func newEnv(fake *hosttest.Fake) *action.Env {
+	return &action.Env{Host: fake.Host(), GlobalOptions: action.GlobalOptions{DataDir: "/var/lib/plinth", Version: "v1.2.3", Now: func() time.Time { return now },
+		Note: func(string) {}, Events: func(step.Event) {}}}
 }
 
 // serveAPI gives the host an API server and its administrator's kubeconfig.

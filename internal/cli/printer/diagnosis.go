@@ -63,3 +63,26 @@ func diagnosisSummary(r support.Report) string {
 	}
 	return fmt.Sprintf("%s: %s and %s, most likely cause first.", where, ui.FormatCount(errors, "problem"), ui.FormatCount(warnings, "warning"))
 }
+
+// WriteSupportBundle writes where the bundle is, what was removed from it, and what is not in it.
+func WriteSupportBundle(w io.Writer, r support.BundleResult) {
+	fmt.Fprintf(w, "%s: %s, %s\n", r.Path, ui.FormatBytes(r.Size), ui.FormatCount(r.Files, "file"))
+	fmt.Fprintf(w, "%s removed; redactions.json in it lists where, without the values.\n", ui.FormatCount(r.Redacted, "secret"))
+	if r.Encrypted {
+		fmt.Fprintf(w, "It is encrypted. The recipient reads it with: age -d -i KEYFILE %s | tar xz\n", QuoteShellWord(r.Path))
+	} else {
+		fmt.Fprintln(w, "It is not encrypted. Names, addresses and logs are in it: read it before you send it.")
+	}
+	if len(r.LeftOut) > 0 {
+		fmt.Fprintln(w)
+		var lines []string
+		for _, l := range r.LeftOut {
+			lines = append(lines, ui.CleanLine(l.File+": "+l.Reason))
+		}
+		writeList(w, "Not complete (left-out.json in the bundle)", lines)
+	}
+	if len(r.Findings) > 0 {
+		fmt.Fprintf(w, "\nMost likely cause of what does not work: %s (%s)\n", r.Findings[0].Culprit, r.Findings[0].Rule)
+	}
+	writeNextCommand(w, "plinth diagnose")
+}

@@ -1,0 +1,276 @@
+package support
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/diagnosis"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/supportbundle"
+)
+
+// Limits of a bundle.
+const (
+	bundleTimeout = 2 * time.Minute
+	bundleBytes   = 200e6 // of content, before it is compressed
+)
+
+// BundleOptions are the options of CreateBundle.
+type BundleOptions struct {
+	To         string        // file to write; "" for a new one in the current folder
+	Dir        string        // current folder, absolute
+	Since      time.Duration // age of the oldest lines of logs
+	Recipients []string      // public keys of age: only they can decrypt the bundle; none for no encryption
+}
+
+// BundleResult is the result of CreateBundle. Its JSON format is public.
+type BundleResult struct {
+	Path      string                  `json:"path"`
+	Size      int64                   `json:"size"`     // bytes
+	Files     int                     `json:"files"`    // in the bundle
+	Redacted  int                     `json:"redacted"` // secrets that were removed
+	Encrypted bool                    `json:"encrypted"`
+	LeftOut   []supportbundle.LeftOut `json:"leftOut,omitempty"` // what could not be collected, or did not fit
+	Findings  []diagnosis.Finding     `json:"findings"`          // as of Diagnose
+}
+
+// CreateBundle writes a support bundle: the state of this host, its logs and, if the API answers, that of the cluster,
+// without secrets. It changes nothing else. It ends after two minutes with what was collected until then.
+func CreateBundle(ctx context.Context, env *action.Env, o BundleOptions) (BundleResult, error) {
+	const doing = "create a support bundle"
+	if err := action.RequireRoot(doing); err != nil {
+		return BundleResult{}, err
+	}
+	if o.Since <= 0 {
+		return BundleResult{}, problem.Newf(problem.ExitUsage, doing, "give --since a duration such as 24h", "--since %s is not positive", o.Since)
+	}
+	recipients, err := parseRecipients(o.Recipients)
+	if err != nil {
+		return BundleResult{}, err
+	}
+	collecting, cancel := context.WithTimeout(ctx, bundleTimeout)
+	defer cancel()
+	c, err := newCollector(env)
+	if err != nil {
+		return BundleResult{}, err
+	}
+	root, target := bundlePath(o, c.hostName(), env.Now(), recipients != nil)
+	if _, err := env.Host.Lstat(target); !errors.Is(err, fs.ErrNotExist) {
+		return BundleResult{}, problem.Newf(problem.ExitUsage, doing, "name another file with --to", "%s exists already", target)
+	}
+	p := packer{collector: c, target: env.Host, since: o.Since, report: newReporter(env)}
+	result, err := p.writeFile(collecting, target, supportbundle.Options{Root: root, Time: env.Now().UTC(), Limit: bundleBytes, Recipients: recipients})
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return BundleResult{}, problem.New(problem.ExitUsage, doing, errors.Join(err, env.Host.RemoveAll(target)), "name a file on a disk with free space with --to")
+	}
+	result.Path, result.Encrypted = target, recipients != nil
+	return result, nil
+}
+
+// parseRecipients returns the recipients of keys; nil for none.
+func parseRecipients(keys []string) (all []age.Recipient, err error) {
+	for _, key := range keys {
+		r, err := supportbundle.ParseRecipient(key)
+		if err != nil {
+			return nil, problem.New(problem.ExitUsage, "use the recipient", err, "give --recipient the line that begins with age1 in the key file of the recipient (age-keygen)")
+		}
+		all = append(all, r)
+	}
+	return all, nil
+}
+
+// notInNames matches what does not belong into the name of a file.
+var notInNames = regexp.MustCompile(`[^A-Za-z0-9.-]+`)
+
+// bundlePath returns the name of the folder in the bundle, and the path of its file.
+func bundlePath(o BundleOptions, hostname string, now time.Time, encrypted bool) (root, target string) {
+	root = "support-bundle-" + notInNames.ReplaceAllString(hostname[:min(len(hostname), 63)], "-") + "-" + now.UTC().Format("2006-01-02T15_04_05")
+	target = o.To
+	if target == "" {
+		target = root + ".tar.gz"
+		if encrypted {
+			target += ".age"
+		}
+	}
+	if !filepath.IsAbs(target) {
+		target = filepath.Join(o.Dir, target)
+	}
+	return root, target
+}
+
+// hostName returns the name of the host, or "host".
+func (c *collector) hostName() string {
+	raw, err := c.env.Host.ReadFile("/proc/sys/kernel/hostname")
+	if name := strings.TrimSpace(string(raw)); err == nil && name != "" {
+		return name
+	}
+	return "host"
+}
+
+// packer collects and packs one bundle.
+type packer struct {
+	*collector
+	target host.Files // where the bundle is written; all else is read-only
+	since  time.Duration
+	report func(message string, bytes, total int64)
+}
+
+// writeFile writes the bundle to target.
+func (p packer) writeFile(ctx context.Context, target string, o supportbundle.Options) (BundleResult, error) {
+	p.report("collect the state of this host and the cluster", 0, 0)
+	s := p.snapshot(ctx)
+	o.Redactor = supportbundle.NewRedactor(p.knownSecrets(ctx)...)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	read, write := io.Pipe()
+	var result BundleResult
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		var err error
+		result, err = p.pack(ctx, write, s, o)
+		_ = write.CloseWithError(err) // the reader gets err
+	}()
+	counted := &countingReader{r: read}
+	err := p.target.Write(target, counted, 0o600)
+	if err != nil { // end the collection, whose result no one reads
+		stop()
+	}
+	_ = read.Close() // the error is always nil
+	<-done
+	result.Size = counted.n
+	return result, err
+}
+
+// countingReader counts the bytes that are read.
+type countingReader struct {
+	r io.Reader
+	n int64
+}
+
+func (c *countingReader) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.n += int64(n)
+	return n, err
+}
+
+// pack writes the bundle with what it collects to w.
+func (p packer) pack(ctx context.Context, w io.Writer, s diagnosis.Snapshot, o supportbundle.Options) (BundleResult, error) {
+	b, err := supportbundle.NewWriter(w, o)
+	if err != nil {
+		return BundleResult{}, err
+	}
+	report := newReport(s)
+	b.Add("analysis.json", encodeFile("", analysis(report.Findings)).content)
+	p.addItems(ctx, b, p.hostItems(forBundle(s, o.Redactor)))
+	p.addCluster(ctx, b, s)
+	p.addItems(ctx, b, p.journalItems(p.since)) // last: their oldest lines are left out first
+	for _, m := range s.Missing {
+		b.LeaveOut(m.Fact, m.Reason)
+	}
+	summary, err := b.Close()
+	return BundleResult{Files: summary.Files, Redacted: summary.Redacted, LeftOut: summary.LeftOut, Findings: report.Findings}, err
+}
+
+// forBundle returns s without the objects of the cluster, which the bundle has elsewhere, and without the secrets in
+// logs: in JSON, each line is a text of its own, and secrets may span several.
+func forBundle(s diagnosis.Snapshot, r *supportbundle.Redactor) diagnosis.Snapshot {
+	s.Cluster = nil
+	logs := map[string][]diagnosis.Line{}
+	for name, lines := range s.Logs {
+		texts := make([]string, len(lines))
+		for i, l := range lines {
+			texts[i] = l.Text
+		}
+		for i, text := range r.RedactLines(texts) {
+			logs[name] = append(logs[name], diagnosis.Line{Time: lines[i].Time, Text: text})
+		}
+	}
+	s.Logs = logs
+	return s
+}
+
+// addCluster adds the objects of the cluster, and the logs of pods.
+func (p packer) addCluster(ctx context.Context, b *supportbundle.Writer, s diagnosis.Snapshot) {
+	p.report("collect the objects of the cluster", 0, 0)
+	all, failed := p.clusterFiles(ctx)
+	for _, f := range all {
+		b.Add(f.name, f.content)
+	}
+	for _, f := range failed {
+		b.LeaveOut(f.name, string(f.content))
+	}
+	if s.Cluster == nil {
+		return
+	}
+	if s.Cluster.Releases != nil {
+		b.Add("helm/releases.json", encodeFile("", s.Cluster.Releases).content)
+	}
+	if !s.Cluster.Partial {
+		for _, f := range p.podLogFiles(ctx, s.Cluster.Pods) {
+			b.Add(f.name, f.content)
+		}
+	}
+}
+
+// collected is the result of an item.
+type collected struct {
+	content []byte
+	err     error
+}
+
+// addItems runs items, a few at once, and adds their results in order. An item that fails, or that time is not left for,
+// is listed as left out.
+func (p packer) addItems(ctx context.Context, b *supportbundle.Writer, items []item) {
+	results := make([]chan collected, len(items))
+	slots := make(chan struct{}, maxConcurrency)
+	for i := range items {
+		results[i] = make(chan collected, 1)
+	}
+	go func() {
+		for i, it := range items {
+			slots <- struct{}{}
+			go func() {
+				if ctx.Err() != nil {
+					results[i] <- collected{err: fmt.Errorf("not collected: the time limit of %s is over", bundleTimeout)}
+					return
+				}
+				content, err := it.run(ctx)
+				results[i] <- collected{content, err}
+			}()
+		}
+	}()
+	for i, it := range items {
+		p.report("collect "+it.name, int64(i), int64(len(items)))
+		r := <-results[i]
+		<-slots // after the result was used, so that few are in memory
+		if r.err != nil && !errors.Is(r.err, fs.ErrNotExist) {
+			b.LeaveOut(it.name, explain(r.err))
+		}
+		if len(r.content) > 0 {
+			b.Add(it.name, r.content)
+		}
+	}
+}
+
+// newReporter returns a function that reports progress.
+func newReporter(env *action.Env) func(message string, bytes, total int64) {
+	return func(message string, bytes, total int64) {
+		env.Events(step.Event{V: 1, Time: env.Now().UTC(), Verb: "support-bundle", Step: "collect", Title: "Collect", State: step.Progress, Message: message, Bytes: bytes, Total: total})
+	}
+}

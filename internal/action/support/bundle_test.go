@@ -1,0 +1,255 @@
+package support
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/diagnosis"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/testkit"
+)
+
+// plantedSecrets returns texts with secrets of 40 kinds and more, and the secrets, from the list of the redactor's tests.
+func plantedSecrets(t *testing.T) (texts, secrets []string) {
+	t.Helper()
+	raw, err := os.ReadFile("../../supportbundle/testdata/kinds.json")
+	testkit.Must(t, err)
+	var kinds []struct{ Text, Secret string }
+	testkit.Must(t, json.Unmarshal(raw, &kinds))
+	if len(kinds) < 40 {
+		t.Fatalf("%d kinds", len(kinds))
+	}
+	for _, k := range kinds {
+		texts, secrets = append(texts, k.Text), append(secrets, k.Secret)
+	}
+	return texts, secrets
+}
+
+// readBundle returns the files in a bundle.
+func readBundle(t *testing.T, r io.Reader) map[string]string {
+	t.Helper()
+	unzipped, err := gzip.NewReader(r)
+	testkit.Must(t, err)
+	files := map[string]string{}
+	for archive := tar.NewReader(unzipped); ; {
+		h, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			return files
+		}
+		testkit.Must(t, err)
+		content, err := io.ReadAll(archive)
+		testkit.Must(t, err)
+		_, name, _ := strings.Cut(h.Name, "/")
+		files[name] = string(content)
+	}
+}
+
+// createBundle creates a bundle of m and returns its result and its file.
+func (m *machine) createBundle(t *testing.T, o BundleOptions) (BundleResult, []byte) {
+	t.Helper()
+	o.Dir, o.Since = "/root", 24*time.Hour
+	r, err := CreateBundle(t.Context(), m.Env, o)
+	testkit.Must(t, err)
+	raw, err := os.ReadFile(filepath.Join(m.fake.Root, r.Path))
+	testkit.Must(t, err)
+	return r, raw
+}
+
+// expectCommands lets all commands that a collection runs succeed with text as their output.
+func (m *machine) expectCommands(t *testing.T, text string) {
+	t.Helper()
+	m.fake.Expect("journalctl").AnyTimes().Return(text, nil)
+	for name, argv := range commands {
+		if argv[0] == "journalctl" || argv[0] == "systemctl" || !strings.Contains("df ip-route k0s-status", name) {
+			continue
+		}
+		program := argv[0]
+		if !filepath.IsAbs(program) {
+			program = "/usr/bin/" + program
+		}
+		testkit.WriteFiles(t, m.fake.Root, 0o700, map[string]string{program: ""})
+		m.fake.Expect(strings.Join(argv[:1], " ")).AnyTimes().Return(text, nil)
+	}
+}
+
+func TestCreateBundle_HasNoSecretOfAnyKind(t *testing.T) {
+	texts, secrets := plantedSecrets(t)
+	all := "first\n" + strings.Join(texts, "\n---\n") + "\n---\nlast\n"
+	m := newMachine(t, nil)
+	m.expectCommands(t, all)
+	files := map[string]string{}
+	for _, p := range []string{"/etc/hosts", "/etc/fstab", "/proc/mounts", "/proc/cmdline", k0s.ConfigPath, "/etc/k0s/containerd.d/a.toml", "/etc/sysctl.d/a.conf",
+		"/etc/cni/net.d/10-a.conflist", action.LogDir + "/install-1.log", "/var/lib/plinth/facts.json"} {
+		files[p] = all
+	}
+	const plinthKey, byValue = "-----BEGIN PRIVATE KEY-----\nMIIfakePlinthKeyLine0123456789\n-----END PRIVATE KEY-----\n", "an0rdinary-looking-value"
+	files[node.IdentityPath("/var/lib/plinth")] = plinthKey
+	testkit.WriteFiles(t, m.fake.Root, 0o600, files)
+	m.fake.Processes = []host.Process{{PID: 1, Exe: "/usr/bin/app", Args: []string{"app", "--password", "processArgument1"}}}
+	api := m.serveAPI(t)
+	object := func(name string, more map[string]any) map[string]any {
+		more["metadata"] = map[string]any{"namespace": "app", "name": name, "annotations": map[string]any{"note": all, "kubectl.kubernetes.io/last-applied-configuration": `{"data":{"x":` + quote(all) + `}}`}}
+		return more
+	}
+	api.Put("/api/v1/namespaces/app/configmaps/a", object("a", map[string]any{"data": map[string]any{"app.conf": all, "DB_PASSWORD": "configMapWord"}}))
+	api.Put("/api/v1/namespaces/app/secrets/s", object("s", map[string]any{"data": map[string]any{"x": base64.StdEncoding.EncodeToString([]byte(byValue))}}))
+	api.Put("/api/v1/namespaces/app/events/e", object("e", map[string]any{"type": "Warning", "reason": "Failed", "message": all}))
+	api.Put("/api/v1/namespaces/app/pods/p", object("p", map[string]any{
+		"spec": map[string]any{"containers": []any{map[string]any{"name": "c", "args": []any{all, "--token", "podArgument1"}, "env": []any{map[string]any{"name": "API_TOKEN", "value": "envWord"}}}}},
+		"status": map[string]any{"phase": "Running", "containerStatuses": []any{map[string]any{"name": "c", "restartCount": 1, "state": map[string]any{
+			"running": map[string]any{}}}}}}))
+	api.Put("/api/v1/nodes/c1", map[string]any{"metadata": map[string]any{"name": "c1", "annotations": map[string]any{"note": all + byValue}}})
+	var podLog strings.Builder
+	for line := range strings.Lines(all + "MIIfakePlinthKeyLine0123456789 " + byValue + "\n") {
+		podLog.WriteString("2026-01-02T11:59:00Z " + line)
+	}
+	api.Logs = map[string]string{"app/p": podLog.String()}
+
+	result, raw := m.createBundle(t, BundleOptions{})
+	found := readBundle(t, bytes.NewReader(raw))
+	secrets = append(secrets, byValue, base64.StdEncoding.EncodeToString([]byte(byValue)), "MIIfakePlinthKeyLine0123456789", "processArgument1", "podArgument1", "configMapWord", "envWord")
+	for name, content := range found {
+		for _, s := range secrets {
+			if strings.Contains(content, s) || strings.Contains(content, strings.Trim(quote(s), `"`)) {
+				t.Errorf("%s has %q", name, s)
+			}
+		}
+	}
+	for _, name := range []string{"version.yaml", "analysis.json", "redactions.json", "left-out.json", folderPlinth + "snapshot.json", folderPlinth + "journal.json", folderPlinth + "receipt.json",
+		folderPlinth + "logs/install-1.log", folderPlinth + "files/etc/hosts", folderPlinth + "files/etc/k0s/k0s.yaml", folderPlinth + "processes.txt", folderRun + "df.txt", folderRun + "k0s-status.txt",
+		folderJournal + "k0s.txt", folderJournal + "kernel.txt", folderSystem + "memory.json", folderCluster + "nodes.json", folderCluster + "configmaps/app.json", folderCluster + "pods/app.json",
+		folderCluster + "events/app.json", folderCluster + "pods/logs/app/p/c.log", "cluster-info/cluster_version.json"} {
+		if content, ok := found[name]; !ok && name != folderPlinth+"journal.json" {
+			t.Errorf("%s is missing", name)
+		} else if strings.HasSuffix(name, ".json") && ok && !json.Valid([]byte(content)) {
+			t.Errorf("%s is no JSON", name)
+		}
+	}
+	for name := range found {
+		if strings.Contains(name, "secrets") {
+			t.Errorf("%s", name)
+		}
+	}
+	if !strings.HasPrefix(found[folderPlinth+"files/etc/hosts"], "first\n") || !strings.HasSuffix(found[folderPlinth+"files/etc/hosts"], "last\n") {
+		t.Errorf("too much was removed: %s", found[folderPlinth+"files/etc/hosts"])
+	}
+	if result.Redacted < len(texts) || result.Files != len(found)-2 || result.Size != int64(len(raw)) {
+		t.Errorf("%+v, %d files, %d bytes", result, len(found), len(raw))
+	}
+}
+
+func quote(s string) string {
+	raw, _ := json.Marshal(s)
+	return string(raw)
+}
+
+func TestCreateBundle_OfAHostWithoutACluster(t *testing.T) {
+	m := &machine{fake: hosttest.New(t)}
+	m.Env = newEnv(m.fake)
+	m.fake.Expect("systemctl show").AnyTimes().Return(unitTexts{}.String(), nil)
+	m.fake.Expect("journalctl").AnyTimes().Return("", errors.New("no journal"))
+	testkit.WriteFiles(t, m.fake.Root, 0o600, map[string]string{action.LogDir + "/install-1.log": "preflights failed\n"})
+	result, raw := m.createBundle(t, BundleOptions{To: "out/a.tar.gz"})
+	found := readBundle(t, bytes.NewReader(raw))
+	if result.Path != "/root/out/a.tar.gz" || found[folderPlinth+"logs/install-1.log"] == "" || found[folderPlinth+"snapshot.json"] == "" || len(result.LeftOut) == 0 {
+		t.Errorf("%+v", result)
+	}
+	if _, err := CreateBundle(t.Context(), m.Env, BundleOptions{To: "out/a.tar.gz", Dir: "/root", Since: time.Hour}); problem.ExitCode(err) != problem.ExitUsage {
+		t.Errorf("a second bundle in the same file: %v", err)
+	}
+}
+
+func TestCreateBundle_Encrypts(t *testing.T) {
+	m := newMachine(t, nil)
+	m.fake.Expect("journalctl").AnyTimes().Return("", nil)
+	identity, err := age.GenerateX25519Identity()
+	testkit.Must(t, err)
+	result, raw := m.createBundle(t, BundleOptions{Recipients: []string{identity.Recipient().String()}})
+	if !result.Encrypted || !strings.HasSuffix(result.Path, ".tar.gz.age") {
+		t.Errorf("%+v", result)
+	}
+	plain, err := age.Decrypt(bytes.NewReader(raw), identity)
+	testkit.Must(t, err)
+	if found := readBundle(t, plain); found["version.yaml"] == "" {
+		t.Errorf("%q", found)
+	}
+	_, err = CreateBundle(t.Context(), m.Env, BundleOptions{Since: time.Hour, Recipients: []string{identity.String()}})
+	if problem.ExitCode(err) != problem.ExitUsage || strings.Contains(err.Error(), identity.String()) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestCreateBundle_LeavesNoFileWhenItFails(t *testing.T) {
+	m := newMachine(t, nil)
+	m.fake.Expect("journalctl").AnyTimes().Return("", nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := CreateBundle(ctx, m.Env, BundleOptions{To: "/root/a.tar.gz", Since: time.Hour}); err == nil {
+		t.Error("no error")
+	}
+	if _, err := m.Host.Lstat("/root/a.tar.gz"); err == nil {
+		t.Error("the file exists")
+	}
+}
+
+func TestSplitList_CompletesObjects(t *testing.T) {
+	raw := []byte(`{"kind":"PodList","apiVersion":"v1","items":[{"metadata":{"name":"a","namespace":"x","managedFields":[{}]}},{"metadata":{"name":"b","namespace":"y"}}]}`)
+	all, err := splitList(raw, collection{pathPods, "pods", true})
+	testkit.Must(t, err)
+	want := `{"apiVersion":"v1","items":[{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a","namespace":"x"}}],"kind":"PodList","metadata":{}}`
+	if len(all) != 2 || all[0].name != "cluster-resources/pods/x.json" || string(all[0].content) != want {
+		t.Errorf("%s", all)
+	}
+	if all, err = splitList([]byte(`{"kind":"NodeList","apiVersion":"v1","items":null}`), collection{pathNodes, "nodes", false}); err != nil || len(all) != 1 || !strings.Contains(string(all[0].content), `"items":[]`) {
+		t.Errorf("%s %v", all, err)
+	}
+}
+
+func TestAnalysis_HasTheFormatOfTroubleshoot(t *testing.T) {
+	found := []diagnosis.Finding{{Rule: "disk-full", Severity: diagnosis.Error, Culprit: "a disk is full", Evidence: []string{"1 MB free"}, Fix: "free space"},
+		{Rule: "node-cordoned", Severity: diagnosis.Warning, Culprit: "a node is cordoned", Evidence: []string{"c1"}, Fix: "uncordon it"}}
+	raw, err := json.MarshalIndent(analysis(found), "", "  ")
+	testkit.Must(t, err)
+	testkit.Golden(t, "testdata/analysis.json", append(raw, '\n'))
+}
+
+func TestItem_KeepsTheEndWithinItsLimit(t *testing.T) {
+	i := item{limit: 10, collect: func(context.Context) ([]byte, error) { return []byte("0123456789\nabcdef\nlast\n"), nil }}
+	if got, err := i.run(t.Context()); err != nil || string(got) != "last\n" {
+		t.Errorf("%q %v", got, err)
+	}
+	i.collect = func(context.Context) ([]byte, error) { panic("bug") }
+	if _, err := i.run(t.Context()); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestExplain_NamesTheProgramOnly(t *testing.T) {
+	for want, err := range map[string]error{
+		"ip: no such device": &host.CommandError{Argv: []string{"ip", "-s", "address"}, Code: 1, Tail: "no such device\nmore"},
+		"ip: exit code 3":    &host.CommandError{Argv: []string{"ip"}, Code: 3},
+		"ip: timed out":      &host.CommandError{Argv: []string{"ip"}, Code: -1, Err: errors.New("timed out")},
+	} {
+		if got := explain(err); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -1,0 +1,305 @@
+package support
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/status"
+	"github.com/plinthdev/plinth/internal/diagnosis"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/node"
+)
+
+// Folders of a bundle, as troubleshoot.sh names them (v0.133.0, pkg/collect). What it has no collector for is in
+// folderPlinth.
+const (
+	folderRun     = "host-collectors/run-host/"
+	folderSystem  = "host-collectors/system/"
+	folderDisks   = "host-collectors/diskUsage/"
+	folderJournal = "host-collectors/journald/"
+	folderPlinth  = "host-collectors/plinth/"
+)
+
+// Limits of items.
+const (
+	itemTimeout    = 10 * time.Second
+	logTimeout     = 25 * time.Second
+	maxItemBytes   = 4 << 20  // of a file or the output of a command
+	maxLogBytes    = 24 << 20 // of a log
+	maxRunLogs     = 20       // newest logs of Plinth's runs
+	mainLogLines   = 100_000  // of k0s
+	otherLogLines  = 20_000   // of other units
+	maxConcurrency = 2        // items at once: the host has other work to do
+)
+
+// item is one file of a bundle.
+type item struct {
+	name    string
+	timeout time.Duration // 0 for itemTimeout
+	limit   int           // bytes; the end of more is kept; 0 for maxItemBytes
+	collect func(ctx context.Context) ([]byte, error)
+}
+
+// run returns the content of the item, within its limits. A panic of a collector must not lose the bundle.
+func (i item) run(ctx context.Context) (content []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(i.timeout, itemTimeout))
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("the collector failed: %v", p)
+		}
+	}()
+	content, err = i.collect(ctx)
+	if limit := cmp.Or(i.limit, maxItemBytes); len(content) > limit {
+		content = content[len(content)-limit:]
+		if end := bytes.IndexByte(content, '\n'); end >= 0 {
+			content = content[end+1:]
+		}
+	}
+	return content, err
+}
+
+// hostItems returns what is collected of the host, without the logs of its units.
+func (c *collector) hostItems(s diagnosis.Snapshot) []item {
+	return slices.Concat(c.recordItems(s), systemItems(s), c.commandItems(), c.fileItems(), c.runLogItems())
+}
+
+// jsonItem is an item with the JSON of a value.
+func jsonItem(name string, v any) item {
+	return item{name: name, limit: maxLogBytes, collect: func(context.Context) ([]byte, error) { return json.MarshalIndent(v, "", "  ") }}
+}
+
+// recordItems returns what Plinth knows of the host.
+func (c *collector) recordItems(s diagnosis.Snapshot) []item {
+	items := []item{
+		jsonItem(folderPlinth+"diagnosis.json", newReport(s)),
+		jsonItem(folderPlinth+"snapshot.json", s),
+		jsonItem(folderPlinth+"facts.json", s.Host),
+		jsonItem(folderPlinth+"preflights.json", s.Preflights),
+		jsonItem(folderPlinth+"certificates.json", s.Certificates),
+		jsonItem(folderPlinth+"listening.json", s.Listeners),
+		jsonItem(folderPlinth+"etcd.json", map[string]any{"etcd": s.Etcd, "error": s.EtcdError}),
+		jsonItem(folderPlinth+"units.json", append([]diagnosis.Unit{s.K0s}, s.Units...)),
+		{name: folderPlinth + "version.txt", collect: func(context.Context) ([]byte, error) { return []byte(c.env.Version + "\n"), nil }},
+		{name: folderPlinth + "status.json", collect: func(ctx context.Context) ([]byte, error) {
+			st, err := status.Inspect(ctx, c.env.Host, c.env.DataDir, c.env.Now)
+			if err != nil {
+				return nil, err
+			}
+			return json.MarshalIndent(st, "", "  ")
+		}},
+		{name: folderPlinth + "processes.txt", collect: func(context.Context) ([]byte, error) { return c.listProcesses() }},
+	}
+	for name, source := range map[string]string{"journal.json": journal.File, "receipt.json": journal.ReceiptFile, "facts-of-install.json": "facts.json"} {
+		items = append(items, c.fileItem(folderPlinth+name, path.Join(c.env.DataDir, source)))
+	}
+	slices.SortFunc(items, func(a, b item) int { return strings.Compare(a.name, b.name) })
+	return items
+}
+
+// listProcesses returns the processes of the host, without their arguments, which may have secrets.
+func (c *collector) listProcesses() ([]byte, error) {
+	all, err := c.env.Host.ListProcesses()
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	fmt.Fprintln(&b, "PID\tPPID\tRSS-KB\tPROGRAM")
+	for _, p := range all {
+		program := p.Exe
+		if program == "" { // of the kernel
+			comm, _ := c.env.Host.ReadFile(fmt.Sprintf("/proc/%d/comm", p.PID)) // the process may have ended
+			program = "[" + strings.TrimSpace(string(comm)) + "]"
+		}
+		state, _ := c.env.Host.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID))
+		fmt.Fprintf(&b, "%d\t%d\t%s\t%s\n", p.PID, p.PPID, residentMemory(string(state)), program)
+	}
+	return b.Bytes(), nil
+}
+
+// residentMemory returns VmRSS in the content of /proc/PID/status, in kB; "0" if there is none.
+func residentMemory(state string) string {
+	for line := range strings.Lines(state) {
+		if f := strings.Fields(line); len(f) >= 2 && f[0] == "VmRSS:" {
+			return f[1]
+		}
+	}
+	return "0"
+}
+
+// systemItems returns the facts in the files and formats of troubleshoot.sh's host collectors, so that its analyzers
+// read them (v0.133.0, pkg/collect/host_*.go).
+func systemItems(s diagnosis.Snapshot) []item {
+	f := s.Host
+	items := []item{
+		jsonItem(folderSystem+"cpu.json", map[string]any{"logicalCount": f.CPU.Count, "physicalCount": f.CPU.Cores, "flags": f.CPU.Flags, "machineArch": machineArch(f.OS.Arch)}),
+		jsonItem(folderSystem+"memory.json", map[string]any{"total": f.Memory.Total}),
+		jsonItem(folderSystem+"time.json", map[string]any{"timezone": f.Clock.Zone, "ntp_synchronized": f.Clock.Synced, "ntp_active": f.Clock.Synced}),
+		jsonItem(folderSystem+"hostos_info.json", map[string]any{"name": f.Hostname, "kernelVersion": f.Kernel.Release, "platform": f.OS.ID,
+			"platformVersion": f.OS.Version, "platformFamily": f.OS.Like}),
+		jsonItem(folderSystem+"sysctl.json", f.Settings.Sysctls),
+	}
+	for _, d := range f.Disks {
+		name := strings.Trim(strings.ReplaceAll(d.Path, "/", "-"), "-")
+		items = append(items, jsonItem(folderDisks+cmp.Or(name, "root")+".json", map[string]any{"total_bytes": d.Size, "used_bytes": d.Size - min(d.Free, d.Size)}))
+	}
+	return items
+}
+
+// machineArch returns the kernel's name of an architecture.
+func machineArch(arch string) string {
+	if arch == "amd64" {
+		return "x86_64"
+	}
+	if arch == "arm64" {
+		return "aarch64"
+	}
+	return arch
+}
+
+// commands are programs that only read, with the name of their output. Those that the host lacks are left out.
+var commands = map[string][]string{
+	"ip-address": {"ip", "-s", "address"}, "ip-route": {"ip", "route", "show", "table", "all"}, "ip-rule": {"ip", "rule"}, "ip-neigh": {"ip", "neigh"},
+	"sockets": {"ss", "-tunap"}, "socket-summary": {"ss", "-s"}, "nft-ruleset": {"nft", "list", "ruleset"},
+	"df": {"df", "-hT"}, "df-inodes": {"df", "-i"}, "lsblk": {"lsblk", "-f"}, "free": {"free", "-m"}, "uptime": {"uptime"},
+	"resolvectl": {"resolvectl", "status"}, "timedatectl": {"timedatectl"}, "chronyc": {"chronyc", "-n", "tracking"},
+	"sestatus": {"sestatus"}, "aa-status": {"aa-status"}, "firewall-cmd": {"firewall-cmd", "--list-all-zones"},
+	"boots": {"journalctl", "--no-pager", "--list-boots"}, "failed-units": {"systemctl", "--no-pager", "--failed"},
+	"k0s-version": {k0s.BinaryPath, "version"}, "k0s-status": {k0s.BinaryPath, "status", "--components"},
+	"containers": {k0s.BinaryPath, "ctr", "--namespace", "k8s.io", "containers", "list"}, "images": {k0s.BinaryPath, "ctr", "--namespace", "k8s.io", "images", "list"},
+}
+
+// commandItems returns the outputs of commands.
+func (c *collector) commandItems() []item {
+	units := []string{c.unit(), node.AgentUnit}
+	all := map[string][]string{
+		"unit-files":  append([]string{"systemctl", "--no-pager", "cat"}, units...),
+		"unit-status": append([]string{"systemctl", "--no-pager", "--full", "--lines=0", "status"}, units...),
+	}
+	// iptables-save of the legacy variant would load modules of the kernel.
+	if _, err := c.env.Host.Lstat("/usr/sbin/iptables-nft-save"); err == nil {
+		all["iptables"] = []string{"iptables-nft-save"}
+	} else if tables, err := c.env.Host.ReadFile("/proc/net/ip_tables_names"); err == nil && len(tables) > 0 {
+		all["iptables"] = []string{"iptables-save"}
+	}
+	for name, argv := range commands {
+		all[name] = argv
+	}
+	var items []item
+	for name, argv := range all {
+		if !c.hasProgram(argv[0]) {
+			continue
+		}
+		items = append(items, item{name: folderRun + name + ".txt", collect: func(ctx context.Context) ([]byte, error) {
+			out, err := c.env.Host.Run(ctx, host.Cmd{Argv: argv, ReadOnly: true})
+			var failed *host.CommandError
+			if len(out) == 0 && errors.As(err, &failed) {
+				return []byte(failed.Tail + "\n"), err
+			}
+			return out, err
+		}})
+	}
+	slices.SortFunc(items, func(a, b item) int { return strings.Compare(a.name, b.name) })
+	return items
+}
+
+// hasProgram reports whether the host has a program: a path, or a name in one of the usual folders.
+func (c *collector) hasProgram(name string) bool {
+	if path.IsAbs(name) {
+		_, err := c.env.Host.Lstat(name)
+		return err == nil
+	}
+	return slices.ContainsFunc([]string{"/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/bin"}, func(dir string) bool {
+		_, err := c.env.Host.Lstat(path.Join(dir, name))
+		return err == nil
+	})
+}
+
+// files are copied with the name of their path.
+var files = []string{"/etc/os-release", "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/fstab", k0s.ConfigPath, k0s.ContainerdConfigPath,
+	k0s.DataDir + "/kubelet-config.yaml", "/proc/mounts", "/proc/meminfo", "/proc/loadavg", "/proc/modules", "/proc/cmdline", "/proc/swaps", "/proc/diskstats",
+	"/proc/pressure/cpu", "/proc/pressure/io", "/proc/pressure/memory", "/proc/net/snmp", "/proc/net/sockstat", "/proc/sys/net/netfilter/nf_conntrack_count"}
+
+// folders are those whose files are copied, too.
+var folders = []string{"/etc/k0s/containerd.d", "/etc/sysctl.d", "/etc/modules-load.d", "/etc/cni/net.d"}
+
+// fileItem is an item with the content of a file; it is left out if the file does not exist.
+func (c *collector) fileItem(name, source string) item {
+	return item{name: name, limit: maxItemBytes, collect: func(context.Context) ([]byte, error) { return c.env.Host.ReadFile(source) }}
+}
+
+func (c *collector) fileItems() []item {
+	all := slices.Clone(files)
+	for _, dir := range folders {
+		entries, err := c.env.Host.ReadDir(dir)
+		if err != nil {
+			continue // most hosts lack one of them
+		}
+		for _, e := range entries {
+			all = append(all, path.Join(dir, e.Name()))
+		}
+	}
+	var items []item
+	for _, p := range all {
+		if info, err := c.env.Host.Lstat(p); err == nil && (info.Mode().IsRegular() || info.Mode().Type() == fs.ModeSymlink) {
+			items = append(items, c.fileItem(folderPlinth+"files"+p, p))
+		}
+	}
+	return items
+}
+
+// runLogItems returns the newest logs of runs of Plinth, newest first.
+func (c *collector) runLogItems() []item {
+	entries, err := c.env.Host.ReadDir(action.LogDir)
+	if err != nil {
+		return nil
+	}
+	var logs []fs.FileInfo
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
+			logs = append(logs, info)
+		}
+	}
+	slices.SortFunc(logs, func(a, b fs.FileInfo) int { return b.ModTime().Compare(a.ModTime()) })
+	var items []item
+	for _, l := range logs[:min(maxRunLogs, len(logs))] {
+		items = append(items, c.fileItem(folderPlinth+"logs/"+l.Name(), path.Join(action.LogDir, l.Name())))
+	}
+	return items
+}
+
+// journalItems returns the logs of systemd's journal, the most important first.
+func (c *collector) journalItems(since time.Duration) []item {
+	start := strconv.FormatInt(c.env.Now().Add(-since).Unix(), 10)
+	var items []item
+	for _, l := range []struct {
+		name      string
+		lines     int
+		selection []string
+	}{
+		{"k0s", mainLogLines, []string{"--unit=" + c.unit()}},
+		{"plinth-agent", otherLogLines, []string{"--unit=" + node.AgentUnit}},
+		{"kernel", otherLogLines, []string{"_TRANSPORT=kernel", "+", "_TRANSPORT=audit"}},
+		{"network", otherLogLines, []string{"--unit=NetworkManager", "--unit=systemd-networkd", "--unit=systemd-resolved", "--unit=firewalld", "--unit=nftables", "--unit=ufw"}},
+		{"time", otherLogLines, []string{"--unit=chronyd", "--unit=chrony", "--unit=systemd-timesyncd"}},
+	} {
+		argv := append([]string{"journalctl", "--no-pager", "--quiet", "--utc", "--output=short-iso", "--since=@" + start, "--lines=" + strconv.Itoa(l.lines)}, l.selection...)
+		items = append(items, item{name: folderJournal + l.name + ".txt", timeout: logTimeout, limit: maxLogBytes, collect: func(ctx context.Context) ([]byte, error) {
+			return c.env.Host.Run(ctx, host.Cmd{Argv: argv, ReadOnly: true})
+		}})
+	}
+	return items
+}

@@ -1,0 +1,89 @@
+package support
+
+import (
+	"context"
+	"path"
+	"regexp"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/node"
+)
+
+// secretField matches the secret values in kubeconfigs and in the configuration of the encryption in etcd.
+var secretField = regexp.MustCompile(`"?(?:client-key-data|token|secret|password)"?\s*:\s*"?([A-Za-z0-9+/=._-]{8,})`)
+
+// privateKeyBlock matches a private key in PEM format.
+var privateKeyBlock = regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----`)
+
+// maxSecret is the largest value of a Secret that is looked for; larger ones are archives, such as Helm's releases.
+const maxSecret = 16 << 10
+
+// knownSecrets returns the secrets of this host and, if the API answers, those in the cluster, by value. They only stay in
+// the memory of this process, which removes them from a bundle.
+func (c *collector) knownSecrets(ctx context.Context) (values []string) {
+	keys := []string{node.IdentityPath(c.env.DataDir)}
+	for _, dir := range []string{k0s.DataDir + "/pki", k0s.DataDir + "/pki/etcd", k0s.KubeletPKIDir} {
+		entries, err := c.env.Host.ReadDir(dir)
+		if err != nil {
+			continue
+		}
+		for _, e := range entries {
+			if ext := path.Ext(e.Name()); ext == ".key" || ext == ".pem" {
+				keys = append(keys, path.Join(dir, e.Name()))
+			}
+		}
+	}
+	for _, p := range keys {
+		if raw, err := c.env.Host.ReadFile(p); err == nil {
+			values = append(values, privateKeyBlock.FindAllString(string(raw), -1)...)
+		}
+	}
+	for _, p := range []string{k0s.AdminConf, k0s.KubeletConf, k0s.EncryptionConfPath} {
+		if raw, err := c.env.Host.ReadFile(p); err == nil {
+			for _, m := range secretField.FindAllStringSubmatch(string(raw), -1) {
+				values = append(values, m[1])
+			}
+		}
+	}
+	if raw, err := c.env.Host.ReadFile(k0s.TokenPath); err == nil {
+		values = append(values, string(raw))
+	}
+	return append(values, c.clusterSecrets(ctx)...)
+}
+
+// clusterSecrets returns the values of the Secrets in the cluster, if this host may read them.
+func (c *collector) clusterSecrets(ctx context.Context) (values []string) {
+	if c.client == nil || c.install.Worker || c.objects == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, clusterTimeout)
+	defer cancel()
+	list, err := c.client.Core().Secrets("").List(ctx, metav1.ListOptions{FieldSelector: "type!=helm.sh/release.v1"})
+	if err != nil {
+		c.miss("Secrets, to remove their values", err)
+		return nil
+	}
+	for _, s := range list.Items {
+		values = append(values, secretValues(s)...)
+	}
+	return values
+}
+
+// secretValues returns the values in s that are secret: of a certificate with its key, only the key.
+func secretValues(s corev1.Secret) (values []string) {
+	for key, raw := range s.Data {
+		v := string(raw)
+		switch {
+		case len(v) > maxSecret, strings.HasSuffix(key, ".crt"), key == "namespace", key == "username", key == "hostname":
+		case strings.Contains(v, "-----BEGIN "):
+			values = append(values, privateKeyBlock.FindAllString(v, -1)...)
+		default:
+			values = append(values, v)
+		}
+	}
+	return values
+}

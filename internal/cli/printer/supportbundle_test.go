@@ -1,0 +1,26 @@
+package printer
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/plinthdev/plinth/internal/action/support"
+	"github.com/plinthdev/plinth/internal/diagnosis"
+	"github.com/plinthdev/plinth/internal/supportbundle"
+	"github.com/plinthdev/plinth/internal/testkit"
+)
+
+func TestWriteSupportBundle(t *testing.T) {
+	for name, r := range map[string]support.BundleResult{
+		"support-bundle": {Path: "/root/support-bundle-c1-2026-01-02T12_00_00.tar.gz", Size: 3_200_000, Files: 142, Redacted: 12, Findings: []diagnosis.Finding{}},
+		"support-bundle-incomplete": {Path: "/root/a.tar.gz.age", Size: 90_000, Files: 60, Redacted: 1, Encrypted: true,
+			LeftOut:  []supportbundle.LeftOut{{File: "host-collectors/journald/k0s.txt", Reason: "journalctl: timed out after 25s"}},
+			Findings: []diagnosis.Finding{{Rule: "disk-full", Culprit: "a disk is full"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			WriteSupportBundle(&out, r)
+			testkit.Golden(t, "testdata/"+name+".txt", out.Bytes())
+		})
+	}
+}
