@@ -120,7 +120,7 @@ func findMissingClasses(s Snapshot) (found []Evidence) {
 func findUnboundClaims(s Snapshot) (found []Evidence) {
 	for _, c := range s.pendingClaims() {
 		event := s.lastEvent(c.Namespace, c.Name)
-		waits := event.Reason == "WaitForFirstConsumer" // without a pod that uses it, this is as it should be
+		waits := event.Reason == "WaitForFirstConsumer" || event.Reason == "WaitForPodScheduled" // without a pod that uses it, this is as it should be
 		if s.Cluster.hasStorageClass(c.Spec.StorageClassName) && !waits {
 			found = append(found, Evidence{Text: fmt.Sprintf("claim %s/%s is Pending%s", c.Namespace, c.Name, describeEvent(event)),
 				Fix: fmt.Sprintf("sudo plinth kubectl describe pvc -n %s %s", c.Namespace, c.Name), Warning: s.since(c.CreationTimestamp.Time) < time.Minute})
@@ -228,7 +228,7 @@ func objectRules() []Rule {
 			Symptom: "drain and upgrade wait: Cannot evict pod", Warning: true,
 			Fix: "let all pods of the budget become Ready, raise the replicas, or let the budget allow one disruption",
 			Find: func(s Snapshot) (found []Evidence) {
-				if s.Cluster == nil {
+				if s.Cluster == nil || len(s.Cluster.Nodes) < 2 { // pods of the only node are not moved
 					return nil
 				}
 				for _, b := range s.Cluster.Budgets {

@@ -177,7 +177,7 @@ func clockRules() []Rule {
 			Logs: []LogPattern{{Source: LogK0s, Match: `certificate has expired or is not yet valid: current time \S+ is before`}}, Find: findWrongClock},
 		{ID: "clock-jumped", Area: areaClock, Culprit: "the clock jumped", Symptom: "nodes become NotReady, leases and tokens end early, logs have gaps", Fix: set,
 			Logs: []LogPattern{{Source: LogTime,
-				Match: `(Forward|Backward) time jump detected|[Ss]ystem clock (wrong by|was stepped)|System clock time unset or jumped backwards`},
+				Match: `(Forward|Backward) time jump detected|[Ss]ystem clock (wrong by|was stepped by) -?\d{2,}\.`},
 				{Source: LogK0s, Match: `prober found high clock drift|clock difference against peer .* is too high`}}},
 		{ID: "clock-not-synchronized", Area: areaClock, Culprit: "no time server sets the clock", Symptom: "the clocks of the nodes drift apart", Warning: true,
 			Fix: "sudo timedatectl set-ntp true, with a time server that this host reaches in /etc/chrony.conf or /etc/systemd/timesyncd.conf",

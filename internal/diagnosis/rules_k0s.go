@@ -278,7 +278,8 @@ var ownRule = []string{"packet-filter", "firewalld", "ufw", "iptables-tables", "
 
 func findFailedPreflights(s Snapshot) (found []Evidence) {
 	for _, e := range s.Preflights.Results {
-		if e.State == hostpreflight.Fail && !slices.Contains(ownRule, e.ID) {
+		isChange := s.Install.Installed && (e.Group == "Network" || e.Group == "Already on this host") // of the cluster itself
+		if e.State == hostpreflight.Fail && !slices.Contains(ownRule, e.ID) && !isChange {
 			found = append(found, Evidence{Text: e.ID + ": " + e.Found, Fix: e.Fix, Warning: s.Install.Installed})
 		}
 	}

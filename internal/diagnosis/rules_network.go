@@ -12,13 +12,19 @@ import (
 // podBridge is the interface of kube-router to which the pods of a node are connected.
 const podBridge = "kube-bridge"
 
+// Errors of requests through a proxy. insideProxied matches those to addresses that are not on the internet.
+const (
+	proxyFails    = `proxyconnect tcp|Proxy Authentication Required`
+	insideProxied = `https?://(10\.|127\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.|localhost|[^/\s"]*\.(svc|local)[:/])\S*"?: (proxyconnect tcp|Proxy Authentication Required)`
+)
+
 func networkRules() []Rule {
 	return []Rule{
 		{ID: "link-down", Area: areaNetwork, Culprit: "the network interface of the node is down", Symptom: "the host is not reachable, its node is NotReady",
 			Fix: "check the cable or the virtual switch; sudo ip link set INTERFACE up", Find: findLinkDown},
 		{ID: "no-default-route", Area: areaNetwork, Culprit: "this host has no default route", Symptom: "network is unreachable; k0s finds no address",
 			Fix: "add one, permanently in the configuration of the network: sudo ip route add default via GATEWAY", Find: findNoDefaultRoute,
-			Logs: []LogPattern{{Source: LogK0s, Match: `network is unreachable|unable to select an IP from default routes`}}},
+			Logs: []LogPattern{{Source: LogK0s, Match: `unable to select an IP from default routes`}}},
 		{ID: "forwarding-off", Area: areaNetwork, Culprit: "this host does not forward packets", Symptom: "pods reach neither services nor other hosts",
 			Fix: "sudo sysctl -w net.ipv4.ip_forward=1, and remove the line that turns it off from /etc/sysctl.d",
 			Find: func(s Snapshot) (found []Evidence) {
@@ -36,10 +42,13 @@ func networkRules() []Rule {
 			Logs: []LogPattern{{Source: LogK0s,
 				Match: `dial tcp \S+:2380: (connect: no route to host|connect: connection (refused|timed out)|i/o timeout)|lost (the )?TCP streaming connection`, Min: 3}}},
 		{ID: "proxy-in-the-way", Area: areaNetwork, Culprit: "requests inside the cluster go to a proxy", Symptom: "proxyconnect errors, 403 or 503 from a proxy",
-			Fix: "add the addresses of the nodes, both networks of the cluster (10.244.0.0/16, 10.96.0.0/12), .svc and .cluster.local to no_proxy (spec.proxy.noProxy, /etc/environment)",
-			Logs: []LogPattern{{Source: LogK0s, Match: `proxyconnect tcp|Proxy Authentication Required`}, {Source: LogPods,
-				Match: `proxyconnect tcp|Proxy Authentication Required`}},
+			Fix: "add the addresses of the nodes, both networks of the cluster (10.244.0.0/16, 10.96.0.0/12), .svc and .cluster.local to no_proxy " +
+				"(spec.proxy.noProxy, /etc/environment)",
+			Logs: []LogPattern{{Source: LogK0s, Match: insideProxied}, {Source: LogPods, Match: insideProxied}},
 			Find: func(s Snapshot) []Evidence { return checkResults(s, "proxy") }},
+		{ID: "proxy-not-answering", Area: areaNetwork, Culprit: "the proxy does not answer, or refuses", Symptom: "images are not pulled, vendor's servers are not reached: proxyconnect",
+			Fix:  "check the proxy of spec.proxy and in /etc/environment from this host: curl -x PROXY https://replicated.app",
+			Logs: []LogPattern{{Source: LogK0s, Match: proxyFails, Unless: insideProxied}, {Source: LogPods, Match: proxyFails, Unless: insideProxied}}},
 		{ID: "tunnel-to-kubelet", Area: areaNetwork, Culprit: "the API server does not reach the kubelets through konnectivity",
 			Symptom: "kubectl logs and exec fail: No agent available",
 			Fix:     "sudo plinth kubectl get pods -n kube-system -l k8s-app=konnectivity-agent\nopen 8132/tcp from the nodes to the controllers",

@@ -224,7 +224,8 @@ func networkFaults() []fault {
 		{"forwarding-off", sysctl("net.ipv4.ip_forward", "0"), sysctl("net.ipv4.ip_forward", "")},
 		{"mtu-mismatch", func(s *Snapshot) { s.Host.Network.Interfaces[0].MTU = 1400 }, func(s *Snapshot) { s.Host.Network.Interfaces[1].MTU = 1400 }},
 		logFault("peer-unreachable", LogK0s, "dial tcp 10.0.0.2:2380: connect: no route to host", "dial tcp 10.0.0.2:443: connect: no route to host"),
-		logFault("proxy-in-the-way", LogK0s, "Post https://10.96.0.1:443: proxyconnect tcp: dial tcp 10.0.0.9:3128", "the proxy is kube-proxy"),
+		logFault("proxy-in-the-way", LogK0s, `Post "https://10.96.0.1:443/api": proxyconnect tcp: dial tcp 10.0.0.9:3128: i/o timeout`, `Get "https://r.example.com/v2/": proxyconnect tcp: i/o timeout`),
+		logFault("proxy-not-answering", LogK0s, `Get "https://r.example.com/v2/": proxyconnect tcp: dial tcp 10.0.0.9:3128: i/o timeout`, `Get "http://a.b.svc/": proxyconnect tcp: i/o timeout`),
 		logFault("tunnel-to-kubelet", LogK0s, "error dialing backend: No agent available", "agent is available"),
 		{"packet-filter-flushed", func(s *Snapshot) { s.Host.Traces = nil }, func(s *Snapshot) { s.Host.Traces, s.K0s.Since = nil, now.Add(-time.Minute) }},
 		{"packet-filter-reloaded", func(s *Snapshot) { s.Units[1].Since = now.Add(-time.Hour) }, func(s *Snapshot) { s.Units[1].Active, s.Units[1].Since = "inactive", now.Add(-time.Hour) }},
@@ -304,7 +305,9 @@ func clusterFaults() []fault {
 		{"webhook-without-server", func(s *Snapshot) { s.Cluster.EndpointSlices = nil }, func(s *Snapshot) { s.Cluster.EndpointSlices, s.Cluster.Webhooks[0].Mandatory = nil, false }},
 		{"api-service-down", func(s *Snapshot) { s.Cluster.APIServices[0].Available = false }, func(s *Snapshot) { s.Cluster.APIServices = nil }},
 		{"stuck-terminating", func(s *Snapshot) { s.Cluster.Namespaces[0].ObjectMeta = object(time.Hour) }, func(s *Snapshot) { s.Cluster.Namespaces[0].ObjectMeta = object(time.Minute) }},
-		{"budget-blocks-drain", func(s *Snapshot) { s.Cluster.Budgets[0].Status.DisruptionsAllowed = 0 }, func(s *Snapshot) { s.Cluster.Budgets[0].Status = policyv1.PodDisruptionBudgetStatus{} }},
+		{"budget-blocks-drain", func(s *Snapshot) {
+			s.Cluster.Nodes, s.Cluster.Budgets[0].Status.DisruptionsAllowed = append(s.Cluster.Nodes, s.Cluster.Nodes[0]), 0
+		}, func(s *Snapshot) { s.Cluster.Budgets[0].Status = policyv1.PodDisruptionBudgetStatus{} }},
 		{"release-pending", func(s *Snapshot) { s.Cluster.Releases[0].Status = "pending-upgrade" }, func(s *Snapshot) {
 			s.Cluster.Releases[0].Status, s.Cluster.Releases[0].Changed = "pending-upgrade", now.Add(-time.Minute)
 		}},

@@ -35,11 +35,12 @@ const (
 	etcdTimeout    = 3 * time.Second
 	clusterTimeout = 8 * time.Second
 	podLogTimeout  = 4 * time.Second
-	logLines       = 2000      // of a log, for the rules
-	logWindow      = time.Hour // of a log, back from its newest line
-	maxPodLogs     = 30        // containers whose logs the rules read
-	podLogLines    = 60        // of each of them
-	maxWorkers     = 4         // parts at once
+	logLines       = 2000           // of a log, for the rules
+	k0sWindow      = time.Hour      // of the log of k0s, back from its newest line: k0s may have ended days ago
+	otherWindow    = 24 * time.Hour // of other logs, back from now
+	maxPodLogs     = 30             // containers whose logs the rules read
+	podLogLines    = 60             // of each of them
+	maxWorkers     = 4              // parts at once
 )
 
 // collector collects the state of one host.
@@ -146,7 +147,7 @@ func (c *collector) snapshot(ctx context.Context) diagnosis.Snapshot {
 	var logs sync.Mutex
 	for name, args := range c.logSources() {
 		parts.Go(func() {
-			lines := c.readLog(ctx, args)
+			lines := c.readLog(ctx, name, args)
 			logs.Lock()
 			defer logs.Unlock()
 			if len(lines) > 0 {
@@ -239,18 +240,25 @@ func (c *collector) logSources() map[string][]string {
 	}
 }
 
-// readLog returns the newest lines of a log of the journal: those of the hour before the newest one.
-func (c *collector) readLog(ctx context.Context, selection []string) []diagnosis.Line {
+// readLog returns the newest lines of the log name in the journal: of the last day, or of the last hour of k0s.
+func (c *collector) readLog(ctx context.Context, name string, selection []string) []diagnosis.Line {
 	argv := append([]string{"journalctl", "--no-pager", "--quiet", "--output=short-unix", "--lines=" + strconv.Itoa(logLines)}, selection...)
+	if name != diagnosis.LogK0s {
+		argv = append(argv, "--since=@"+strconv.FormatInt(c.env.Now().Add(-otherWindow).Unix(), 10))
+	}
 	out, err := c.env.Host.Run(ctx, host.Cmd{Argv: argv, Timeout: commandTimeout, ReadOnly: true})
 	if err != nil {
 		c.miss("log: "+strings.Join(selection, " "), err)
 	}
-	return parseLog(string(out))
+	lines := parseLog(string(out))
+	if name != diagnosis.LogK0s || len(lines) == 0 {
+		return lines
+	}
+	oldest := lines[len(lines)-1].Time.Add(-k0sWindow)
+	return slices.DeleteFunc(lines, func(l diagnosis.Line) bool { return l.Time.Before(oldest) })
 }
 
-// parseLog returns the lines of a log in journalctl's format short-unix ("SECONDS HOST PROGRAM[PID]: TEXT") that are
-// at most an hour older than the newest.
+// parseLog returns the lines of a log in journalctl's format short-unix ("SECONDS HOST PROGRAM[PID]: TEXT").
 func parseLog(text string) (lines []diagnosis.Line) {
 	for raw := range strings.Lines(text) {
 		stamp, rest, _ := strings.Cut(strings.TrimRight(raw, "\n"), " ")
@@ -261,11 +269,7 @@ func parseLog(text string) (lines []diagnosis.Line) {
 		}
 		lines = append(lines, diagnosis.Line{Time: time.UnixMilli(int64(seconds * 1000)).UTC(), Text: message})
 	}
-	if len(lines) == 0 {
-		return nil
-	}
-	oldest := lines[len(lines)-1].Time.Add(-logWindow)
-	return slices.DeleteFunc(lines, func(l diagnosis.Line) bool { return l.Time.Before(oldest) })
+	return lines
 }
 
 // readEtcd returns the state of etcd on a controller, or why it does not answer; neither on another host.
