@@ -20,7 +20,7 @@ import (
 func (s commandSet) installCommand() *cobra.Command {
 	var req install.Options
 	var yes bool
-	cmd := s.NewCommand("install [--bundle FILE] [--source URL]", noArgs, s.WithEnv(eventStream, &yes,
+	cmd := s.NewCommand("install [--bundle FILE] [--source URL]", noArgs, s.WithEnv(eventStream, &yes, withDiagnosis(
 		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
 			if err := requireAnswer(req.Bundle, yes || req.Plan); err != nil {
 				return commandOutput{}, err
@@ -31,7 +31,7 @@ func (s commandSet) installCommand() *cobra.Command {
 				return commandOutput{}, err
 			}
 			return newOutput(res, text), err
-		}))
+		})))
 	f := cmd.Flags()
 	addBundleFlags(f, &req.LoadOptions, &req.Source)
 	f.StringVar(&req.License, "license", "", "license `file`; also installs the application")

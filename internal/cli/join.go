@@ -17,7 +17,7 @@ import (
 func (s commandSet) joinCommand() *cobra.Command {
 	var req join.Options
 	var file string
-	cmd := s.NewCommand("join -", atMostOne, s.WithEnv(eventStream, nil,
+	cmd := s.NewCommand("join -", atMostOne, s.WithEnv(eventStream, nil, withDiagnosis(
 		func(ctx context.Context, env *action.Env, args []string) (commandOutput, error) {
 			var err error
 			if req.Token, err = s.readJoinToken(env, file, args); err != nil {
@@ -25,7 +25,7 @@ func (s commandSet) joinCommand() *cobra.Command {
 			}
 			res, err := join.Run(ctx, env, req)
 			return newOutput(res, func(w io.Writer) { printer.WriteJoinResult(w, res, err != nil) }), err
-		}))
+		})))
 	f := cmd.Flags()
 	f.StringVar(&file, "token-file", "", "token `file`, instead of standard input")
 	f.StringVar(&req.Bundle, "bundle", "", "bundle `file`, instead of fetching from the cluster's controllers")

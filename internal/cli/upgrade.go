@@ -14,7 +14,7 @@ import (
 func (s commandSet) upgradeCommand() *cobra.Command {
 	var req upgrade.Options
 	var yes, rollback, commit bool
-	cmd := s.NewCommand("upgrade [--bundle FILE] [--source URL] | --rollback | --commit", noArgs, s.WithEnv(eventStream, &yes,
+	cmd := s.NewCommand("upgrade [--bundle FILE] [--source URL] | --rollback | --commit", noArgs, s.WithEnv(eventStream, &yes, withDiagnosis(
 		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
 			if err := requireAnswer(req.Bundle, yes || req.Plan); err != nil {
 				return commandOutput{}, err
@@ -34,7 +34,7 @@ func (s commandSet) upgradeCommand() *cobra.Command {
 				return commandOutput{}, err
 			}
 			return newOutput(res, text), err
-		}))
+		})))
 	f := cmd.Flags()
 	addBundleFlags(f, &req.LoadOptions, &req.Source)
 	f.BoolVar(&req.Plan, "plan", false, "show what would be done, change nothing")

@@ -179,6 +179,18 @@ func FuzzParseLog(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, text string) { parseLog(text) })
 }
 
+func TestLikelyCause_IsNoEffect(t *testing.T) {
+	find := func(rule string, severity diagnosis.Severity) diagnosis.Finding {
+		return diagnosis.Finding{Rule: rule, Severity: severity}
+	}
+	if f, ok := likelyCause([]diagnosis.Finding{find("k0s-not-running", diagnosis.Error), find("image-missing", diagnosis.Error), find("etcd-slow", diagnosis.Warning)}); !ok || f.Rule != "image-missing" {
+		t.Errorf("%+v %v", f, ok)
+	}
+	if f, ok := likelyCause([]diagnosis.Finding{find("run-unfinished", diagnosis.Error), find("disk-full", diagnosis.Warning)}); ok {
+		t.Errorf("%+v", f)
+	}
+}
+
 func TestNewestReleases_UsesTheHighestRevision(t *testing.T) {
 	secret := func(version, status string) secretMetadata {
 		return secretMetadata{metav1.ObjectMeta{Namespace: "app", Labels: map[string]string{"owner": "helm", "name": "web", "version": version, "status": status, "modifiedAt": "1767355200"}}}

@@ -4,6 +4,7 @@ package support
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/plinthdev/plinth/internal/action"
@@ -36,6 +37,34 @@ func Diagnose(ctx context.Context, env *action.Env) (Report, error) {
 		return Report{}, err
 	}
 	return newReport(c.snapshot(ctx)), context.Cause(ctx)
+}
+
+// likelyCauseTimeout limits what is added to the time of a run that has failed.
+const likelyCauseTimeout = 6 * time.Second
+
+// LikelyCause returns the most likely cause of a run that has failed on this host; ok is false if none is known. It takes
+// at most some seconds.
+func LikelyCause(ctx context.Context, env *action.Env) (f diagnosis.Finding, ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, likelyCauseTimeout)
+	defer cancel()
+	c, err := newCollector(env)
+	if err != nil {
+		return f, false
+	}
+	return likelyCause(diagnosis.Diagnose(c.snapshot(ctx)))
+}
+
+// vague are rules that name what a failed run has reported itself, or an effect of it.
+var vague = []string{"run-unfinished", "preflight-fails", "api-not-answering", "etcd-not-answering", "k0s-not-running"}
+
+// likelyCause returns the first error in found that is not vague.
+func likelyCause(found []diagnosis.Finding) (diagnosis.Finding, bool) {
+	for _, f := range found {
+		if f.Severity == diagnosis.Error && !slices.Contains(vague, f.Rule) {
+			return f, true
+		}
+	}
+	return diagnosis.Finding{}, false
 }
 
 // newReport returns the report of a snapshot.

@@ -86,3 +86,13 @@ func WriteSupportBundle(w io.Writer, r support.BundleResult) {
 	}
 	writeNextCommand(w, "plinth diagnose")
 }
+
+// DescribeLikelyCause returns a finding in a few lines, for the end of a run that failed.
+func DescribeLikelyCause(f diagnosis.Finding) string {
+	text := fmt.Sprintf("Likely cause: %s (%s)", f.Culprit, f.Rule)
+	if len(f.Evidence) > 0 {
+		text += ": " + f.Evidence[0]
+	}
+	fix, _, _ := strings.Cut(f.Fix, "\n")
+	return text + "\n→ " + fix + "\nMore: plinth diagnose"
+}

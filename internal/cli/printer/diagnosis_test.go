@@ -33,6 +33,13 @@ func TestWriteDiagnosis(t *testing.T) {
 			testkit.Golden(t, "testdata/"+name+".txt", out.Bytes())
 		})
 	}
+	t.Run("likely cause", func(t *testing.T) {
+		want := "Likely cause: a disk is full (disk-full): 1 MB of 20.0 GB are free at /, with /var/lib/k0s\n" +
+			"→ find what uses the space: sudo du -xhd2 / | sort -h | tail -20\nMore: plinth diagnose"
+		if got := DescribeLikelyCause(full); got != want {
+			t.Errorf("%q", got)
+		}
+	})
 	t.Run("JSON", func(t *testing.T) {
 		r := report
 		r.Findings = []diagnosis.Finding{full}
