@@ -59,7 +59,7 @@ type collector struct {
 
 // newCollector returns the collector for env's host, with what the records there say. A record that cannot be read
 // is listed as missing.
-func newCollector(env *action.Env) (*collector, error) {
+func newCollector(env *action.Env) *collector {
 	c := &collector{env: env.ReadOnly()}
 	c.install.DataDir = env.DataDir
 	j, err := journal.Open(c.env.Host, env.DataDir, env.Now)
@@ -84,7 +84,7 @@ func newCollector(env *action.Env) (*collector, error) {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		c.miss("credentials of the cluster", err)
 	}
-	return c, nil
+	return c
 }
 
 // readRuns sets what the journal says about the last run.

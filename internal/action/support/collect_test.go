@@ -91,9 +91,7 @@ func journalLine(at time.Time, text string) string {
 
 func (m *machine) snapshot(t *testing.T) diagnosis.Snapshot {
 	t.Helper()
-	c, err := newCollector(m.Env)
-	testkit.Must(t, err)
-	return c.snapshot(t.Context())
+	return newCollector(m.Env).snapshot(t.Context())
 }
 
 func TestSnapshot_OfAHostWhoseK0sDoesNotStart(t *testing.T) {
@@ -177,6 +175,14 @@ func FuzzParseLog(f *testing.F) {
 	f.Add(journalLine(now, "text"))
 	f.Add("1e300 a: b\n")
 	f.Fuzz(func(_ *testing.T, text string) { parseLog(text) })
+}
+
+func TestReport_ShowsNoSecretsOfLogs(t *testing.T) {
+	s := diagnosis.Snapshot{Logs: map[string][]diagnosis.Line{diagnosis.LogK0s: {{Text: "write a --token=s3cretValue: no space left on device"}}}}
+	r := newReport(s)
+	if len(r.Findings) != 1 || strings.Contains(r.Findings[0].Evidence[0], "s3cretValue") || !strings.Contains(r.Findings[0].Evidence[0], "no space left") {
+		t.Errorf("%+v", r)
+	}
 }
 
 func TestLikelyCause_IsNoEffect(t *testing.T) {

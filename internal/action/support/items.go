@@ -38,7 +38,7 @@ const (
 	itemTimeout    = 10 * time.Second
 	logTimeout     = 25 * time.Second
 	maxItemBytes   = 4 << 20  // of a file or the output of a command
-	maxLogBytes    = 24 << 20 // of a log
+	maxLogBytes    = 12 << 20 // of a log: several copies of it are in memory
 	maxRunLogs     = 20       // newest logs of Plinth's runs
 	mainLogLines   = 100_000  // of k0s
 	otherLogLines  = 20_000   // of other units

@@ -10,6 +10,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/diagnosis"
 	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/supportbundle"
 )
 
 // Report is the result of Diagnose. Its JSON format is public.
@@ -30,13 +31,10 @@ func Diagnose(ctx context.Context, env *action.Env) (Report, error) {
 	if err := action.RequireRoot("diagnose this host"); err != nil {
 		return Report{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, diagnoseTimeout)
+	collecting, cancel := context.WithTimeout(ctx, diagnoseTimeout)
 	defer cancel()
-	c, err := newCollector(env)
-	if err != nil {
-		return Report{}, err
-	}
-	return newReport(c.snapshot(ctx)), context.Cause(ctx)
+	r := newReport(newCollector(env).snapshot(collecting)) // what does not answer in time is unknown in it
+	return r, context.Cause(ctx)
 }
 
 // likelyCauseTimeout limits what is added to the time of a run that has failed.
@@ -47,11 +45,7 @@ const likelyCauseTimeout = 6 * time.Second
 func LikelyCause(ctx context.Context, env *action.Env) (f diagnosis.Finding, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, likelyCauseTimeout)
 	defer cancel()
-	c, err := newCollector(env)
-	if err != nil {
-		return f, false
-	}
-	return likelyCause(diagnosis.Diagnose(c.snapshot(ctx)))
+	return likelyCause(diagnose(newCollector(env).snapshot(ctx)))
 }
 
 // vague are rules that name what a failed run has reported itself, or an effect of it.
@@ -67,9 +61,19 @@ func likelyCause(found []diagnosis.Finding) (diagnosis.Finding, bool) {
 	return diagnosis.Finding{}, false
 }
 
+// diagnose returns the findings in s, without secrets in the lines of logs that they show.
+func diagnose(s diagnosis.Snapshot) []diagnosis.Finding {
+	r := supportbundle.NewRedactor()
+	found := diagnosis.Diagnose(s)
+	for i := range found {
+		found[i].Evidence = r.RedactLines(found[i].Evidence)
+	}
+	return found
+}
+
 // newReport returns the report of a snapshot.
 func newReport(s diagnosis.Snapshot) Report {
-	r := Report{Host: s.Host.Hostname, Time: s.Time, Findings: diagnosis.Diagnose(s), Unknown: append(s.Missing, s.Host.Unknown...)}
+	r := Report{Host: s.Host.Hostname, Time: s.Time, Findings: diagnose(s), Unknown: append(s.Missing, s.Host.Unknown...)}
 	if r.Findings == nil {
 		r.Findings = []diagnosis.Finding{}
 	}
