@@ -374,7 +374,7 @@ func (t *textState) redactManifest(line string, indent int, blank bool) (text st
 		return line[:indent] + mark(ruleSecretData), true
 	case m != nil && t.secret && !strings.HasPrefix(m[2], "|") && !strings.HasPrefix(m[2], ">"):
 		return m[1] + mark(ruleSecretData), true
-	case m != nil && isBase64(strings.Trim(m[2], `"'`)):
+	case m != nil && isBase64(strings.Trim(m[2], `"'`)) && isCredential(strings.Trim(m[2], `"'`)):
 		return m[1] + mark(ruleSecretData), true
 	}
 	return "", false

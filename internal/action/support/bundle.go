@@ -62,7 +62,7 @@ func CreateBundle(ctx context.Context, env *action.Env, o BundleOptions) (Bundle
 	}
 	collecting, cancel := context.WithTimeout(ctx, bundleTimeout)
 	defer cancel()
-	c := newCollector(env)
+	c := openCollector(env)
 	root, target := bundlePath(o, c.hostName(), env.Now(), recipients != nil)
 	if _, err := env.Host.Lstat(target); !errors.Is(err, fs.ErrNotExist) {
 		return BundleResult{}, problem.Newf(problem.ExitUsage, doing, "name another file with --to", "%s exists already", target)

@@ -240,6 +240,12 @@ func TestItem_KeepsTheEndWithinItsLimit(t *testing.T) {
 	if _, err := i.run(t.Context()); err == nil {
 		t.Error("no error")
 	}
+	hang := make(chan struct{})
+	t.Cleanup(func() { close(hang) })
+	i.timeout, i.collect = time.Millisecond, func(context.Context) ([]byte, error) { <-hang; return nil, nil }
+	if _, err := i.run(t.Context()); err == nil || err.Error() != "no answer in time" {
+		t.Errorf("%v", err)
+	}
 }
 
 func TestExplain_NamesTheProgramOnly(t *testing.T) {

@@ -38,30 +38,29 @@ const (
 // objectLists is the JSON of collections of the API, by path.
 type objectLists map[string][]byte
 
-// readCluster returns the objects of the cluster that the rules read, or why the API does not answer. Neither is
-// returned on a host without credentials. A worker's credentials show nodes only.
-func (c *collector) readCluster(ctx context.Context) (*diagnosis.Cluster, string) {
+// readCluster returns the objects of the cluster that the rules read, also as JSON, or why the API does not answer.
+// Neither is returned on a host without credentials. A worker's credentials show nodes only.
+func (c *collector) readCluster(ctx context.Context) (*diagnosis.Cluster, objectLists, string) {
 	if c.client == nil {
-		return nil, ""
+		return nil, nil, ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, clusterTimeout)
 	defer cancel()
 	raw, err := c.client.ListRaw(ctx, pathNodes)
 	if err != nil {
-		return nil, problem.ExplainConnection(err)
+		return nil, nil, problem.ExplainConnection(err)
 	}
 	lists := objectLists{pathNodes: raw}
 	if !c.install.Worker {
 		c.fetchLists(ctx, lists, []string{pathNamespaces, pathPods, pathEvents, pathClaims, pathClasses, pathBudgets, pathEndpoints,
 			pathValidating, pathMutating, pathAPIServices})
 	}
-	c.objects = lists
 	cluster := c.decodeCluster(lists)
 	cluster.Partial = c.install.Worker
 	if !c.install.Worker {
 		cluster.Releases = c.readReleases(ctx)
 	}
-	return cluster, ""
+	return cluster, lists, ""
 }
 
 // fetchLists adds the collections at paths to lists, a few at once. One that cannot be read is recorded as missing.
@@ -228,12 +227,13 @@ func logsToRead(pods []corev1.Pod) (logs []containerLog) {
 	return logs
 }
 
-// readPodLogs adds the last lines of the containers that are not Ready to s.
-func (c *collector) readPodLogs(ctx context.Context, s *diagnosis.Snapshot) {
-	if s.Cluster == nil || c.client == nil {
-		return
+// readPodLogs returns the last lines of the containers that are not Ready, by the names of the logs in a snapshot.
+func (c *collector) readPodLogs(ctx context.Context, cluster *diagnosis.Cluster) map[string][]diagnosis.Line {
+	if cluster == nil || c.client == nil {
+		return nil
 	}
-	logs := logsToRead(s.Cluster.Pods)
+	all := map[string][]diagnosis.Line{}
+	logs := logsToRead(cluster.Pods)
 	var mu sync.Mutex
 	var reads sync.WaitGroup
 	slots := make(chan struct{}, maxWorkers)
@@ -250,9 +250,10 @@ func (c *collector) readPodLogs(ctx context.Context, s *diagnosis.Snapshot) {
 			mu.Lock()
 			defer mu.Unlock()
 			for _, text := range lines {
-				s.Logs[l.name()] = append(s.Logs[l.name()], diagnosis.Line{Text: text})
+				all[l.name()] = append(all[l.name()], diagnosis.Line{Text: text})
 			}
 		})
 	}
 	reads.Wait()
+	return all
 }

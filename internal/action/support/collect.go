@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,16 +32,18 @@ import (
 
 // Limits of one part of the collection.
 const (
-	commandTimeout = 8 * time.Second
-	etcdTimeout    = 3 * time.Second
-	clusterTimeout = 8 * time.Second
-	podLogTimeout  = 4 * time.Second
-	logLines       = 2000           // of a log, for the rules
-	k0sWindow      = time.Hour      // of the log of k0s, back from its newest line: k0s may have ended days ago
-	otherWindow    = 24 * time.Hour // of other logs, back from now
-	maxPodLogs     = 30             // containers whose logs the rules read
-	podLogLines    = 60             // of each of them
-	maxWorkers     = 4              // parts at once
+	commandTimeout  = 8 * time.Second
+	etcdTimeout     = 3 * time.Second
+	clusterTimeout  = 8 * time.Second
+	recordsTimeout  = 5 * time.Second
+	snapshotTimeout = 18 * time.Second // all parts
+	podLogTimeout   = 4 * time.Second
+	logLines        = 2000           // of a log, for the rules
+	k0sWindow       = time.Hour      // of the log of k0s, back from its newest line: k0s may have ended days ago
+	otherWindow     = 24 * time.Hour // of other logs, back from now
+	maxPodLogs      = 30             // containers whose logs the rules read
+	podLogLines     = 60             // of each of them
+	maxWorkers      = 4              // parts at once
 )
 
 // collector collects the state of one host.
@@ -84,6 +87,21 @@ func newCollector(env *action.Env) *collector {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		c.miss("credentials of the cluster", err)
 	}
+	return c
+}
+
+// openCollector is newCollector with a time limit: the disk with the records may not answer.
+func openCollector(env *action.Env) *collector {
+	opened := make(chan *collector, 1)
+	go func() { opened <- newCollector(env) }()
+	select {
+	case c := <-opened:
+		return c
+	case <-time.After(recordsTimeout):
+	}
+	c := &collector{env: env.ReadOnly()}
+	c.install.DataDir = env.DataDir
+	c.miss("records in "+env.DataDir, errors.New("no answer in time"))
 	return c
 }
 
@@ -135,31 +153,95 @@ func (c *collector) unit() string {
 	return k0s.ControllerUnit
 }
 
-// snapshot collects what the rules read. What does not answer within its time limit is missing in it.
+// part is a part of a snapshot. It returns a function that records what it found: a part that hangs, such as on a disk
+// that does not answer, must not write after the snapshot is returned.
+type part struct {
+	name string
+	run  func(ctx context.Context) func(*diagnosis.Snapshot)
+}
+
+// parts returns the parts of a snapshot that do not need each other.
+func (c *collector) parts() []part {
+	all := []part{
+		{"facts", func(ctx context.Context) func(*diagnosis.Snapshot) {
+			found, report := c.gatherFacts(ctx)
+			return func(s *diagnosis.Snapshot) { s.Host, s.Preflights = found, report }
+		}},
+		{"units", func(ctx context.Context) func(*diagnosis.Snapshot) {
+			k0sUnit, others := c.readUnits(ctx)
+			return func(s *diagnosis.Snapshot) { s.K0s, s.Units = k0sUnit, others }
+		}},
+		{"ports", func(context.Context) func(*diagnosis.Snapshot) {
+			all := probe.Listeners(c.env.Host)
+			return func(s *diagnosis.Snapshot) { s.Listeners = all }
+		}},
+		{"etcd", func(ctx context.Context) func(*diagnosis.Snapshot) {
+			state, reason := c.readEtcd(ctx)
+			return func(s *diagnosis.Snapshot) { s.Etcd, s.EtcdError = state, reason }
+		}},
+		{"cluster", func(ctx context.Context) func(*diagnosis.Snapshot) {
+			cluster, lists, reason := c.readCluster(ctx)
+			logs := c.readPodLogs(ctx, cluster)
+			certs := c.readCertificates(ctx, cluster != nil)
+			return func(s *diagnosis.Snapshot) {
+				c.objects, s.Cluster, s.ClusterError, s.Certificates = lists, cluster, reason, certs
+				maps.Copy(s.Logs, logs)
+			}
+		}},
+	}
+	for name, args := range c.logSources() {
+		all = append(all, part{"log of " + name, func(ctx context.Context) func(*diagnosis.Snapshot) {
+			lines := c.readLog(ctx, name, args)
+			return func(s *diagnosis.Snapshot) {
+				if len(lines) > 0 {
+					s.Logs[name] = lines
+				}
+			}
+		}})
+	}
+	return all
+}
+
+// grace is how long parts may take to notice that their time is over.
+const grace = 2 * time.Second
+
+// snapshot collects what the rules read. What does not answer in time is listed as missing in it.
 func (c *collector) snapshot(ctx context.Context) diagnosis.Snapshot {
 	s := diagnosis.Snapshot{Schema: diagnosis.Schema, Time: c.env.Now().UTC(), Recorded: c.recorded, Install: c.install, Logs: map[string][]diagnosis.Line{}}
-	var parts sync.WaitGroup
-	parts.Go(func() { s.Host, s.Preflights = c.gatherFacts(ctx) })
-	parts.Go(func() { s.K0s, s.Units = c.readUnits(ctx) })
-	parts.Go(func() { s.Listeners = probe.Listeners(c.env.Host) })
-	parts.Go(func() { s.Etcd, s.EtcdError = c.readEtcd(ctx) })
-	parts.Go(func() { s.Cluster, s.ClusterError = c.readCluster(ctx) })
-	var logs sync.Mutex
-	for name, args := range c.logSources() {
-		parts.Go(func() {
-			lines := c.readLog(ctx, name, args)
-			logs.Lock()
-			defer logs.Unlock()
-			if len(lines) > 0 {
-				s.Logs[name] = lines
-			}
-		})
+	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
+	defer cancel()
+	parts := c.parts()
+	type reply struct {
+		part   int
+		record func(*diagnosis.Snapshot)
 	}
-	parts.Wait()
-	c.readPodLogs(ctx, &s)
-	s.Certificates = c.readCertificates(ctx, s.Cluster != nil)
-	slices.SortFunc(c.missing, func(a, b facts.Unknown) int { return strings.Compare(a.Fact, b.Fact) })
-	s.Missing = c.missing
+	replies := make(chan reply, len(parts))
+	for i, p := range parts {
+		go func() { replies <- reply{i, p.run(ctx)} }()
+	}
+	done := make([]bool, len(parts))
+	over := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, func() { close(over) }) })
+	defer stop()
+	for range parts {
+		select {
+		case r := <-replies:
+			done[r.part] = true
+			r.record(&s)
+			continue
+		case <-over:
+		}
+		break
+	}
+	for i, p := range parts {
+		if !done[i] {
+			c.miss(p.name, errors.New("no answer in time"))
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.Missing = slices.Clone(c.missing)
+	slices.SortFunc(s.Missing, func(a, b facts.Unknown) int { return strings.Compare(a.Fact, b.Fact) })
 	return s
 }
 

@@ -1,6 +1,7 @@
 package support
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http/httptest"
@@ -17,6 +18,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/diagnosis"
 	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
@@ -139,6 +141,19 @@ func TestSnapshot_OfARunningCluster(t *testing.T) {
 	}
 	if !slices.Contains(rules, "pod-crashes") || !slices.Contains(rules, "release-failed") {
 		t.Errorf("%q", rules)
+	}
+}
+
+func TestSnapshot_DoesNotWaitForWhatHangs(t *testing.T) {
+	m := newMachine(t, nil)
+	hang := make(chan struct{})
+	t.Cleanup(func() { close(hang) })
+	m.fake.Expect("journalctl").AnyTimes().Do(func(host.Cmd) { <-hang })
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	s := openCollector(m.Env).snapshot(ctx)
+	if s.K0s.Active != "active" || !slices.Contains(s.Missing, facts.Unknown{Fact: "log of k0s", Reason: "no answer in time"}) {
+		t.Errorf("%+v %+v", s.K0s, s.Missing)
 	}
 }
 

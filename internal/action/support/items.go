@@ -53,23 +53,38 @@ type item struct {
 	collect func(ctx context.Context) ([]byte, error)
 }
 
-// run returns the content of the item, within its limits. A panic of a collector must not lose the bundle.
-func (i item) run(ctx context.Context) (content []byte, err error) {
+// run returns the content of the item, within its limits. A panic of a collector must not lose the bundle, and neither
+// must a file that does not answer.
+func (i item) run(ctx context.Context) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(i.timeout, itemTimeout))
 	defer cancel()
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("the collector failed: %v", p)
-		}
+	done := make(chan collected, 1)
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				done <- collected{err: fmt.Errorf("the collector failed: %v", p)}
+			}
+		}()
+		content, err := i.collect(ctx)
+		done <- collected{content, err}
 	}()
-	content, err = i.collect(ctx)
-	if limit := cmp.Or(i.limit, maxItemBytes); len(content) > limit {
-		content = content[len(content)-limit:]
-		if end := bytes.IndexByte(content, '\n'); end >= 0 {
-			content = content[end+1:]
+	var got collected
+	select {
+	case got = <-done:
+	case <-ctx.Done():
+		select {
+		case got = <-done: // a command that was ended
+		case <-time.After(grace):
+			return nil, errors.New("no answer in time")
 		}
 	}
-	return content, err
+	if limit := cmp.Or(i.limit, maxItemBytes); len(got.content) > limit {
+		got.content = got.content[len(got.content)-limit:]
+		if end := bytes.IndexByte(got.content, '\n'); end >= 0 {
+			got.content = got.content[end+1:]
+		}
+	}
+	return got.content, got.err
 }
 
 // hostItems returns what is collected of the host, without the logs of its units.
