@@ -145,9 +145,6 @@ func (b *Writer) LeaveOut(name, reason string) {
 	b.leftOut = append(b.leftOut, LeftOut{File: name, Reason: b.o.Redactor.redactText(reason)})
 }
 
-// Left returns how many bytes of content still fit.
-func (b *Writer) Left() int64 { return b.left }
-
 // recordMarks adds the marks in content to the manifest.
 func (b *Writer) recordMarks(name string, content []byte) {
 	if !bytes.Contains(content, []byte(markBegin)) {
