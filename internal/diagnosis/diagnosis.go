@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Severity is how much a finding matters now.
@@ -30,8 +31,8 @@ type Rule struct {
 
 	// Warning makes every finding of the rule a warning.
 	Warning bool
-	// Logs are lines that show the cause. They are an error only while something does not work:
-	// a line may tell of what is over.
+	// Logs are lines that show the cause. They are an error only while something does not work
+	// that their program serves: a line may tell of what is over.
 	Logs []LogPattern
 	// Find returns the evidence in the rest of the snapshot; nil if only logs show it.
 	Find func(s Snapshot) []Evidence
@@ -68,9 +69,8 @@ const maxEvidence = 4
 // warnings, and within them in the order of the rules, where a cause comes before its effects.
 func Diagnose(s Snapshot) []Finding {
 	var all []Finding
-	impaired := s.impaired()
 	for _, r := range Rules() {
-		if f, ok := r.apply(s, impaired); ok {
+		if f, ok := r.apply(s); ok {
 			all = append(all, f)
 		}
 	}
@@ -86,17 +86,14 @@ func (f Finding) rank() int {
 	return 1
 }
 
-// apply returns the finding of r in s; ok is false if it does not apply. impaired reports
-// whether something does not work.
-func (r Rule) apply(s Snapshot, impaired bool) (f Finding, ok bool) {
+// apply returns the finding of r in s; ok is false if it does not apply.
+func (r Rule) apply(s Snapshot) (f Finding, ok bool) {
 	var found []Evidence
 	if r.Find != nil {
 		found = r.Find(s)
 	}
 	for _, p := range r.Logs {
-		for _, text := range p.find(s) {
-			found = append(found, Evidence{Text: text, Warning: !impaired})
-		}
+		found = append(found, p.find(s)...)
 	}
 	if len(found) == 0 {
 		return Finding{}, false
@@ -121,22 +118,32 @@ func (r Rule) apply(s Snapshot, impaired bool) (f Finding, ok bool) {
 	return f, true
 }
 
-// find returns a sentence for each log of p's source with lines that match: its newest line.
-func (p LogPattern) find(s Snapshot) (found []string) {
+// recentLines is how old a line of k0s may be, before the newest one, to be an error: k0s logs failed
+// attempts of its parts to reach each other whenever it starts.
+const recentLines = 15 * time.Minute
+
+// find returns the newest line that matches, for each log of p's source.
+func (p LogPattern) find(s Snapshot) (found []Evidence) {
+	matters := s.impaired()
+	if p.Source == LogK0s || p.Source == LogAgent {
+		matters = s.hostImpaired()
+	}
 	match := regexp.MustCompile(p.Match)
 	var unless *regexp.Regexp
 	if p.Unless != "" {
 		unless = regexp.MustCompile(p.Unless)
 	}
 	for _, name := range s.logsOf(p.Source) {
+		lines := s.Logs[name]
 		count, last := 0, Line{}
-		for _, l := range s.Logs[name] {
+		for _, l := range lines {
 			if match.MatchString(l.Text) && (unless == nil || !unless.MatchString(l.Text)) {
 				count, last = count+1, l
 			}
 		}
 		if count >= max(p.Min, 1) {
-			found = append(found, describeLine(name, last, count))
+			old := p.Source == LogK0s && lines[len(lines)-1].Time.Sub(last.Time) > recentLines
+			found = append(found, Evidence{Text: describeLine(name, last, count), Warning: !matters || old})
 		}
 	}
 	return found

@@ -86,7 +86,7 @@ func findTakenPorts(s Snapshot) (found []Evidence) {
 		}
 		seen[m[1]+m[2]] = true
 		number, _ := strconv.Atoi(m[2]) // the expression allows digits only
-		e := Evidence{Text: fmt.Sprintf("k0s could not listen on %d/%s", number, m[1]), Warning: !s.impaired()}
+		e := Evidence{Text: fmt.Sprintf("k0s could not listen on %d/%s", number, m[1]), Warning: !s.hostImpaired()}
 		if owner := foreignOwner(s, facts.PortKey{Number: number, Protocol: m[1]}); owner != nil {
 			e.Text += fmt.Sprintf("; %s (pid %d) has it", owner.Program, owner.PID)
 			if owner.Unit != "" {

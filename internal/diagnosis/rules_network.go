@@ -76,7 +76,7 @@ func findNoDefaultRoute(s Snapshot) []Evidence {
 	if slices.ContainsFunc(n.DefaultRoutes(), func(r facts.Route) bool { return r.Destination.Addr().Is4() }) {
 		return nil
 	}
-	return []Evidence{{Text: "the table of routes has no default route of IPv4", Warning: !s.impaired()}}
+	return []Evidence{{Text: "the table of routes has no default route of IPv4", Warning: !s.hostImpaired()}}
 }
 
 func findMTUMismatch(s Snapshot) []Evidence {
@@ -150,7 +150,7 @@ func dnsRules() []Rule {
 		{ID: "dns-loop", Area: areaNetwork, Culprit: "the name servers of pods forward to themselves", Symptom: "CoreDNS crashes: Loop detected",
 			Fix:  "write name servers that are not on loopback to /etc/resolv.conf (or systemd-resolved), then: sudo plinth kubectl rollout restart deployment/coredns -n kube-system",
 			Logs: []LogPattern{{Source: LogPods, Match: `Loop \(.*\) detected for zone`}}},
-		{ID: "name-servers-silent", Area: areaNetwork, Culprit: "no name server of this host answers", Symptom: "names are not resolved, on the host and in pods",
+		{ID: "name-servers-silent", Area: areaNetwork, Culprit: "no name server of this host answers", Symptom: "names are not resolved, on the host and in pods", Warning: true,
 			Fix: "correct the name servers in /etc/resolv.conf; open 53/udp and 53/tcp to them", Find: findSilentNameServers},
 		{ID: "dns-upstream-slow", Area: areaNetwork, Culprit: "the name servers that CoreDNS asks do not answer",
 			Symptom: "names outside the cluster are not resolved in pods",
@@ -173,7 +173,7 @@ func findSilentNameServers(s Snapshot) (found []Evidence) {
 		if n.Error == "" {
 			return nil
 		}
-		found = append(found, Evidence{Text: fmt.Sprintf("%s: %s", n.Address, n.Error), Warning: !s.impaired()})
+		found = append(found, Evidence{Text: fmt.Sprintf("%s: %s", n.Address, n.Error)})
 	}
 	return found
 }

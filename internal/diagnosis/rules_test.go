@@ -422,6 +422,23 @@ func TestDiagnose_TracesOfWhatIsOverAreWarnings(t *testing.T) {
 	}
 }
 
+func TestDiagnose_LinesOfK0sDoNotExplainPods(t *testing.T) {
+	s := healthy()
+	logs(LogK0s, 30, "dial unix /run/k0s/containerd.sock: connect: connection refused")(&s)
+	pod(ended("Error", 1))(&s)
+	if found := Diagnose(s); found[0].Rule != "pod-crashes" || found[len(found)-1].Rule != "containerd-stopped" || found[len(found)-1].Severity != Warning {
+		t.Errorf("%+v", found)
+	}
+	nodeNotReady(corev1.ConditionFalse, "KubeletNotReady", "container runtime is down")(&s)
+	if found := Diagnose(s); found[0].Rule != "containerd-stopped" || found[0].Severity != Error {
+		t.Errorf("the node is not Ready: %+v", found)
+	}
+	s.Logs[LogK0s] = append(s.Logs[LogK0s], Line{Time: now.Add(time.Hour), Text: "later"})
+	if found := Diagnose(s); found[0].Rule != "node-not-ready" {
+		t.Errorf("old lines: %+v", found)
+	}
+}
+
 func TestDiagnose_LimitsEvidence(t *testing.T) {
 	s := healthy()
 	for i := range 9 {

@@ -158,14 +158,21 @@ func (s Snapshot) logsOf(source string) []string {
 
 // impaired reports whether something on the host or in the cluster does not work.
 func (s Snapshot) impaired() bool {
-	if s.Install.Failed != "" || s.ClusterError != "" || s.EtcdError != "" || s.K0s.Load == "loaded" && !s.K0s.Running() {
+	return s.hostImpaired() || s.Install.Failed != "" || len(s.failingPods()) > 0 ||
+		s.Cluster != nil && slices.ContainsFunc(s.Cluster.Nodes, func(n corev1.Node) bool { return !isReady(n) })
+}
+
+// hostImpaired reports whether k0s, etcd, the API or the node of this host does not work.
+func (s Snapshot) hostImpaired() bool {
+	if s.Cluster == nil && s.Install.Failed != "" || s.ClusterError != "" || s.EtcdError != "" || s.K0s.Load == "loaded" && !s.K0s.Running() {
 		return true
 	}
-	if s.Cluster == nil {
-		return false
-	}
-	return slices.ContainsFunc(s.Cluster.Nodes, func(n corev1.Node) bool { return nodeCondition(n, corev1.NodeReady).Status != corev1.ConditionTrue }) ||
-		len(s.failingPods()) > 0
+	return s.Cluster != nil && slices.ContainsFunc(s.Cluster.Nodes, func(n corev1.Node) bool { return n.Name == s.Recorded.Node && !isReady(n) })
+}
+
+// isReady reports whether a node is Ready.
+func isReady(n corev1.Node) bool {
+	return nodeCondition(n, corev1.NodeReady).Status == corev1.ConditionTrue
 }
 
 // unit returns the unit name, and false if it was not collected or does not exist.
