@@ -179,10 +179,11 @@ func eventsThat(s Snapshot, matches func(corev1.Event) bool) (found []Evidence) 
 	if s.Cluster == nil {
 		return nil
 	}
+	impaired := s.impaired() // once: a cluster may have thousands of events and pods
 	for _, e := range s.Cluster.Events {
 		if e.Type == corev1.EventTypeWarning && s.since(eventTime(e)) < recentEvents && matches(e) {
 			o := e.InvolvedObject
-			found = append(found, Evidence{Text: fmt.Sprintf("%s %s/%s%s", strings.ToLower(o.Kind), o.Namespace, o.Name, describeEvent(e)), Warning: !s.impaired()})
+			found = append(found, Evidence{Text: fmt.Sprintf("%s %s/%s%s", strings.ToLower(o.Kind), o.Namespace, o.Name, describeEvent(e)), Warning: !impaired})
 		}
 	}
 	return found

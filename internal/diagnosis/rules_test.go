@@ -518,3 +518,13 @@ func ruleTables() string {
 	}
 	return b.String()
 }
+
+func BenchmarkDiagnose(b *testing.B) {
+	s := healthy()
+	for range 2000 {
+		s.Logs[LogK0s] = append(s.Logs[LogK0s], line(`time="2026-01-02 11:59:00" level=info msg="{\"level\":\"warn\",\"ts\":\"2026-01-02T11:59:00Z\",\"caller\":\"txn/util.go:93\",\"msg\":\"range\"}" component=etcd stream=stderr`))
+	}
+	for b.Loop() {
+		Diagnose(s)
+	}
+}
