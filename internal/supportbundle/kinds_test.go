@@ -54,6 +54,7 @@ func kinds() []kind {
 		{"environment of a container", `"env":[{"name":"DB_PASSWORD","value":"containerFakePass12"}]`, "containerFakePass12"},
 		{"environment in YAML", "env:\n- name: REDIS_PASSWORD\n  value: yamlFakePass13", "yamlFakePass13"},
 		{"word as a password", "password: hunter", "hunter"},
+		{"number as a password", "password=495867", "495867"},
 		{"password in a sentence", `level=info msg="login with password: plainword14"`, "plainword14"},
 		{"block", "adminPassword: |\n  block fake pass 15\nnext: x", "block fake pass 15"},
 		{"escaped JSON", `msg="{\"username\":\"a\",\"password\":\"escapedFakePass16\"}"`, "escapedFakePass16"},

@@ -25,7 +25,7 @@ var sensitiveStems = []string{"pass", "pwd", "secret", "token", "key", "credenti
 
 var (
 	sensitiveKey  = regexp.MustCompile(`(?i)(?:` + sensitiveWords + `)$`)
-	harmlessValue = regexp.MustCompile(`(?i)^(true|false|null|none|nil|yes|no|on|off|~|-|<[a-z ]*>|\*+|x+|\d{1,6}|\[\]|\{\}|)$`)
+	harmlessValue = regexp.MustCompile(`(?i)^(true|false|files|compat|sss|null|none|nil|yes|no|on|off|~|-|<[a-z ]*>|\*+|x+|\d{1,3}|\[\]|\{\}|)$`)
 )
 
 // isSensitiveKey reports whether the value of the setting key is secret.

@@ -89,7 +89,7 @@ func TestRedact_KeepsWhatIsNotSecret(t *testing.T) {
 		"secretName: tls", "automountServiceAccountToken: false", "passwordFile: /etc/pass", "listen tcp 0.0.0.0:6443: bind: address already in use",
 		"https://10.0.0.1:6443/readyz", "sha256:7d1c6b4a0fbb6b3f2a2f6a9d3b1e8c5f4a3b2c1d0e9f8a7b6c5d4e3f2a1b0c9d", "-----BEGIN CERTIFICATE-----",
 		"image: registry.k8s.io/kube-proxy:v1.33.8", "basic authentication is off", "docs at https://kubernetes.io/docs/reference/",
-		`"data": {"replicas": "3"}`, "token: ", "password: null", "data:\n  mode: iptables\n  level: warnings",
+		`"data": {"replicas": "3"}`, "token: ", "password: null", "passwd:         files systemd", "data:\n  mode: iptables\n  level: warnings",
 	} {
 		t.Run(text, func(t *testing.T) {
 			if got := string(NewRedactor().Redact("a.txt", []byte(text))); got != text {
