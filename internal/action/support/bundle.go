@@ -69,8 +69,8 @@ func CreateBundle(ctx context.Context, env *action.Env, o BundleOptions) (Bundle
 	}
 	p := packer{collector: c, target: env.Host, since: o.Since, report: newReporter(env)}
 	result, err := p.writeFile(collecting, target, supportbundle.Options{Root: root, Time: env.Now().UTC(), Limit: bundleBytes, Recipients: recipients})
-	if err == nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
+	if ctx.Err() != nil {
+		return BundleResult{}, errors.Join(context.Cause(ctx), env.Host.RemoveAll(target))
 	}
 	if err != nil {
 		return BundleResult{}, problem.New(problem.ExitUsage, doing, errors.Join(err, env.Host.RemoveAll(target)), "name a file on a disk with free space with --to")
