@@ -44,6 +44,11 @@ type LogPattern struct {
 	Match  string // regular expression (RE2)
 	Unless string // regular expression of lines that do not count; "" for none
 	Min    int    // number of lines from which it counts; 0 for 1
+
+	// Level is the least level of lines of k0s that count; LevelUnknown for LevelError. Lines without a level always do.
+	Level Level
+	// Hint makes it a warning: hosts that work but are busy log such lines, too.
+	Hint bool
 }
 
 // Evidence is one observation that shows a cause.
@@ -68,6 +73,7 @@ const maxEvidence = 4
 // Diagnose returns the findings of all rules, most likely cause first: errors before
 // warnings, and within them in the order of the rules, where a cause comes before its effects.
 func Diagnose(s Snapshot) []Finding {
+	s = s.withCurrentRun()
 	var all []Finding
 	for _, r := range Rules() {
 		if f, ok := r.apply(s); ok {
@@ -118,15 +124,24 @@ func (r Rule) apply(s Snapshot) (f Finding, ok bool) {
 	return f, true
 }
 
-// recentLines is how old a line of k0s may be, before the newest one, to be an error: k0s logs failed
-// attempts of its parts to reach each other whenever it starts.
-const recentLines = 15 * time.Minute
+// How old a line of k0s may be, before the newest one, to be an error. While k0s runs, what still fails is logged again within
+// minutes; lines of its start, when its parts do not reach each other yet, are over.
+const (
+	recentLines        = 15 * time.Minute
+	recentLinesRunning = 5 * time.Minute
+)
 
 // find returns the newest line that matches, for each log of p's source.
 func (p LogPattern) find(s Snapshot) (found []Evidence) {
-	matters := s.impaired()
+	matters, recent := s.impaired(), time.Duration(0)
 	if p.Source == LogK0s || p.Source == LogAgent {
 		matters = s.hostImpaired()
+	}
+	if p.Source == LogK0s {
+		matters, recent = s.k0sLinesMatter(), recentLines
+		if s.K0s.Running() {
+			recent = recentLinesRunning
+		}
 	}
 	match := regexp.MustCompile(p.Match)
 	var unless *regexp.Regexp
@@ -137,16 +152,25 @@ func (p LogPattern) find(s Snapshot) (found []Evidence) {
 		lines := s.Logs[name]
 		count, last := 0, Line{}
 		for _, l := range lines {
-			if match.MatchString(l.Text) && (unless == nil || !unless.MatchString(l.Text)) {
+			if match.MatchString(l.Text) && (unless == nil || !unless.MatchString(l.Text)) && p.hasLevel(l) {
 				count, last = count+1, l
 			}
 		}
 		if count >= max(p.Min, 1) {
-			old := p.Source == LogK0s && lines[len(lines)-1].Time.Sub(last.Time) > recentLines
-			found = append(found, Evidence{Text: describeLine(name, last, count), Warning: !matters || old})
+			old := recent > 0 && lines[len(lines)-1].Time.Sub(last.Time) > recent
+			found = append(found, Evidence{Text: describeLine(name, last, count), Warning: !matters || old || p.Hint})
 		}
 	}
 	return found
+}
+
+// hasLevel reports whether the level of a line is high enough for p.
+func (p LogPattern) hasLevel(l Line) bool {
+	if p.Source != LogK0s {
+		return true
+	}
+	level, _ := parseLine(l.Text)
+	return level == LevelUnknown || level >= cmp.Or(p.Level, LevelError)
 }
 
 // describeLine returns line, the newest of count in the log name, with its source and time.
@@ -165,14 +189,9 @@ func describeLine(name string, line Line, count int) string {
 // maxLineLength is the number of characters that evidence shows of a line.
 const maxLineLength = 300
 
-// logrus matches the text of a line of k0s, which has time and level before it.
-var logrus = regexp.MustCompile(`^time="[^"]*" level=\w+ msg="((?:[^"\\]|\\.)*)"`)
-
 // shorten returns the text of a line of a log in one line of limited length.
 func shorten(text string) string {
-	if m := logrus.FindStringSubmatch(text); m != nil {
-		text = strings.ReplaceAll(m[1], `\"`, `"`)
-	}
+	_, text = parseLine(text)
 	text = strings.Join(strings.Fields(text), " ")
 	if runes := []rune(text); len(runes) > maxLineLength {
 		text = string(runes[:maxLineLength]) + "…"

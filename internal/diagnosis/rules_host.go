@@ -59,7 +59,8 @@ func diskRules() []Rule {
 			Fix: "find the folder with the most files: sudo du --inodes -xd2 / | sort -n | tail -20", Find: findUsedUpInodes},
 		{ID: "disk-pressure", Area: areaDisks, Culprit: "kubelet evicts pods, because too little disk space is free",
 			Symptom: "pods Evicted, images removed, node with DiskPressure", Fix: fixFreeSpace, Find: findDiskPressure,
-			Logs: []LogPattern{{Source: LogK0s, Match: `failed to garbage collect required amount of images|Eviction manager: .*(ephemeral-storage|nodefs|imagefs)`}}},
+			Logs: []LogPattern{{Source: LogK0s, Level: LevelInfo,
+				Match: `(?i)failed to garbage collect required amount of images|Eviction manager: .*(ephemeral-storage|nodefs|imagefs)`}}},
 		{ID: "disk-hangs", Area: areaDisks, Culprit: "a disk does not answer for minutes", Symptom: "programs hang; k0s does not stop", Fix: fixDisk,
 			Logs: []LogPattern{{Source: LogKernel, Match: `blocked for more than \d+ seconds`}}},
 	}
@@ -174,11 +175,11 @@ func clockRules() []Rule {
 	return []Rule{
 		{ID: "clock-wrong", Area: areaClock, Culprit: "the clock of this host is wrong", Symptom: "certificates are not valid yet; nodes and tokens are refused",
 			Fix:  set,
-			Logs: []LogPattern{{Source: LogK0s, Match: `certificate has expired or is not yet valid: current time \S+ is before`}}, Find: findWrongClock},
+			Logs: []LogPattern{{Source: LogK0s, Match: `certificate has expired or is not yet valid: current time \S+ is before`, Level: LevelWarning}}, Find: findWrongClock},
 		{ID: "clock-jumped", Area: areaClock, Culprit: "the clock jumped", Symptom: "nodes become NotReady, leases and tokens end early, logs have gaps", Fix: set,
 			Logs: []LogPattern{{Source: LogTime,
 				Match: `(Forward|Backward) time jump detected|[Ss]ystem clock (wrong by|was stepped by) -?\d{2,}\.`},
-				{Source: LogK0s, Match: `prober found high clock drift|clock difference against peer .* is too high`}}},
+				{Source: LogK0s, Match: `prober found high clock drift|clock difference against peer .* is too high`, Level: LevelWarning}}},
 		{ID: "clock-not-synchronized", Area: areaClock, Culprit: "no time server sets the clock", Symptom: "the clocks of the nodes drift apart", Warning: true,
 			Fix: "sudo timedatectl set-ntp true, with a time server that this host reaches in /etc/chrony.conf or /etc/systemd/timesyncd.conf",
 			Find: func(s Snapshot) (found []Evidence) {

@@ -22,8 +22,7 @@ func k0sRules() []Rule {
 		{ID: "k0s-config-invalid", Area: areaK0s, Culprit: "the configuration of k0s is not valid", Symptom: "k0s ends right after its start",
 			Fix: "do not edit /etc/k0s/k0s.yaml: change spec.k0s.config of the Installer, and run plinth upgrade; plinth install with the installed bundle writes the file again",
 			Logs: []LogPattern{{Source: LogK0s,
-				Match:  `(failed to (load|read|parse|validate)|invalid|cannot unmarshal|error unmarshaling) .*(config|k0s\.yaml|YAML|JSON)|spec\.\S+: (Invalid|Required) value`,
-				Unless: `level=(debug|info)`}}},
+				Match: `(failed to (load|read|parse|validate)|invalid|cannot unmarshal|error unmarshaling) .*(config|k0s\.yaml|YAML|JSON)|spec\.\S+: (Invalid|Required) value`}}},
 		{ID: "containerd-config-invalid", Area: areaK0s, Culprit: "the configuration of containerd is not valid", Symptom: "containerd ends, the node is NotReady",
 			Fix:  "correct or remove the files in /etc/k0s/containerd.d, then restart k0s",
 			Logs: []LogPattern{{Source: LogK0s, Match: `failed to load TOML|containerd.*(toml: |invalid plugin config|unknown version)`}}},
@@ -86,7 +85,7 @@ func findTakenPorts(s Snapshot) (found []Evidence) {
 		}
 		seen[m[1]+m[2]] = true
 		number, _ := strconv.Atoi(m[2]) // the expression allows digits only
-		e := Evidence{Text: fmt.Sprintf("k0s could not listen on %d/%s", number, m[1]), Warning: !s.hostImpaired()}
+		e := Evidence{Text: fmt.Sprintf("k0s could not listen on %d/%s", number, m[1]), Warning: !s.k0sLinesMatter()}
 		if owner := foreignOwner(s, facts.PortKey{Number: number, Protocol: m[1]}); owner != nil {
 			e.Text += fmt.Sprintf("; %s (pid %d) has it", owner.Program, owner.PID)
 			if owner.Unit != "" {
@@ -109,10 +108,13 @@ func foreignOwner(s Snapshot, key facts.PortKey) *facts.Owner {
 	return nil
 }
 
-// lastErrorOf returns the newest error in the log of k0s, after a colon; "" if there is none.
+// lastErrorOf returns the newest error in the log of k0s, after a semicolon; "" if there is none.
 func lastErrorOf(s Snapshot) string {
+	if !s.k0sLinesMatter() {
+		return ""
+	}
 	for _, l := range slices.Backward(s.Logs[LogK0s]) {
-		if strings.Contains(l.Text, "level=error") || strings.Contains(l.Text, "level=fatal") || strings.HasPrefix(l.Text, "Error:") {
+		if level, _ := parseLine(l.Text); level == LevelError || strings.HasPrefix(l.Text, "Error:") {
 			return "; its last error: " + shorten(l.Text)
 		}
 	}
@@ -132,7 +134,7 @@ func certificateRules() []Rule {
 	return []Rule{
 		{ID: "certificate-ended", Area: areaCerts, Culprit: "a certificate has ended", Symptom: "x509: certificate has expired; components refuse each other",
 			Fix:  "correct the clock if it is wrong; else: sudo plinth certificates renew --all",
-			Logs: []LogPattern{{Source: LogK0s, Match: `certificate has expired or is not yet valid`, Unless: `is before`}},
+			Logs: []LogPattern{{Source: LogK0s, Match: `certificate has expired or is not yet valid`, Unless: `is before`, Level: LevelWarning}},
 			Find: func(s Snapshot) (found []Evidence) {
 				for _, c := range s.Certificates {
 					if !c.Ends.IsZero() && c.Ends.Before(s.Time) {
@@ -154,7 +156,7 @@ func certificateRules() []Rule {
 		{ID: "certificate-of-another-name", Area: areaCerts, Culprit: "a certificate does not have the name or address that a client uses",
 			Symptom: "x509: certificate is valid for …, not …",
 			Fix:     "give the host its former name and address; or sudo plinth certificates renew --all after a change of spec.k0s.config.spec.api.sans",
-			Logs:    []LogPattern{{Source: LogK0s, Match: `x509: certificate is valid for .*, not `}}},
+			Logs:    []LogPattern{{Source: LogK0s, Match: `x509: certificate is valid for .*, not `, Level: LevelWarning}}},
 		{ID: "authority-unknown", Area: areaCerts, Culprit: "a component trusts another certificate authority than that of the cluster",
 			Symptom: "x509: certificate signed by unknown authority",
 			Fix:     "the host has files of another cluster, or was restored from an old copy: sudo plinth reset node, then join again",
@@ -180,7 +182,8 @@ func etcdRules() []Rule {
 			Symptom: "etcd ends: member removed, cluster ID mismatch",
 			Fix:     "the host was removed from the cluster, or restored from an old copy: sudo plinth reset node, then join again",
 			Logs: []LogPattern{{Source: LogK0s,
-				Match: `has already been bootstrapped|cluster ID mismatch|has been permanently removed|tocommit\(\d+\) is out of range|error validating peerURLs|member count is unequal`}}},
+				Match: `has already been bootstrapped|cluster ID mismatch|has been permanently removed|tocommit\(\d+\) is out of range|error validating peerURLs|member count is unequal`,
+				Level: LevelWarning}}},
 		{ID: "etcd-space-used-up", Area: areaEtcd, Culprit: "the database of etcd has reached its size limit",
 			Symptom: "mvcc: database space exceeded; the cluster can be read, not changed",
 			Fix: "find what creates objects without end: sudo plinth kubectl get events,jobs,pods -A | wc -l\n" +
@@ -196,12 +199,14 @@ func etcdRules() []Rule {
 		{ID: "etcd-slow", Area: areaEtcd, Culprit: "the disk or the network is too slow for etcd",
 			Symptom: "the API is slow, etcd changes its leader, nodes become NotReady for a moment",
 			Fix:     "give /var/lib/k0s/etcd an SSD of its own and remove other load from it; sudo plinth preflight measures the disk",
-			Logs: []LogPattern{{Source: LogK0s, Match: `slow fdatasync|failed to send out heartbeat on time|leader is overloaded likely from slow disk`, Min: 2},
-				{Source: LogK0s, Match: `apply request took too long|waiting for ReadIndex response took too long`, Min: 20}}},
+			Logs: []LogPattern{
+				{Source: LogK0s, Match: `slow fdatasync|failed to send out heartbeat on time|leader is overloaded likely from slow disk`, Min: 2,
+					Level: LevelWarning},
+				{Source: LogK0s, Match: `apply request took too long|waiting for ReadIndex response took too long`, Min: 20, Level: LevelWarning, Hint: true}}},
 		{ID: "etcd-without-leader", Area: areaEtcd, Culprit: "etcd has no leader: more than half of the controllers must run",
 			Symptom: "the API does not answer, or cannot change anything",
 			Fix:     "start the other controllers; a lost one: plinth node remove NAME --force, as soon as most others run (docs/guide/nodes.md)",
-			Logs:    []LogPattern{{Source: LogK0s, Match: `etcdserver: no leader|etcdserver: request timed out|lost leader|rejected connection: no leader`, Min: 2}},
+			Logs:    []LogPattern{{Source: LogK0s, Match: `etcdserver: no leader|etcdserver: request timed out|rejected connection: no leader`, Min: 2}},
 			Find: func(s Snapshot) []Evidence {
 				if s.Etcd == nil || len(s.Etcd.Members) == 0 || slices.ContainsFunc(s.Etcd.Members, func(m EtcdMember) bool { return m.Leader }) {
 					return nil

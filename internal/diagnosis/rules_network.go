@@ -40,7 +40,7 @@ func networkRules() []Rule {
 			Symptom: "etcd loses its leader; the API is slow or does not answer",
 			Fix:     "start the other controller, or open 2380/tcp, 6443/tcp and 9444/tcp between the controllers (plinth preflight --peers HOST shows what is blocked)",
 			Logs: []LogPattern{{Source: LogK0s,
-				Match: `dial tcp \S+:2380: (connect: no route to host|connect: connection (refused|timed out)|i/o timeout)|lost (the )?TCP streaming connection`, Min: 3}}},
+				Match: `dial tcp \S+:2380: (connect: no route to host|connect: connection (refused|timed out)|i/o timeout)|lost (the )?TCP streaming connection`, Min: 3, Level: LevelWarning}}},
 		{ID: "proxy-in-the-way", Area: areaNetwork, Culprit: "requests inside the cluster go to a proxy", Symptom: "proxyconnect errors, 403 or 503 from a proxy",
 			Fix: "add the addresses of the nodes, both networks of the cluster (10.244.0.0/16, 10.96.0.0/12), .svc and .cluster.local to no_proxy " +
 				"(spec.proxy.noProxy, /etc/environment)",

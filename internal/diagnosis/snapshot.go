@@ -170,6 +170,13 @@ func (s Snapshot) hostImpaired() bool {
 	return s.Cluster != nil && slices.ContainsFunc(s.Cluster.Nodes, func(n corev1.Node) bool { return n.Name == s.Recorded.Node && !isReady(n) })
 }
 
+// k0sLinesMatter reports whether the log of k0s may tell why something does not work on this host. It does not if k0s was
+// stopped by a command.
+func (s Snapshot) k0sLinesMatter() bool {
+	stopped := s.K0s.Active == "inactive" && (s.K0s.Result == "" || s.K0s.Result == "success")
+	return s.hostImpaired() && !stopped
+}
+
 // isReady reports whether a node is Ready.
 func isReady(n corev1.Node) bool {
 	return nodeCondition(n, corev1.NodeReady).Status == corev1.ConditionTrue
