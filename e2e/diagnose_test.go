@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,21 +81,32 @@ func diagnoseFaults() []diagnoseFault {
 	}
 }
 
-// TestDiagnose_NamesFaultsFirst creates faults on a host with a running cluster. Each must be the first finding.
+// shortFaults are the faults of a short run: one of the host, one of k0s, and one of a pod.
+var shortFaults = []string{"forwarding-off", "k0s-not-running", "image-registry-unreachable"}
+
+// TestDiagnose_NamesFaultsFirst creates a support bundle and faults on a host with a running cluster. Each fault must be the
+// first finding.
 func TestDiagnose_NamesFaultsFirst(t *testing.T) {
 	ctx := timeoutContext(t, 45)
 	h := startHostWithPlinth(t, "diagnose")
-	runPlinth(t, ctx, h, 0, strings.Fields(installArgs+bundle)...)
+	password := runPlinth(t, ctx, h, 0, strings.Fields(installArgs+bundle)...).Result.Password
 	if d := diagnose(t, ctx, h); len(d.Findings) > 0 && d.Findings[0].Severity == "error" {
 		t.Errorf("a healthy host: %+v", d)
 	}
+	t.Run("support-bundle", func(t *testing.T) { checkBundleOfCluster(t, ctx, h.ForTest(t), password) })
 	for _, f := range diagnoseFaults() {
+		if testing.Short() && !slices.Contains(shortFaults, f.rule) {
+			continue
+		}
 		t.Run(f.rule, func(t *testing.T) {
 			h := h.ForTest(t)
+			started := time.Now()
 			h.MustRun(ctx, "bash", "-euc", f.prepare)
 			waitForFinding(t, ctx, h, f)
+			found := time.Since(started)
 			h.MustRun(ctx, "bash", "-euc", f.undo)
 			waitUntilHealthy(t, ctx, h)
+			t.Logf("found after %.1fs, healthy after %.1fs", found.Seconds(), time.Since(started).Seconds())
 		})
 	}
 }
@@ -180,8 +192,25 @@ func checkBundle(t *testing.T, files map[string]string, secrets []string, names 
 	}
 }
 
+// checkBundleOfCluster creates secrets on a host with a running cluster, and checks that a bundle of it has its state and
+// none of them. It returns the secrets.
+func checkBundleOfCluster(t *testing.T, ctx context.Context, h *lab.Host, password string) (secrets []string) {
+	t.Helper()
+	keys := strings.Fields(h.MustRun(ctx, "bash", "-euc", "sed -n 2p /var/lib/k0s/pki/ca.key; awk '/client-key-data/ {print $2}' /var/lib/k0s/pki/admin.conf"))
+	token := createToken(t, ctx, h, "--role", "worker").Result.Token
+	h.MustRun(ctx, "bash", "-euc", "logger -t planted \"$1\"; plinth kubectl create secret generic planted -n default --from-literal=a=Planted0rdinaryValue; "+
+		"plinth kubectl create configmap planted -n default --from-literal=a='found Planted0rdinaryValue' --from-literal=DB_PASSWORD=plantedword", "bash", token)
+	secrets = append([]string{password, token, "Planted0rdinaryValue", "plantedword"}, keys...)
+	checkBundle(t, supportBundle(t, ctx, h), secrets, "cluster-resources/nodes.json", "cluster-resources/pods/kube-system.json", "cluster-resources/configmaps/default.json",
+		"cluster-info/cluster_version.json", "host-collectors/journald/k0s.txt", "host-collectors/plinth/journal.json", "helm/releases.json")
+	return secrets
+}
+
 // TestSupportBundle_InEveryState creates bundles after failed preflights, of a healthy cluster, and while k0s does not start.
 func TestSupportBundle_InEveryState(t *testing.T) {
+	if testing.Short() {
+		t.Skip("TestDiagnose_NamesFaultsFirst creates a bundle of a running cluster")
+	}
 	ctx := timeoutContext(t, 25)
 	h := startHostWithPlinth(t, "support")
 	h.MustRun(ctx, "bash", "-euc", occupyPort(6443))
@@ -190,17 +219,10 @@ func TestSupportBundle_InEveryState(t *testing.T) {
 	h.MustRun(ctx, "bash", "-euc", releasePort)
 
 	password := runPlinth(t, ctx, h, 0, strings.Fields(installArgs+bundle)...).Result.Password
-	key := strings.Fields(h.MustRun(ctx, "bash", "-euc", "sed -n 2p /var/lib/k0s/pki/ca.key; sed -n 2p /var/lib/plinth/agent/identity.pem; awk '/client-key-data/ {print $2}' /var/lib/k0s/pki/admin.conf"))
-	token := createToken(t, ctx, h, "--role", "worker").Result.Token
-	h.MustRun(ctx, "bash", "-euc", "logger -t planted \"$1\"; plinth kubectl create secret generic planted -n default --from-literal=a=Planted0rdinaryValue; "+
-		"plinth kubectl create configmap planted -n default --from-literal=a='found Planted0rdinaryValue' --from-literal=DB_PASSWORD=plantedword", "bash", token)
-	secrets := append([]string{password, token, "Planted0rdinaryValue", "plantedword"}, key[len(key)-1])
-	files := supportBundle(t, ctx, h)
-	checkBundle(t, files, secrets, "cluster-resources/nodes.json", "cluster-resources/pods/kube-system.json", "cluster-resources/configmaps/default.json",
-		"cluster-info/cluster_version.json", "host-collectors/journald/k0s.txt", "host-collectors/plinth/journal.json", "helm/releases.json")
+	secrets := checkBundleOfCluster(t, ctx, h, password)
 
 	h.MustRun(ctx, "bash", "-euc", "systemctl stop k0scontroller; cp /etc/k0s/k0s.yaml /srv/; echo 'spec: [' >>/etc/k0s/k0s.yaml; systemctl start k0scontroller || true; sleep 10")
-	files = supportBundle(t, ctx, h)
+	files := supportBundle(t, ctx, h)
 	checkBundle(t, files, secrets, "host-collectors/journald/k0s.txt", "host-collectors/run-host/unit-status.txt")
 	if _, ok := files["cluster-resources/nodes.json"]; ok || !strings.Contains(files["analysis.json"], "plinth.k0s.config.invalid") {
 		t.Errorf("%s", files["analysis.json"])
