@@ -47,7 +47,7 @@ type LogPattern struct {
 
 	// Level is the least level of lines of k0s that count; LevelUnknown for LevelError. Lines without a level always do.
 	Level Level
-	// Hint makes it a warning: hosts that work but are busy log such lines, too.
+	// Hint makes it a warning, and counts recent lines only: hosts that work log such lines, too, while they are busy.
 	Hint bool
 }
 
@@ -152,6 +152,9 @@ func (p LogPattern) find(s Snapshot) (found []Evidence) {
 		lines := s.Logs[name]
 		count, last := 0, Line{}
 		for _, l := range lines {
+			if p.Hint && lines[len(lines)-1].Time.Sub(l.Time) > recent {
+				continue
+			}
 			if match.MatchString(l.Text) && (unless == nil || !unless.MatchString(l.Text)) && p.hasLevel(l) {
 				count, last = count+1, l
 			}

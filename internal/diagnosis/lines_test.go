@@ -160,3 +160,16 @@ func TestDiagnose_LinesOfEveryStartAreNoEvidence(t *testing.T) {
 		t.Errorf("crashing: %q", got)
 	}
 }
+
+func TestDiagnose_HintsAreRecent(t *testing.T) {
+	s := healthy()
+	s.Logs[LogK0s] = startNoise()
+	found := Diagnose(s)
+	if len(found) != 1 || found[0].Rule != "etcd-slow" || found[0].Severity != Warning {
+		t.Errorf("%+v", found)
+	}
+	s.Logs[LogK0s] = append(s.Logs[LogK0s], Line{Time: now.Add(recentLinesRunning), Text: lineSlowApply})
+	if found := Diagnose(s); len(found) > 0 {
+		t.Errorf("later: %+v", found)
+	}
+}
