@@ -75,17 +75,17 @@ var (
 	unitRestarted = regexp.MustCompile(`^k0s(controller|worker)\.service: Scheduled restart job`)
 )
 
-// currentRun returns the lines since k0s was last started by a command or at boot, with automatic restarts, and without
-// those of a stop by a command: a component that ends reports errors of others that already have. What an earlier run logged
-// does not tell why this one fails.
-func currentRun(lines []Line) []Line {
+// currentRun returns the lines since k0s was last started by a command or at boot, with automatic restarts unless they are
+// over, and without those of a stop by a command: a component that ends reports errors of others that already have. What an
+// earlier run logged does not tell why this one fails.
+func currentRun(lines []Line, restartsOver bool) []Line {
 	begin, end, automatic := 0, len(lines), false
 	for i, l := range lines {
 		switch {
 		case unitRestarted.MatchString(l.Text):
 			automatic = true
 		case unitStarts.MatchString(l.Text):
-			if !automatic {
+			if !automatic || restartsOver {
 				begin = i
 			}
 			automatic, end = false, len(lines)
@@ -100,7 +100,7 @@ func currentRun(lines []Line) []Line {
 func (s Snapshot) withCurrentRun() Snapshot {
 	if lines := s.Logs[LogK0s]; len(lines) > 0 {
 		s.Logs = maps.Clone(s.Logs)
-		s.Logs[LogK0s] = currentRun(lines)
+		s.Logs[LogK0s] = currentRun(lines, s.K0s.Running() && s.since(s.K0s.Since) > recentLinesRunning)
 	}
 	return s
 }

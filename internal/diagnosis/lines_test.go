@@ -71,6 +71,7 @@ func FuzzParseLine(f *testing.F) {
 
 func TestCurrentRun(t *testing.T) {
 	for _, tt := range []struct{ name, lines, want string }{
+		{"restarts are over", "start a restart start b", "start b"},
 		{"running", "a start b", "start b"},
 		{"no start in the window", "a b", "a b"},
 		{"started again by a command", "start a stop b start c", "start c"},
@@ -91,7 +92,7 @@ func TestCurrentRun(t *testing.T) {
 				lines = append(lines, Line{Text: w})
 			}
 			var got []string
-			for _, l := range currentRun(lines) {
+			for _, l := range currentRun(lines, strings.HasSuffix(tt.name, "over")) {
 				w := l.Text
 				for word, text := range words {
 					if w == text {
