@@ -19,6 +19,11 @@ const (
 		`to connect to {Addr: \"/run/k0s/containerd.sock\", ServerName: \"localhost\", ` +
 		`Attributes: {\"<%!p(networktype.keyType=grpc.internal.transport.networktype)>\": \"unix\" }, }. ` +
 		`Err: connection error: desc = \"transport: Error while dialing: dial unix /run/k0s/containerd.sock: connect: no such file or directory\"" component=grpc`
+	lineNoNetwork = `time="2026-11-30 01:22:50" level=info msg="time=\"2026-11-30T01:22:50.399381523Z\" level=error msg=\"failed to load cni during init, ` +
+		`please check CRI plugin status before setting up network for pods\" error=\"cni config load failed: no network config found in /etc/cni/net.d: ` +
+		`cni plugin not initialized: failed to load cni config\"" component=containerd stream=stderr`
+	lineNoImageFS = `time="2026-11-30 01:22:50" level=info msg="E1130 01:22:50.975734     339 eviction_manager.go:267] \"eviction manager: failed to check ` +
+		`if we have separate container filesystem. Ignoring.\" err=\"no imagefs label for configured runtime\"" component=kubelet stream=stderr`
 	lineSlowApply = `time="2026-11-30 01:22:44" level=info msg="{\"level\":\"warn\",\"ts\":\"2026-11-30T01:22:44.743706Z\",\"caller\":\"etcdserver/util.go:183\",` +
 		`\"msg\":\"apply request took too long\",\"took\":\"484.358422ms\",\"expected-duration\":\"100ms\"}" component=etcd stream=stderr`
 	lineLostLease = `time="2026-11-30 01:24:28" level=info msg="lost leader lease" component=poolleaderelector`
@@ -110,7 +115,7 @@ func TestCurrentRun(t *testing.T) {
 
 // startNoise are lines that k0s writes at every start.
 func startNoise() (noise []Line) {
-	noise = append(noise, line(lineStarting), line(lineSkippedPlugin))
+	noise = append(noise, line(lineStarting), line(lineSkippedPlugin), line(lineNoNetwork), line(lineNoImageFS))
 	for range 25 {
 		noise = append(noise, line(lineSocketMissing), line(lineSlowApply))
 	}

@@ -60,7 +60,7 @@ func diskRules() []Rule {
 		{ID: "disk-pressure", Area: areaDisks, Culprit: "kubelet evicts pods, because too little disk space is free",
 			Symptom: "pods Evicted, images removed, node with DiskPressure", Fix: fixFreeSpace, Find: findDiskPressure,
 			Logs: []LogPattern{{Source: LogK0s, Level: LevelInfo,
-				Match: `(?i)failed to garbage collect required amount of images|Eviction manager: .*(ephemeral-storage|nodefs|imagefs)`}}},
+				Match: `(?i)failed to garbage collect required amount of images|eviction manager: (must evict|attempting to reclaim).*ephemeral-storage`}}},
 		{ID: "disk-hangs", Area: areaDisks, Culprit: "a disk does not answer for minutes", Symptom: "programs hang; k0s does not stop", Fix: fixDisk,
 			Logs: []LogPattern{{Source: LogKernel, Match: `blocked for more than \d+ seconds`}}},
 	}

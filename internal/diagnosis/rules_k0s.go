@@ -22,7 +22,8 @@ func k0sRules() []Rule {
 		{ID: "k0s-config-invalid", Area: areaK0s, Culprit: "the configuration of k0s is not valid", Symptom: "k0s ends right after its start",
 			Fix: "do not edit /etc/k0s/k0s.yaml: change spec.k0s.config of the Installer, and run plinth upgrade; plinth install with the installed bundle writes the file again",
 			Logs: []LogPattern{{Source: LogK0s,
-				Match: `(failed to (load|read|parse|validate)|invalid|cannot unmarshal|error unmarshaling) .*(config|k0s\.yaml|YAML|JSON)|spec\.\S+: (Invalid|Required) value`}}},
+				Match:  `(failed to (load|read|parse|validate)|invalid|cannot unmarshal|error unmarshaling) .*(config|k0s\.yaml|YAML|JSON)|spec\.\S+: (Invalid|Required) value`,
+				Unless: ` stream=`}}}, // of a component, which reads files of its own
 		{ID: "containerd-config-invalid", Area: areaK0s, Culprit: "the configuration of containerd is not valid", Symptom: "containerd ends, the node is NotReady",
 			Fix:  "correct or remove the files in /etc/k0s/containerd.d, then restart k0s",
 			Logs: []LogPattern{{Source: LogK0s, Match: `failed to load TOML|containerd.*(toml: |invalid plugin config|unknown version)`}}},

@@ -171,6 +171,8 @@ func hostFaults() []fault {
 		logFault("disk-full", LogK0s, "write /var/lib/k0s/db: no space left on device", "failed to create inotify watch: no space left on device"),
 		{"inodes-used-up", disk(func(d *facts.Disk) { d.InodesFree = 10 }), disk(func(d *facts.Disk) { d.Inodes, d.InodesFree = 0, 0 })},
 		{"disk-pressure", func(s *Snapshot) { s.Cluster.Nodes[0].Status.Conditions[1].Status = corev1.ConditionTrue }, disk(func(d *facts.Disk) { d.Available = 20e9 })},
+		logFault("disk-pressure", LogK0s, `time="2026-01-02 11:59:00" level=info msg="I0102 11:59:00.000000     812 eviction_manager.go:388] `+
+			`\"Eviction manager: must evict pod(s) to reclaim\" resourceName=\"ephemeral-storage\"" component=kubelet stream=stderr`, lineNoImageFS),
 		logFault("disk-hangs", LogKernel, "INFO: task etcd:123 blocked for more than 120 seconds.", "INFO: rcu_sched is fine"),
 		logFault("out-of-memory", LogKernel, "Out of memory: Killed process 812 (etcd) total-vm:1kB", "Memory cgroup out of memory: OOM victim 812 (web) is already exiting"),
 		{"out-of-memory", func(s *Snapshot) { s.K0s.Result = "oom-kill" }, func(s *Snapshot) { s.K0s.Result = "success" }},
