@@ -124,25 +124,19 @@ func (r Rule) apply(s Snapshot) (f Finding, ok bool) {
 	return f, true
 }
 
-// How old a line of k0s may be, before the newest one, to be an error. While k0s runs, what still fails is logged again within
-// minutes; lines of its start, when its parts do not reach each other yet, are over.
+// How old a line may be to be an error: before the newest line of k0s, or for other logs before the time of the snapshot or, if
+// k0s has ended, of its end. While k0s runs, what still fails is logged again within minutes; lines of its start, when its parts
+// do not reach each other yet, are over. So is, after a while, what the kernel and the services that set the clock report: both
+// have lines of that kind at boot.
 const (
 	recentLines        = 15 * time.Minute
 	recentLinesRunning = 5 * time.Minute
+	recentMessages     = time.Hour
 )
 
 // find returns the newest line that matches, for each log of p's source.
 func (p LogPattern) find(s Snapshot) (found []Evidence) {
-	matters, recent := s.impaired(), time.Duration(0)
-	if p.Source == LogK0s || p.Source == LogAgent {
-		matters = s.hostImpaired()
-	}
-	if p.Source == LogK0s {
-		matters, recent = s.k0sLinesMatter(), recentLines
-		if s.K0s.Running() {
-			recent = recentLinesRunning
-		}
-	}
+	matters, since := p.relevance(s)
 	match := regexp.MustCompile(p.Match)
 	var unless *regexp.Regexp
 	if p.Unless != "" {
@@ -152,7 +146,7 @@ func (p LogPattern) find(s Snapshot) (found []Evidence) {
 		lines := s.Logs[name]
 		count, last := 0, Line{}
 		for _, l := range lines {
-			if p.Hint && lines[len(lines)-1].Time.Sub(l.Time) > recent {
+			if p.Hint && l.Time.Before(since) {
 				continue
 			}
 			if match.MatchString(l.Text) && (unless == nil || !unless.MatchString(l.Text)) && p.hasLevel(l) {
@@ -160,11 +154,31 @@ func (p LogPattern) find(s Snapshot) (found []Evidence) {
 			}
 		}
 		if count >= max(p.Min, 1) {
-			old := recent > 0 && lines[len(lines)-1].Time.Sub(last.Time) > recent
+			old := !last.Time.IsZero() && last.Time.Before(since)
 			found = append(found, Evidence{Text: describeLine(name, last, count), Warning: !matters || old || p.Hint})
 		}
 	}
 	return found
+}
+
+// relevance reports whether lines of p's source may tell why something does not work, and from which time on; the zero time
+// is any.
+func (p LogPattern) relevance(s Snapshot) (matters bool, since time.Time) {
+	ended := s.Time
+	if lines := s.Logs[LogK0s]; len(lines) > 0 && (p.Source == LogK0s || !s.K0s.Running()) {
+		ended = lines[len(lines)-1].Time
+	}
+	switch {
+	case p.Source == LogK0s && s.K0s.Running():
+		return s.k0sLinesMatter(), ended.Add(-recentLinesRunning)
+	case p.Source == LogK0s:
+		return s.k0sLinesMatter(), ended.Add(-recentLines)
+	case p.Source == LogKernel || p.Source == LogTime:
+		return s.impaired(), ended.Add(-recentMessages)
+	case p.Source == LogAgent:
+		return s.hostImpaired(), time.Time{}
+	}
+	return s.impaired(), time.Time{}
 }
 
 // hasLevel reports whether the level of a line is high enough for p.

@@ -422,6 +422,16 @@ func TestDiagnose_TracesOfWhatIsOverAreWarnings(t *testing.T) {
 	if found := Diagnose(s); found[0].Rule != "out-of-memory" || found[0].Severity != Error {
 		t.Errorf("%+v", found)
 	}
+	s.Time = now.Add(20 * time.Hour)
+	if found := Diagnose(s); found[0].Rule != "out-of-memory" || found[0].Severity != Error {
+		t.Errorf("k0s has not run since then: %+v", found)
+	}
+	s = healthy()
+	s.Logs[LogTime] = []Line{{Time: now.Add(-20 * time.Hour), Text: "System clock wrong by 12.345678 seconds"}} // at boot
+	pod(ended("Error", 1))(&s)
+	if found := Diagnose(s); found[0].Rule != "pod-crashes" || found[len(found)-1].Severity != Warning {
+		t.Errorf("long before the fault: %+v", found)
+	}
 }
 
 func TestDiagnose_LinesOfK0sDoNotExplainPods(t *testing.T) {
