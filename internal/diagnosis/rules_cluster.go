@@ -191,12 +191,13 @@ func eventsThat(s Snapshot, matches func(corev1.Event) bool) (found []Evidence) 
 
 // podEvents returns the recent warnings about pods that do not run now.
 func podEvents(s Snapshot, matches func(corev1.Event) bool) []Evidence {
-	failing := map[string]bool{}
+	failing := map[string]corev1.Pod{}
 	for _, p := range s.failingPods() {
-		failing[p.Namespace+"/"+p.Name] = true
+		failing[podName(p)] = p
 	}
 	return eventsThat(s, func(e corev1.Event) bool {
-		return failing[e.InvolvedObject.Namespace+"/"+e.InvolvedObject.Name] && matches(e)
+		p, ok := failing[e.InvolvedObject.Namespace+"/"+e.InvolvedObject.Name]
+		return ok && isAbout(e, p) && matches(e)
 	})
 }
 

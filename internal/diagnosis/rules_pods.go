@@ -69,10 +69,16 @@ func firstWith(message string, words ...string) string {
 	return ""
 }
 
+// isAbout reports whether e is about p, and not about an earlier pod of that name: those of a StatefulSet keep theirs.
+func isAbout(e corev1.Event, p corev1.Pod) bool {
+	o := e.InvolvedObject
+	return o.Namespace == p.Namespace && o.Name == p.Name && (o.UID == "" || p.UID == "" || o.UID == p.UID)
+}
+
 // warningsOf returns the messages of the warnings about p.
 func (s Snapshot) warningsOf(p corev1.Pod) (messages []string) {
 	for _, e := range s.Cluster.Events {
-		if e.Type == corev1.EventTypeWarning && e.InvolvedObject.Namespace == p.Namespace && e.InvolvedObject.Name == p.Name {
+		if e.Type == corev1.EventTypeWarning && isAbout(e, p) {
 			messages = append(messages, e.Message)
 		}
 	}

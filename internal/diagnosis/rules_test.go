@@ -451,6 +451,20 @@ func TestDiagnose_LinesOfK0sDoNotExplainPods(t *testing.T) {
 	}
 }
 
+func TestDiagnose_EventsOfAnEarlierPodAreNoEvidence(t *testing.T) {
+	invalid := event("Failed", `Failed to apply default image tag "R/Web": couldn't parse image name "R/Web": invalid reference format`)
+	unmounted := event("FailedMount", `MountVolume.SetUp failed for volume "a" : secret "b" not found`)
+	away := event("Failed", `failed to pull image "r/web:1": dial tcp: lookup r: no such host`)
+	invalid.InvolvedObject.UID, unmounted.InvolvedObject.UID, away.InvolvedObject.UID = "1", "1", "2"
+	s := healthy()
+	pod(waiting("ImagePullBackOff", `Back-off pulling image "r/web:1"`), invalid, unmounted, away)(&s)
+	s.Cluster.Pods[1].UID = "2"
+	found := Diagnose(s)
+	if len(found) != 1 || found[0].Rule != "image-registry-unreachable" || !strings.Contains(found[0].Evidence[0], "no such host") {
+		t.Errorf("%+v", found)
+	}
+}
+
 func TestDiagnose_LimitsEvidence(t *testing.T) {
 	s := healthy()
 	for i := range 9 {
