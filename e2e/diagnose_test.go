@@ -73,7 +73,7 @@ func diagnoseFaults() []diagnoseFault {
 		podFault("image-registry-unreachable", `{containers: [{name: c, image: registry.example.com/none:1}]}`),
 		podFault("resources-insufficient", `{containers: [{name: c, image: a, resources: {requests: {memory: 900Gi}}}]}`),
 		podFault("no-node-matches", `{nodeSelector: {no: such}, containers: [{name: c, image: a}]}`),
-		podFault("volume-not-mounted", `{containers: [{name: c, image: a}], volumes: [{name: v, secret: {secretName: none}}]}`),
+		podFault("volume-not-mounted", `{containers: [{name: c, image: a, volumeMounts: [{name: v, mountPath: /v}]}], volumes: [{name: v, secret: {secretName: none}}]}`),
 		{rule: "node-cordoned", prepare: "plinth kubectl cordon $(hostname)", undo: "plinth kubectl uncordon $(hostname)", asWarning: true},
 		{rule: "webhook-without-server", prepare: `echo '{"apiVersion":"admissionregistration.k8s.io/v1","kind":"ValidatingWebhookConfiguration","metadata":{"name":"fault"},"webhooks":[{"name":"fault.example.com",` +
 			`"admissionReviewVersions":["v1"],"sideEffects":"None","clientConfig":{"service":{"namespace":"default","name":"none"}},"rules":[{"apiGroups":["batch"],"apiVersions":["v1"],"operations":["CREATE"],"resources":["jobs"]}]}]}' | plinth kubectl apply -f -`,
