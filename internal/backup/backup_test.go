@@ -24,14 +24,16 @@ import (
 
 // files are the content of the backups of the tests.
 func files() map[string]string {
-	return map[string]string{EtcdName: strings.Repeat("etcd", 50_000), "host/etc/k0s/k0s.yaml": "kind: ClusterConfig\n", "host/var/lib/k0s/pki/ca.key": "secret", "host/empty": ""}
+	return map[string]string{EtcdName: strings.Repeat("etcd", 50_000), "host/etc/k0s/k0s.yaml": "kind: ClusterConfig\n",
+		"host/var/lib/k0s/pki/ca.key": "secret", "host/empty": ""}
 }
 
 // newManifest returns the manifest of a backup of content.
 func newManifest(content map[string]string) Manifest {
 	at := time.Date(2026, 11, 29, 12, 0, 0, 5, time.UTC)
-	m := Manifest{Header: Header{Cluster: "my-app", ClusterID: "pin", Node: "n1", TakenAt: at, Kubernetes: "1.33", K0s: "v1.33.8+k0s.1", Bundle: "sha256:1", ReceiptAt: at.Add(-time.Hour)},
-		Installer: Networks{"10.244.0.0/16", "10.96.0.0/12"}, Nodes: []Node{{"n1", "controller", "10.0.0.5"}}}
+	m := Manifest{Header: Header{Cluster: "my-app", ClusterID: "pin", Node: "n1", TakenAt: at, Kubernetes: "1.33", K0s: "v1.33.8+k0s.1",
+		Bundle: "sha256:1", ReceiptAt: at.Add(-time.Hour)},
+		Networks: Networks{"10.244.0.0/16", "10.96.0.0/12"}, Nodes: []Node{{"n1", "controller", "10.0.0.5"}}}
 	for _, name := range slices.Sorted(maps.Keys(content)) {
 		m.Files = append(m.Files, File{Name: name, Mode: 0o600, Size: int64(len(content[name])), Digest: digest.FromString(content[name])})
 	}

@@ -35,9 +35,9 @@ const manifestName = "manifest.json"
 // Manifest is the first entry of the archive: what the backup is of, and every file in it.
 type Manifest struct {
 	Header
-	Installer Networks `json:"networks"`
-	Nodes     []Node   `json:"nodes"` // of the cluster when it was taken
-	Files     []File   `json:"files"` // in the order of the archive
+	Networks Networks `json:"networks"`
+	Nodes    []Node   `json:"nodes"` // of the cluster when it was taken
+	Files    []File   `json:"files"` // in the order of the archive
 }
 
 // Networks are the settings of the cluster that cannot be changed after its installation.

@@ -64,7 +64,9 @@ func TestRun_RefusesBadCommandLines(t *testing.T) {
 		{"logs", `there is no command "logs"`, "run: plinth status"},
 		{"update --bundle b", `unknown command "update"`, "did you mean plinth upgrade?"},
 		{"instal --bundle b", `unknown command "instal"`, "did you mean install?"},
-		{"backup", `there is no command "backup"`, "backups are planned; until then copy the data yourself: volumes are in /var/lib/plinth/volumes"},
+		{"backup", `flag --to is missing`, "see: plinth backup --help"},
+		{"backup list", `missing argument FOLDER`, "see: plinth backup list --help"},
+		{"backup verify --identity-file= f", `flag --identity-file is empty`, "see: plinth backup verify --help"},
 		{"bundle patch a b -o c.bundle", `invalid argument "c.bundle" for "-o, --output" flag: must be one of text, json`, "see: plinth bundle patch --help"},
 		{"publish --url https://x", `flag --bundle is missing`, "see: plinth publish --help"},
 		{"publish --bundle a.bundle --url https://x", `missing argument DIR`, "see: plinth publish --help"},
@@ -401,6 +403,7 @@ func TestHelp_FitsNarrowTerminals(t *testing.T) {
 			writeHelp(&help, c, width)
 			_, long, _ := strings.Cut(ui.Wrap(help.String(), width), "\n\nUsage: ")
 			long, _, _ = strings.Cut(long, "\nExamples:")
+			long, _, _ = strings.Cut(long, "\nGlobal flags:") // plinth itself has no examples
 			_, long, _ = strings.Cut(long, "\n\n")
 			long, _, _ = strings.Cut(long, "\nCommands:")
 			if strings.HasSuffix(c.Long, "-") || strings.Contains(c.Long, "-\n") {

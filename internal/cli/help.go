@@ -55,7 +55,10 @@ func writeHelp(w io.Writer, cmd *cobra.Command, width int) {
 	if width > 0 && width < columns {
 		long, columns = joinLines(long), width
 	}
-	if cmd.HasAvailableSubCommands() {
+	switch {
+	case cmd.HasAvailableSubCommands() && strings.Contains(cmd.Use, " "): // it also does something itself
+		use += " | COMMAND"
+	case cmd.HasAvailableSubCommands():
 		use += " COMMAND"
 	}
 	gap := "\n"
@@ -66,7 +69,9 @@ func writeHelp(w io.Writer, cmd *cobra.Command, width int) {
 	if cmd.HasAvailableSubCommands() {
 		fmt.Fprintf(w, "\nCommands (for more: plinth help %sCOMMAND):\n%s", subcommandPath(cmd), commandList(cmd))
 	}
-	fmt.Fprintf(w, "\nExamples:\n%s\n", cmd.Example)
+	if cmd.HasParent() {
+		fmt.Fprintf(w, "\nExamples:\n%s\n", cmd.Example)
+	}
 	if f := cmd.LocalNonPersistentFlags(); f.HasAvailableFlags() {
 		fmt.Fprintf(w, "\nFlags:\n%s", f.FlagUsages())
 	}
@@ -161,7 +166,7 @@ func describeExitCode(code int) (short, meaning string) {
 	case problem.ExitPreflight:
 		return "preflights failed", "Host preflights failed. Nothing was changed."
 	case problem.ExitBundle:
-		return "unusable bundle", "The bundle is missing, damaged, unsigned, or signed with another key. Nothing was changed."
+		return "unusable bundle", "The bundle or backup is missing, damaged, unsigned, or signed or encrypted with another key. Nothing was changed."
 	case problem.ExitStep:
 		return "step failed", "A step failed. The same command resumes it."
 	case problem.ExitLocked:

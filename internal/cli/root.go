@@ -47,6 +47,7 @@ func newRootCommand(s *runner) *cobra.Command {
 		c.consoleCommand(),
 		c.nodeCommand(),
 		c.certificatesCommand(),
+		c.backupCommand(),
 		c.resetCommand(),
 		c.debugCommand(),
 		c.versionCommand(),

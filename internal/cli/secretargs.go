@@ -12,7 +12,10 @@ import (
 // userinfo matches the password in a URL, also in one that cannot be parsed.
 var userinfo = regexp.MustCompile(`://[^/@]*?:([^/@]*)@`)
 
-// hideSecretArgs adds the passwords of URLs and the join tokens on a command line to
+// privateKeyPrefix is the beginning of the private keys of age, also of those after quantum computers.
+const privateKeyPrefix = "AGE-SECRET-KEY-"
+
+// hideSecretArgs adds the passwords of URLs, the join tokens and the private keys on a command line to
 // secrets, so that no message, answer or log shows them, whatever a command does
 // with its arguments.
 func hideSecretArgs(secrets *ui.Secrets, args []string) {
@@ -24,6 +27,9 @@ func hideSecretArgs(secrets *ui.Secrets, args []string) {
 			if plain, err := url.PathUnescape(m[1]); err == nil {
 				secrets.Hide(plain)
 			}
+		}
+		if i := strings.Index(strings.ToUpper(arg), privateKeyPrefix); i >= 0 {
+			secrets.Hide(arg[i:])
 		}
 		if i := strings.Index(arg, join.TokenPrefix); i >= 0 {
 			secrets.Hide(arg[i:])

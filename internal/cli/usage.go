@@ -169,11 +169,8 @@ func commandSynonyms() map[string]string {
 // try or the documentation announces.
 func missingCommands() map[string]string {
 	const logs = "run: plinth status\nthe logs of Plinth are in /var/log/plinth, those of k0s in: journalctl -u k0scontroller"
-	const backup = "backups are planned; until then copy the data yourself: volumes are in /var/lib/plinth/volumes"
-	return map[string]string{"backup": backup, "restore": backup,
-		"logs": logs, "log": logs,
-		"addons": "run: plinth status, which lists the add-ons",
-		"lock":   "set exact versions in the Installer"}
+	return map[string]string{"restore": "restores are planned; to verify a backup: plinth backup verify FILE",
+		"logs": logs, "log": logs}
 }
 
 // missingCommandError is the error for a command of missingCommands.

@@ -2,6 +2,7 @@
 package faulttest
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strings"
@@ -42,7 +43,8 @@ func allVerbSteps() ([]verbSteps, error) {
 	whole := plan.Snapshot{Data: &plan.SnapshotData{Etcd: &plan.DataFile{}, Console: &plan.DataFile{}}}
 	cluster.Console.URL = "https://"
 	rollback := plan.Rollback(cluster, plan.Reversal{Snapshot: whole, WithData: true})
-	return []verbSteps{{"install", install, true}, {"join", join, true}, {"reset", reset, false}, {"upgrade", upgrade, true}, {"rollback", rollback, false}}, nil
+	backup := plan.WriteBackup(plan.Backup{RemoveOlder: func(context.Context, step.Report) error { return nil }})
+	return []verbSteps{{"install", install, true}, {"join", join, true}, {"reset", reset, false}, {"upgrade", upgrade, true}, {"rollback", rollback, false}, {"backup", backup, false}}, nil
 }
 
 // Points returns all failpoints in the order in which a run can reach them.

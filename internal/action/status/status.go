@@ -14,6 +14,7 @@ import (
 
 	"github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/backup"
 	"github.com/plinthdev/plinth/internal/action/certificates"
 	"github.com/plinthdev/plinth/internal/action/desired"
 	"github.com/plinthdev/plinth/internal/action/nodes"
@@ -45,6 +46,7 @@ type Status struct {
 	Certificates []Certificate  `json:"certificates,omitempty"`
 	Removed      bool           `json:"removed,omitempty"`    // the cluster has removed this host, which stopped k0s
 	Unfinished   *Unfinished    `json:"unfinished,omitempty"` // a run that was killed or failed
+	Backup       *Backup        `json:"backup,omitempty"`     // last backup of the control plane that this host wrote
 	Upgrade      *Upgrade       `json:"upgrade,omitempty"`    // last upgrade of the cluster, while it is unfinished or can be rolled back
 	Running      *Running       `json:"running,omitempty"`    // a run that changes this host now
 	Warnings     []string       `json:"warnings,omitempty"`   // checks skipped by the user, and current problems
@@ -105,6 +107,12 @@ type UpgradingNode struct {
 	State string    `json:"state"`         // delivering, delivered, draining, upgrading, upgraded, failed, rolling-back, rolled-back or skipped
 	Since time.Time `json:"since"`         // UTC
 	Why   string    `json:"why,omitempty"` // why it failed or was rolled back
+}
+
+// Backup is the last backup of the control plane that this host wrote.
+type Backup struct {
+	backup.Record
+	AgeSeconds int64 `json:"ageSeconds,omitempty"` // of the last good one
 }
 
 // Running is a run that changes this host now.
@@ -210,6 +218,7 @@ func Inspect(ctx context.Context, h host.Host, dataDir string, now func() time.T
 		s.Warnings = append(s.Warnings, "users of this host other than root can reach the volumes: "+why+"; fix it with: chown root:root "+
 			filepath.Join(dataDir, node.VolumesDir)+" && chmod 0700 "+filepath.Join(dataDir, node.VolumesDir))
 	}
+	s.addBackup(h, dataDir, now())
 	s.addCertificates(certificates.ReadHost(h, dataDir, now()), now())
 	if removed, ok, err := node.ReadRemoval(h, dataDir); err == nil && ok { // its cluster does not answer it any more
 		s.Removed = true
@@ -392,6 +401,24 @@ func consoleStuckReason(ctx context.Context, client *kube.Client, r journal.Rece
 		return fmt.Sprintf("its files are only on this host, whose node %s is not Ready; it is available again when the node is: sudo systemctl restart %s", name, k0s.ControllerUnit)
 	}
 	return fmt.Sprintf("its files are only on node %s, which is not Ready; it is available again when that node is back. To discard its files and start it on another node: plinth node remove %s --force", name, name)
+}
+
+// addBackup adds the last backup to s, and a warning if it failed.
+func (s *Status) addBackup(h host.Files, dataDir string, now time.Time) {
+	r, ok, err := backup.ReadRecord(h, dataDir)
+	if err != nil {
+		s.Warnings = append(s.Warnings, "what is known of the last backup cannot be read: "+err.Error())
+	}
+	if err != nil || !ok {
+		return
+	}
+	s.Backup = &Backup{Record: r}
+	if r.Path != "" {
+		s.Backup.AgeSeconds = int64(now.Sub(r.TakenAt).Seconds())
+	}
+	if r.FailedAt != nil {
+		s.Warnings = append(s.Warnings, fmt.Sprintf("the last backup of the control plane failed at %s: %s", r.FailedAt.Format(time.RFC3339), r.Failure))
+	}
 }
 
 // addCertificates adds certificates to s, sorted by expiry, and the warnings about them.

@@ -139,6 +139,7 @@ func WriteStatus(w io.Writer, s status.Status, verbose bool) {
 		first := s.Certificates[0]
 		fmt.Fprintf(w, "\nCertificates: the first of %d expires %s: %s\n", len(s.Certificates), first.Expires.Format(time.DateOnly), first.Path)
 	}
+	writeLastBackup(w, s.Backup)
 	for _, warning := range s.Warnings {
 		fmt.Fprintf(w, "warning: %s\n", warning)
 	}

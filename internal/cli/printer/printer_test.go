@@ -9,6 +9,7 @@ import (
 
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/action/backup"
 	bundleaction "github.com/plinthdev/plinth/internal/action/bundle"
 	"github.com/plinthdev/plinth/internal/action/certificates"
 	"github.com/plinthdev/plinth/internal/action/install"
@@ -16,6 +17,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action/planfile"
 	"github.com/plinthdev/plinth/internal/action/preflight"
 	"github.com/plinthdev/plinth/internal/action/status"
+	archive "github.com/plinthdev/plinth/internal/backup"
 	"github.com/plinthdev/plinth/internal/compat"
 	"github.com/plinthdev/plinth/internal/etcd"
 	"github.com/plinthdev/plinth/internal/journal"
@@ -206,6 +208,30 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 		"status-unfinished": func(w io.Writer) {
 			WriteStatus(w, status.Status{Service: "active", Unfinished: &status.Unfinished{Verb: "install", StartedAt: at, Step: "node-ready"},
 				ClusterView: nodes.ClusterView{Nodes: []nodes.Node{{Name: "n1", Role: "controller", Joining: true, Ready: true, Version: "v1.33.8+k0s", Addresses: []string{}}}}}, false)
+		},
+		"status-backup": func(w io.Writer) {
+			failed := at.Add(-time.Hour)
+			WriteStatus(w, status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "active", Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, Warnings: []string{"the last backup of the control plane failed at 2026-01-02T02:04:05Z: no space left on device"},
+				Backup: &status.Backup{Record: backup.Record{Path: "/mnt/backup/my-app-20260101T030405Z.plinth-backup", TakenAt: at.Add(-24 * time.Hour), Size: 12e6, FailedAt: &failed}, AgeSeconds: 86400}}, false)
+		},
+		"backup-written": func(w io.Writer) {
+			WriteBackupResult(w, backup.Result{Path: "/mnt/my app.plinth-backup", Size: 12e6, Digest: "sha256:abc", Verified: backup.Bytes})
+		},
+		"backup-verified-content": func(w io.Writer) {
+			WriteBackupResult(w, backup.Result{Path: "/mnt/a.plinth-backup", Size: 12e6, Digest: "sha256:abc", Verified: backup.Content, Removed: []string{"/mnt/old.plinth-backup"}})
+		},
+		"backup-list": func(w io.Writer) {
+			WriteBackupList(w, []backup.Entry{{Path: "/mnt/a.plinth-backup", Size: 12e6, Header: archive.Header{Cluster: "my-app", Node: "n1", TakenAt: at, K0s: "v1.33.8+k0s.1", Encryption: archive.ToRecipients}},
+				{Path: "/mnt/b.plinth-backup", Size: 7, Problem: "it is damaged: it ends within its header"}})
+		},
+		"backup-list-empty": func(w io.Writer) { WriteBackupList(w, nil) },
+		"backup-verify": func(w io.Writer) {
+			WriteBackupVerification(w, backup.Verification{Path: "a.plinth-backup", Verified: backup.Content, Files: 42, Nodes: []archive.Node{{Name: "n1", Role: "controller", Address: "10.0.0.2"}},
+				Backup: archive.Header{Cluster: "my-app", Node: "n1", TakenAt: at, K0s: "v1.33.8+k0s.1"}})
+		},
+		"backup-verify-bytes": func(w io.Writer) {
+			WriteBackupVerification(w, backup.Verification{Path: "a.plinth-backup", Verified: backup.Bytes,
+				Backup: archive.Header{Cluster: "my-app", Node: "n1", TakenAt: at, K0s: "v1.33.8+k0s.1", Encryption: archive.WithPassphrase}})
 		},
 		"status-nothing": func(w io.Writer) { WriteStatus(w, status.Status{}, false) },
 	} {

@@ -1,0 +1,273 @@
+// Package backup writes control-plane backups of the cluster on this host, lists and verifies them.
+package backup
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/desired"
+	format "github.com/plinthdev/plinth/internal/backup"
+	"github.com/plinthdev/plinth/internal/etcd"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/spec"
+	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/token"
+)
+
+// Options are the options of a backup.
+type Options struct {
+	To   string // file to write, or folder in which the file gets a name
+	Lock KeyFlags
+	Keep int // backups of this cluster to keep in the folder; 0 for all
+}
+
+// Result is the result of a backup. Its JSON format is public.
+type Result struct {
+	Path     string        `json:"path"`
+	Size     int64         `json:"size"`   // bytes
+	Digest   digest.Digest `json:"digest"` // of the file
+	Backup   format.Header `json:"backup"`
+	Verified Verified      `json:"verified"`
+	Removed  []string      `json:"removed,omitempty"` // older backups, because of --keep
+	Log      string        `json:"log,omitempty"`
+}
+
+// Verified is how far a backup is verified.
+type Verified string
+
+// The ways to verify a backup.
+const (
+	Content Verified = "content" // it was decrypted, and every file in it has its digest
+	Bytes   Verified = "bytes"   // the file is as it was written; without a private key it cannot be decrypted here
+)
+
+const doing = "back up the control plane"
+
+// Run writes a backup of the control plane to a file, reads it back, and removes older backups. Nothing in
+// the cluster is changed.
+func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
+	if err := env.RequireHost("backup"); err != nil {
+		return Result{}, err
+	}
+	lock, err := opts.Lock.lock()
+	if err != nil {
+		return Result{}, err
+	}
+	o := &operation{opts: opts, lock: lock, data: cluster{env}}
+	out, err := action.Execute(ctx, env, o.engineOperation())
+	o.result.Log = out.Log
+	if err != nil {
+		return Result{}, o.recordFailure(env, err)
+	}
+	return o.result, nil
+}
+
+// operation is one backup.
+type operation struct {
+	opts Options
+	lock format.Lock
+	data data
+
+	receipt  journal.Receipt
+	manifest format.Manifest
+	file     string // path of the backup
+	result   Result
+}
+
+// data reads the state of the cluster.
+type data interface {
+	// EtcdSnapshot returns a snapshot of etcd.
+	EtcdSnapshot(ctx context.Context) (io.ReadCloser, error)
+	// Nodes returns the nodes of the cluster. An error means that the cluster does not answer.
+	Nodes(ctx context.Context) ([]format.Node, error)
+	// Networks returns the networks of the installed cluster.
+	Networks(ctx context.Context) (format.Networks, error)
+}
+
+// engineOperation returns the backup as action.Execute runs it.
+func (o *operation) engineOperation() action.Operation {
+	return action.Operation{
+		Verb:      Verb,
+		Inspect:   o.inspect, // refuse what cannot be backed up
+		Steps:     o.steps,   // snapshot of etcd, file, verification, retention
+		Unplanned: true,      // every step is needed
+		Apply:     o.apply,   // run the steps; leave no copy of the data behind
+		Record:    o.recordSuccess,
+	}
+}
+
+// Verb is the name of the run.
+const Verb = "backup"
+
+// inspect refuses a host without a running control plane, and a target that cannot be written.
+func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
+	if o.receipt, err = env.RequireInstalled(doing); err != nil {
+		return err
+	}
+	if err := action.RefuseWorker(doing, o.receipt); err != nil {
+		return err
+	}
+	if runs := env.Journal().Runs(); len(runs) > 0 && runs[len(runs)-1].Unfinished() {
+		return problem.Newf(problem.ExitUsage, doing, "run the same `plinth "+runs[len(runs)-1].Verb+"` again first",
+			"the %s on this host is not finished", runs[len(runs)-1].Verb)
+	}
+	if why, err := (k0s.Service{Host: env.Host}).DownReason(ctx); err != nil || why != "" {
+		return problem.New(problem.ExitUsage, doing, errors.Join(err, errors.New("k0s is not running: "+why)),
+			"start it: sudo systemctl start "+k0s.ControllerUnit)
+	}
+	o.manifest = format.Manifest{Header: newHeader(o.receipt, env.Now())}
+	if o.manifest.ClusterID, err = ClusterID(env.Host); err != nil {
+		return problem.New(problem.ExitUsage, doing, err, "check the cluster: plinth status")
+	}
+	if o.manifest.Networks, err = o.data.Networks(ctx); err != nil {
+		return problem.New(problem.ExitUsage, doing, err, "`plinth install` with the installed bundle writes it again")
+	}
+	if o.manifest.Nodes, err = o.data.Nodes(ctx); err != nil {
+		return problem.New(problem.ExitUsage, doing, errors.New("the cluster does not answer: "+problem.ExplainConnection(err)),
+			"check the cluster: plinth status; a backup needs an API server that answers")
+	}
+	return o.chooseFile(env)
+}
+
+// chooseFile sets the path of the backup.
+func (o *operation) chooseFile(env *action.Env) error {
+	doing := "write the backup to " + o.opts.To
+	refuse := func(hint, text string, args ...any) error {
+		return problem.Newf(problem.ExitUsage, doing, hint, text, args...)
+	}
+	to, err := filepath.Abs(o.opts.To)
+	switch {
+	case o.opts.To == "":
+		return problem.Newf(problem.ExitUsage, "back up the control plane", "add --to FILE, or --to FOLDER", "the flag --to is missing")
+	case strings.Contains(o.opts.To, "://"):
+		return refuse("give a file or a folder, which may be a mounted share", "URLs are not supported")
+	case err != nil:
+		return err
+	}
+	for _, dir := range []string{env.DataDir, k0s.DataDir} {
+		if to == dir || strings.HasPrefix(to, dir+"/") {
+			return refuse("name a folder on another disk, or on a mounted share", "a reset removes %s", dir)
+		}
+	}
+	if _, err := env.Host.ReadDir(to); err == nil {
+		o.file = path.Join(to, fileName(o.manifest.Header))
+	} else if o.file = to; strings.HasSuffix(o.opts.To, "/") {
+		return refuse("create the folder first: sudo mkdir -p "+to, "there is no such folder")
+	}
+	if o.opts.Keep > 0 && o.file == to {
+		return refuse("name a folder, or omit --keep", "--keep needs a folder")
+	}
+	if _, err := env.Host.ReadDir(path.Dir(o.file)); err != nil {
+		return refuse("create the folder first: sudo mkdir -p "+path.Dir(o.file), "its folder cannot be read: %w", err)
+	}
+	if _, err := env.Host.Lstat(o.file); !errors.Is(err, fs.ErrNotExist) {
+		return refuse("name a new file, or a folder", "it exists already")
+	}
+	return nil
+}
+
+// fileName returns the name of the backup in a folder: sorted by name, the backups of a cluster are sorted
+// by time.
+func fileName(h format.Header) string {
+	return h.Cluster + "-" + h.TakenAt.Format("20060102T150405Z") + format.Suffix
+}
+
+// steps returns the steps of the backup on env's host.
+func (o *operation) steps(_ context.Context, env *action.Env) ([]step.Step, error) {
+	w := writer{operation: o, env: env}
+	b := plan.Backup{Spool: spoolDir(env.DataDir), File: o.file, SaveEtcd: w.saveEtcd, WriteFile: w.writeFile, Verify: w.verify}
+	if o.opts.Keep > 0 {
+		b.RemoveOlder = w.removeOlder
+	}
+	return plan.WriteBackup(b), nil
+}
+
+// apply runs the steps, and removes the copy of the data that they need.
+func (o *operation) apply(ctx context.Context, env *action.Env, runner step.Runner, steps []step.Step) error {
+	_, err := runner.Run(ctx, steps)
+	return errors.Join(err, env.Host.RemoveAll(spoolDir(env.DataDir)))
+}
+
+// spoolDir returns the private folder for the snapshot of etcd while a backup is written.
+func spoolDir(dataDir string) string { return path.Join(dataDir, "backup") }
+
+// newHeader returns the header of a backup of the host with this receipt.
+func newHeader(r journal.Receipt, now time.Time) format.Header {
+	return format.Header{Cluster: r.Name, Node: r.Node, TakenAt: now.UTC().Truncate(time.Second), Kubernetes: KubernetesMinor(r.Versions["k0s"]),
+		K0s: r.Versions["k0s"], Bundle: r.Bundle, Release: r.Vendor.Release, ReceiptAt: r.UpdatedAt.UTC()}
+}
+
+// KubernetesMinor returns the minor version of Kubernetes in a version of k0s: "1.33".
+func KubernetesMinor(k0sVersion string) string {
+	return fmt.Sprintf("1.%d", spec.KubernetesMinor(k0sVersion))
+}
+
+// ClusterID returns what identifies the cluster of a host: the pin of the public key of its authority. The
+// error is fs.ErrNotExist if the host has no cluster.
+func ClusterID(h host.Files) (string, error) {
+	raw, err := h.ReadFile(k0s.CACertPath)
+	if err != nil {
+		return "", err
+	}
+	block, _ := pem.Decode(raw)
+	if block == nil {
+		return "", errors.New(k0s.CACertPath + " contains no certificate")
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", k0s.CACertPath, err)
+	}
+	return token.PublicKeyPin(cert), nil
+}
+
+// cluster reads the state of the cluster on env's host.
+type cluster struct{ env *action.Env }
+
+// clusterTimeout is how long the cluster may take to list its nodes.
+const clusterTimeout = 10 * time.Second
+
+func (c cluster) EtcdSnapshot(ctx context.Context) (io.ReadCloser, error) {
+	client, err := etcd.New(c.env.Host)
+	if err != nil {
+		return nil, err
+	}
+	return client.Snapshot(ctx)
+}
+
+func (c cluster) Nodes(ctx context.Context) (all []format.Node, err error) {
+	ctx, cancel := context.WithTimeout(ctx, clusterTimeout)
+	defer cancel()
+	client, err := c.env.KubeClient()
+	if err != nil {
+		return nil, err
+	}
+	records, err := client.NodeRecords(ctx)
+	for _, r := range records.Sorted() {
+		all = append(all, format.Node{Name: r.Node, Role: r.Role, Address: r.Address})
+	}
+	return all, err
+}
+
+func (c cluster) Networks(ctx context.Context) (format.Networks, error) {
+	in := desired.ReadInstalledInstaller(ctx, c.env.Host, c.env.DataDir)
+	if in == nil {
+		return format.Networks{}, errors.New("the Installer in " + desired.BundleCacheDir(c.env.DataDir) + " cannot be read")
+	}
+	return format.Networks{PodCIDR: in.Spec.Network.PodCIDR, ServiceCIDR: in.Spec.Network.ServiceCIDR}, nil
+}

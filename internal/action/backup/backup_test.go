@@ -1,0 +1,316 @@
+package backup
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/plinthdev/plinth/internal/action"
+	format "github.com/plinthdev/plinth/internal/backup"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/pki"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/testkit"
+	"github.com/plinthdev/plinth/internal/ui"
+)
+
+const dataDir = "/var/lib/plinth"
+
+// clock is the time of the first backup of a test.
+func clock() time.Time { return time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC) }
+
+// fakeData is the data of a cluster.
+type fakeData struct {
+	etcd    string
+	nodeErr error
+}
+
+func (d fakeData) EtcdSnapshot(context.Context) (io.ReadCloser, error) {
+	if d.etcd == "" {
+		return nil, errors.New("etcd returned 503")
+	}
+	return io.NopCloser(strings.NewReader(d.etcd)), nil
+}
+
+func (d fakeData) Nodes(context.Context) ([]format.Node, error) {
+	return []format.Node{{Name: "n1", Role: "controller", Address: "10.0.0.5"}}, d.nodeErr
+}
+
+func (fakeData) Networks(context.Context) (format.Networks, error) {
+	return format.Networks{PodCIDR: "10.244.0.0/16", ServiceCIDR: "10.96.0.0/12"}, nil
+}
+
+// newController returns a host with a running controller, and a folder for backups on it.
+func newController(t *testing.T) (*hosttest.Fake, *action.Env) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("a backup needs root")
+	}
+	f := hosttest.New(t)
+	f.Units[k0s.ControllerUnit] = host.UnitState{Load: "loaded", Active: "active", Sub: "running", Enable: "enabled"}
+	ca, err := pki.NewCA("kubernetes-ca", clock())
+	testkit.Must(t, err)
+	testkit.WriteFiles(t, f.Root, 0o600, map[string]string{k0s.CACertPath: string(ca.Cert), k0s.CAKeyPath: string(ca.Key),
+		k0s.ConfigPath: "kind: ClusterConfig\n", k0s.TokenPath: "token",
+		k0s.RegistryDir + "/r/hosts.toml": "server", k0s.ContainerdDropInPath: "version = 2\n", "/etc/systemd/system/" + k0s.ControllerUnit: "[Service]\n", dataDir + "/bundle/index.json": "{}", dataDir + "/volumes/v/data": "volume", "/mnt/backup/other.txt": ""})
+	h := f.Host()
+	j, err := journal.Open(h, dataDir, clock)
+	testkit.Must(t, err, j.BeginRun("install", journal.Args{Cluster: "my-app"}), j.EndRun(nil))
+	testkit.Must(t, journal.WriteReceipt(h, dataDir, journal.Receipt{Name: "my-app", Role: "controller", Node: "n1", Bundle: "sha256:1",
+		Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, UpdatedAt: clock().Add(-time.Hour)}))
+	return f, &action.Env{Host: h, GlobalOptions: action.GlobalOptions{DataDir: dataDir, Now: clock, Events: func(step.Event) {},
+		Note: func(string) {}, Secrets: &ui.Secrets{}}}
+}
+
+// run writes a backup as Run does, without the lock of this machine.
+func run(t *testing.T, env *action.Env, opts Options, d data) (Result, error) {
+	t.Helper()
+	opts.Lock.Secrets = env.Secrets
+	lock, err := opts.Lock.lock()
+	if err != nil {
+		return Result{}, err
+	}
+	o := &operation{opts: opts, lock: lock, data: d}
+	if _, err := action.ExecuteLocked(t.Context(), env, o.engineOperation()); err != nil {
+		return Result{}, o.recordFailure(env, err)
+	}
+	return o.result, nil
+}
+
+// passphraseFile returns a file with a passphrase.
+func passphraseFile(t *testing.T, text string) string {
+	t.Helper()
+	p := filepath.Join(t.TempDir(), "passphrase")
+	testkit.Must(t, os.WriteFile(p, []byte(text+"\n"), 0o600))
+	return p
+}
+
+func TestRun_WritesWhatARestoreNeeds(t *testing.T) {
+	f, env := newController(t)
+	secret := passphraseFile(t, "five random words here")
+	res, err := run(t, env, Options{To: "/mnt/backup", Lock: KeyFlags{PassphraseFile: secret}}, fakeData{etcd: "etcd"})
+	testkit.Must(t, err)
+	if res.Path != "/mnt/backup/my-app-20261129T120000Z.plinth-backup" || res.Verified != Content || res.Backup.Encryption != format.WithPassphrase || res.Backup.Kubernetes != "1.33" {
+		t.Errorf("%+v", res)
+	}
+	info, err := os.Stat(f.Root + res.Path)
+	testkit.Must(t, err)
+	if info.Mode().Perm() != 0o600 || info.Size() != res.Size {
+		t.Errorf("%v, %d bytes", info.Mode(), info.Size())
+	}
+	open, err := OpenFile(env, res.Path)
+	testkit.Must(t, err)
+	names := map[string]bool{}
+	m, err := format.Extract(open, format.Key{Passphrase: "five random words here"}, func(_ format.Manifest, f format.File, _ io.Reader) error {
+		names[f.Name] = true
+		return nil
+	})
+	testkit.Must(t, err)
+	for _, p := range []string{k0s.CACertPath, k0s.CAKeyPath, k0s.ConfigPath, k0s.RegistryDir + "/r/hosts.toml", k0s.ContainerdDropInPath,
+		"/etc/systemd/system/" + k0s.ControllerUnit,
+		dataDir + "/journal.json", dataDir + "/receipt.json", dataDir + "/bundle/index.json"} {
+		if !names[format.HostName(p)] {
+			t.Errorf("%s is not in it", p)
+		}
+	}
+	if names[format.HostName(k0s.TokenPath)] || names[format.HostName(dataDir+"/volumes/v/data")] || !names[format.EtcdName] || m.Networks.PodCIDR != "10.244.0.0/16" || len(m.Nodes) != 1 {
+		t.Errorf("%v, %+v", names, m)
+	}
+	if _, err := os.Stat(f.Root + spoolDir(dataDir)); err == nil {
+		t.Error("a copy of the data is left behind")
+	}
+	if r, ok, err := ReadRecord(env.Host, dataDir); err != nil || !ok || r.Path != res.Path || r.FailedAt != nil || r.Size != res.Size {
+		t.Errorf("%+v %v", r, err)
+	}
+	if masked := env.Secrets.Mask("five random words here"); masked != "***" {
+		t.Error("the passphrase is not hidden")
+	}
+}
+
+func TestRun_RefusesByName(t *testing.T) {
+	secret := passphraseFile(t, "five random words here")
+	good := KeyFlags{PassphraseFile: secret}
+	for name, c := range map[string]struct {
+		opts   Options
+		change func(*hosttest.Fake, *action.Env)
+		data   fakeData
+		exit   int
+		text   string
+	}{
+		"no encryption": {opts: Options{To: "/mnt/backup"}, exit: 2, text: "0 ways to encrypt"},
+		"two encryptions": {opts: Options{To: "/mnt/backup", Lock: KeyFlags{PassphraseFile: secret, Unencrypted: true}}, exit: 2,
+			text: "2 ways to encrypt"},
+		"short passphrase":     {opts: Options{To: "/mnt/backup", Lock: KeyFlags{PassphraseFile: passphraseFile(t, "short")}}, exit: 2, text: "fewer than 12"},
+		"no passphrase":        {opts: Options{To: "/mnt/backup", Lock: KeyFlags{PassphraseFile: passphraseFile(t, "")}}, exit: 2, text: "first line is empty"},
+		"recipient is no key":  {opts: Options{To: "/mnt/backup", Lock: KeyFlags{Recipients: []string{"age1abc"}}}, exit: 2, text: "not a public key"},
+		"private key":          {opts: Options{To: "/mnt/backup", Lock: KeyFlags{Recipients: []string{"AGE-SECRET-KEY-1ABC"}}}, exit: 2, text: "private key"},
+		"recipient is missing": {opts: Options{To: "/mnt/backup", Lock: KeyFlags{Recipients: []string{"/nowhere"}}}, exit: 2, text: "no such file"},
+		"object store":         {opts: Options{To: "s3://bucket/backup", Lock: good}, exit: 2, text: "URLs are not supported"},
+		"no such folder":       {opts: Options{To: "/mnt/other/", Lock: good}, exit: 2, text: "no such folder"},
+		"no parent folder":     {opts: Options{To: "/mnt/other/file", Lock: good}, exit: 2, text: "its folder cannot be read"},
+		"existing file":        {opts: Options{To: "/mnt/backup/other.txt", Lock: good}, exit: 2, text: "exists already"},
+		"inside the data":      {opts: Options{To: dataDir + "/b", Lock: good}, exit: 2, text: "a reset removes"},
+		"keep with a file":     {opts: Options{To: "/mnt/backup/b", Keep: 3, Lock: good}, exit: 2, text: "--keep needs a folder"},
+		"nothing installed": {opts: Options{To: "/mnt/backup", Lock: good}, exit: 2, text: "no finished install",
+			change: func(_ *hosttest.Fake, env *action.Env) { _ = env.Host.RemoveAll(journal.ReceiptPath(dataDir)) }},
+		"a worker": {opts: Options{To: "/mnt/backup", Lock: good}, exit: 2, text: "is a worker", change: func(_ *hosttest.Fake, env *action.Env) {
+			_ = journal.WriteReceipt(env.Host, dataDir, journal.Receipt{Name: "my-app", Role: "worker"})
+		}},
+		"k0s is stopped": {opts: Options{To: "/mnt/backup", Lock: good}, exit: 2, text: "k0s is not running", change: func(f *hosttest.Fake, _ *action.Env) {
+			f.Units[k0s.ControllerUnit] = host.UnitState{Load: "loaded", Active: "inactive", Sub: "dead", Enable: "enabled"}
+		}},
+		"unfinished run": {opts: Options{To: "/mnt/backup", Lock: good}, exit: 2, text: "the upgrade on this host is not finished",
+			change: func(_ *hosttest.Fake, env *action.Env) {
+				j, _ := journal.Open(env.Host, dataDir, clock)
+				_ = j.BeginRun("upgrade", journal.Args{})
+			}},
+		"no API server": {opts: Options{To: "/mnt/backup", Lock: good}, data: fakeData{etcd: "x", nodeErr: errors.New("connection refused")},
+			exit: 2, text: "the cluster does not answer"},
+		"etcd is damaged": {opts: Options{To: "/mnt/backup", Lock: good}, data: fakeData{}, exit: 7, text: "cannot read the data of etcd"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, env := newController(t)
+			if c.change != nil {
+				c.change(f, env)
+			}
+			if c.exit == 2 && c.data.etcd == "" {
+				c.data.etcd = "etcd"
+			}
+			_, err := run(t, env, c.opts, c.data)
+			if problem.ExitCode(err) != c.exit || !strings.Contains(err.Error(), c.text) || problem.Hint(err) == "" {
+				t.Errorf("exit %d, %v → %s", problem.ExitCode(err), err, problem.Hint(err))
+			}
+			if left, _ := List(env, "/mnt/backup"); len(left) != 0 {
+				t.Errorf("%+v", left)
+			}
+		})
+	}
+}
+
+func TestRun_RecordsAFailureBesideTheLastGoodBackup(t *testing.T) {
+	_, env := newController(t)
+	opts := Options{To: "/mnt/backup", Lock: KeyFlags{Unencrypted: true}}
+	res, err := run(t, env, opts, fakeData{etcd: "etcd"})
+	testkit.Must(t, err)
+	if _, err := run(t, env, Options{To: "/mnt/backup/next", Lock: opts.Lock}, fakeData{}); err == nil {
+		t.Fatal("it did not fail")
+	}
+	r, ok, err := ReadRecord(env.Host, dataDir)
+	if err != nil || !ok || r.Path != res.Path || r.FailedAt == nil || !strings.Contains(r.Failure, "503") {
+		t.Errorf("%+v %v", r, err)
+	}
+}
+
+func TestRun_ToAPublicKeyVerifiesBytes(t *testing.T) {
+	f, env := newController(t)
+	key, err := age.GenerateX25519Identity()
+	testkit.Must(t, err)
+	file := filepath.Join(t.TempDir(), "age-keys.txt")
+	testkit.Must(t, os.WriteFile(file, []byte("# team\n"+key.Recipient().String()+"\n"), 0o600))
+	identity := filepath.Join(t.TempDir(), "key.txt")
+	testkit.Must(t, os.WriteFile(identity, []byte(key.String()+"\n"), 0o600))
+	res, err := run(t, env, Options{To: "/mnt/backup/one", Lock: KeyFlags{Recipients: []string{file}}}, fakeData{etcd: "etcd"})
+	testkit.Must(t, err)
+	if res.Verified != Bytes || res.Digest == "" {
+		t.Errorf("%+v", res)
+	}
+	for name, c := range map[string]struct {
+		key  KeyFlags
+		want Verified
+		text string
+	}{
+		"without a key": {KeyFlags{}, Bytes, ""},
+		"private key":   {KeyFlags{IdentityFile: identity}, Content, ""},
+		"passphrase":    {KeyFlags{PassphraseFile: passphraseFile(t, "five random words here")}, "", "cannot be decrypted with this key"},
+		"public key":    {KeyFlags{IdentityFile: file}, "", "contains no private key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.key.Secrets = env.Secrets
+			v, err := Verify(env, "/mnt/backup/one", c.key)
+			if (err == nil) != (c.text == "") || err == nil && v.Verified != c.want || err != nil && !strings.Contains(err.Error(), c.text) {
+				t.Errorf("%+v %v", v, err)
+			}
+		})
+	}
+	raw, err := os.ReadFile(f.Root + "/mnt/backup/one")
+	testkit.Must(t, err)
+	raw[len(raw)-200] ^= 1
+	testkit.Must(t, os.WriteFile(f.Root+"/mnt/backup/one", raw, 0o600))
+	if _, err := Verify(env, "/mnt/backup/one", KeyFlags{}); problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), "it is damaged") {
+		t.Error(err)
+	}
+}
+
+// unreadable is a host on which what was written reads differently.
+type unreadable struct{ host.Streams }
+
+func (u unreadable) OpenFile(p string) (io.ReadCloser, error) {
+	r, err := u.Streams.OpenFile(p)
+	if err != nil || !strings.HasSuffix(p, format.Suffix) {
+		return r, err
+	}
+	raw, err := io.ReadAll(r)
+	raw[len(raw)-150] ^= 1
+	return io.NopCloser(strings.NewReader(string(raw))), errors.Join(err, r.Close())
+}
+
+func TestRun_RemovesABackupThatCannotBeReadBack(t *testing.T) {
+	_, env := newController(t)
+	env.Host.Streams = unreadable{env.Host.Streams}
+	_, err := run(t, env, Options{To: "/mnt/backup", Lock: KeyFlags{Unencrypted: true}}, fakeData{etcd: "etcd"})
+	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "cannot be read back, and was removed: it is damaged") {
+		t.Error(err)
+	}
+	if all, err := List(env, "/mnt/backup"); err != nil || len(all) != 0 {
+		t.Errorf("%+v %v", all, err)
+	}
+}
+
+func TestRun_KeepsTheNewestOfThisCluster(t *testing.T) {
+	f, env := newController(t)
+	testkit.WriteFiles(t, f.Root, 0o600, map[string]string{"/mnt/backup/not.plinth-backup": "something else"})
+	var paths []string
+	for hours := range 5 {
+		at := clock().Add(time.Duration(hours) * time.Hour)
+		env.Now = func() time.Time { return at }
+		res, err := run(t, env, Options{To: "/mnt/backup", Keep: 3, Lock: KeyFlags{Unencrypted: true}}, fakeData{etcd: "etcd"})
+		testkit.Must(t, err)
+		paths = append(paths, res.Path)
+		if hours == 4 && (len(res.Removed) != 1 || res.Removed[0] != paths[1]) {
+			t.Errorf("%v", res.Removed)
+		}
+	}
+	env.Now = func() time.Time { return clock().Add(-time.Hour) } // the clock was set back
+	res, err := run(t, env, Options{To: "/mnt/backup", Keep: 2, Lock: KeyFlags{Unencrypted: true}}, fakeData{etcd: "etcd"})
+	testkit.Must(t, err)
+	all, err := List(env, "/mnt/backup")
+	testkit.Must(t, err)
+	if len(all) != 3 || all[0].Path != paths[4] || all[1].Path != res.Path || all[2].Problem == "" {
+		t.Errorf("%+v", all)
+	}
+}
+
+func TestClusterID_IsThatOfTheKey(t *testing.T) {
+	f, env := newController(t)
+	one, err := ClusterID(env.Host)
+	testkit.Must(t, err)
+	if len(one) < sha256.Size {
+		t.Error(one)
+	}
+	testkit.WriteFiles(t, f.Root, 0o600, map[string]string{k0s.CACertPath: "no certificate"})
+	if _, err := ClusterID(env.Host); err == nil || !strings.Contains(err.Error(), "contains no certificate") {
+		t.Error(err)
+	}
+}

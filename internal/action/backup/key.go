@@ -1,0 +1,126 @@
+package backup
+
+import (
+	"errors"
+	"io"
+	"strings"
+
+	"github.com/plinthdev/plinth/internal/action"
+	format "github.com/plinthdev/plinth/internal/backup"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/ui"
+)
+
+// KeyFlags are the flags that choose how a backup is encrypted or decrypted.
+type KeyFlags struct {
+	Recipients     []string // public keys, or files with public keys
+	IdentityFile   string   // file with private keys; "" for none
+	PassphraseFile string   // "" for none, - for In
+	Unencrypted    bool
+	In             io.Reader
+	Secrets        *ui.Secrets // gets the passphrase, so that no message shows it
+	// Ask asks for the passphrase on a terminal: twice, if it is a new one. nil without a terminal.
+	Ask func(isNew bool) (string, error)
+}
+
+// minPassphrase is the least length of a new passphrase, in bytes: its holder can try passphrases offline.
+const minPassphrase = 12
+
+// Limits of files with keys, in bytes.
+const (
+	maxKeyFile        = 64 << 10
+	maxPassphraseFile = 4 << 10
+)
+
+// lock returns to what a new backup is encrypted. Without any flag it asks for a passphrase.
+func (k KeyFlags) lock() (l format.Lock, err error) {
+	const doing = "encrypt the backup"
+	for _, r := range k.Recipients {
+		text := r
+		if !isKey(r) {
+			raw, err := action.ReadInput(nil, r, maxKeyFile)
+			if err != nil {
+				return l, problem.New(problem.ExitUsage, "read the public keys in "+r, err,
+					"give a public key of age, which begins with age1, or a file with such keys")
+			}
+			text = string(raw)
+		}
+		all, err := format.ParseRecipients(text)
+		if err != nil {
+			return l, problem.New(problem.ExitUsage, "use the value of --recipient", err,
+				"create a key pair with `age-keygen`, and keep the private key away from this cluster")
+		}
+		l.Recipients = append(l.Recipients, all...)
+	}
+	l.Unencrypted = k.Unencrypted
+	switch {
+	case k.PassphraseFile != "":
+		l.Passphrase, err = k.readPassphrase()
+	case len(k.Recipients) == 0 && !k.Unencrypted && k.Ask != nil:
+		l.Passphrase, err = k.Ask(true)
+		k.Secrets.Hide(l.Passphrase)
+	}
+	if err == nil && l.Passphrase != "" && len(l.Passphrase) < minPassphrase {
+		err = problem.Newf(problem.ExitUsage, doing, "use a longer one, such as five random words; nothing was changed",
+			"the passphrase has fewer than %d characters", minPassphrase)
+	}
+	if err != nil {
+		return l, err
+	}
+	if _, err := l.Encryption(); err != nil {
+		return l, problem.New(problem.ExitUsage, doing, err, "give one of --recipient age1…, --passphrase-file FILE, and --unencrypted; nothing was changed")
+	}
+	return l, nil
+}
+
+// isKey reports whether the value of --recipient is a key, and not the path of a file; a private key is one that
+// ParseRecipients refuses.
+func isKey(text string) bool {
+	lower := strings.ToLower(text)
+	return strings.HasPrefix(lower, "age1") || strings.HasPrefix(lower, "age-secret-key-")
+}
+
+// key returns the key of a backup; given is false if no flag names one.
+func (k KeyFlags) key() (key format.Key, given bool, err error) {
+	if k.PassphraseFile != "" {
+		key.Passphrase, err = k.readPassphrase()
+		return key, true, err
+	}
+	if k.IdentityFile == "" {
+		return key, false, nil
+	}
+	raw, err := action.ReadInput(k.In, k.IdentityFile, maxKeyFile)
+	if err == nil {
+		key.Identities, err = format.ParseIdentities(string(raw))
+	}
+	if err != nil {
+		err = problem.New(problem.ExitUsage, "read the private key in "+k.IdentityFile, err, "give the file that age-keygen has written")
+	}
+	return key, true, err
+}
+
+// RequireKey returns the key for a backup with the header h. It asks for a passphrase if no flag names one.
+func (k KeyFlags) RequireKey(h format.Header) (format.Key, error) {
+	key, given, err := k.key()
+	if err != nil || given || h.Encryption != format.WithPassphrase || k.Ask == nil {
+		return key, err
+	}
+	key.Passphrase, err = k.Ask(false)
+	k.Secrets.Hide(key.Passphrase)
+	return key, err
+}
+
+// readPassphrase reads the passphrase: the first line of its file.
+func (k KeyFlags) readPassphrase() (string, error) {
+	raw, err := action.ReadInput(k.In, k.PassphraseFile, maxPassphraseFile)
+	text, _, _ := strings.Cut(string(raw), "\n")
+	text = strings.TrimSuffix(text, "\r")
+	if err == nil && text == "" {
+		err = errors.New("its first line is empty")
+	}
+	if err != nil {
+		return "", problem.New(problem.ExitUsage, "read the passphrase in "+k.PassphraseFile, err, "give a file whose first line is the passphrase")
+	}
+	k.Secrets.Hide(text)
+	return text, nil
+}

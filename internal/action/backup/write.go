@@ -1,0 +1,227 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/desired"
+	format "github.com/plinthdev/plinth/internal/backup"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/node/cleanup"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/step"
+)
+
+// writer writes the backup of an operation on env's host.
+type writer struct {
+	*operation
+	env *action.Env
+}
+
+// etcdPath returns the path of the copy of etcd's snapshot.
+func (w writer) etcdPath() string { return path.Join(spoolDir(w.env.DataDir), format.EtcdName) }
+
+// saveEtcd stores the snapshot of etcd on this host: its size and digest are written before it.
+func (w writer) saveEtcd(ctx context.Context, report step.Report) error {
+	if err := w.env.Host.MkdirAll(spoolDir(w.env.DataDir), 0o700); err != nil {
+		return err
+	}
+	r, err := w.data.EtcdSnapshot(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot read the data of etcd: %w", err)
+	}
+	err = w.env.Host.Write(w.etcdPath(), countBytes(r, "reading etcd", 0, report), 0o600)
+	return errors.Join(err, r.Close())
+}
+
+// countBytes returns r, and reports how much of it was read. total is 0 if it is not known.
+func countBytes(r io.Reader, what string, total int64, report step.Report) io.Reader {
+	return &counter{r: r, report: func(n int64) { report(what, n, total) }}
+}
+
+type counter struct {
+	r      io.Reader
+	n      int64
+	report func(int64)
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	c.report(c.n)
+	return n, err
+}
+
+// writeFile writes the backup. Its name appears when it is complete.
+func (w writer) writeFile(_ context.Context, report step.Report) error {
+	paths, err := w.listFiles()
+	if err != nil {
+		return err
+	}
+	m := w.manifest
+	etcdFile, err := w.describe(format.EtcdName, w.etcdPath())
+	if err != nil {
+		return err
+	}
+	m.Files = append(m.Files, etcdFile)
+	for _, p := range paths {
+		f, err := w.describe(format.HostName(p), p)
+		if err != nil {
+			return err
+		}
+		if f.Name != "" {
+			m.Files = append(m.Files, f)
+		}
+	}
+	r, out := io.Pipe()
+	go func() {
+		var err error
+		w.result.Digest, err = format.Write(out, m, w.lock, w.open)
+		out.CloseWithError(err)
+	}()
+	counted := &counter{r: r, report: func(n int64) { report("writing "+w.file, n, 0) }}
+	err = w.env.Host.Write(w.file, counted, 0o600)
+	if err := errors.Join(err, r.Close()); err != nil {
+		return err
+	}
+	w.result.Path, w.result.Size = w.file, counted.n
+	return nil
+}
+
+// open opens a file of the manifest on this host.
+func (w writer) open(f format.File) (io.ReadCloser, error) {
+	p, ok := f.HostPath()
+	if !ok {
+		p = w.etcdPath()
+	}
+	return w.env.Host.OpenFile(p)
+}
+
+// describe returns the entry of the file at p; zero for anything but a regular file.
+func (w writer) describe(name, p string) (f format.File, err error) {
+	info, err := w.env.Host.Lstat(p)
+	if err != nil || !info.Mode().IsRegular() {
+		return f, err
+	}
+	r, err := w.env.Host.OpenFile(p)
+	if err != nil {
+		return f, err
+	}
+	sum := digest.SHA256.Digester()
+	n, err := io.Copy(sum.Hash(), r)
+	return format.File{Name: name, Mode: info.Mode().Perm(), Size: n, Digest: sum.Digest()}, errors.Join(err, r.Close())
+}
+
+// listFiles returns the files of this host that belong to the control plane, sorted.
+func (w writer) listFiles() ([]string, error) {
+	dataDir, unit := w.env.DataDir, (k0s.Service{}).UnitPath()
+	files := []string{unit, cleanup.ModulesFile, cleanup.SysctlFile, journal.PointerFile, path.Join(path.Dir(unit), node.AgentUnit)}
+	for _, name := range []string{journal.File, journal.CopyFile, journal.ReceiptFile, "facts.json"} {
+		files = append(files, path.Join(dataDir, name))
+	}
+	files = slices.DeleteFunc(files, func(p string) bool {
+		_, err := w.env.Host.Lstat(p)
+		return err != nil
+	})
+	for _, tree := range []string{path.Dir(k0s.ConfigPath), path.Dir(k0s.CACertPath), unit + ".d", desired.BundleCacheDir(dataDir),
+		path.Dir(node.IdentityPath(dataDir))} {
+		below, err := node.ListFiles(w.env.Host, tree)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, below...)
+	}
+	files = slices.DeleteFunc(files, func(p string) bool { return p == k0s.TokenPath || strings.HasSuffix(p, ".plinth-tmp") })
+	slices.Sort(files)
+	return slices.Compact(files), nil
+}
+
+// verify reads the backup back. Without a private key, it is compared with what was written.
+func (w writer) verify(_ context.Context, report step.Report) error {
+	open := w.source(w.file, func(n int64) { report("reading "+w.file, n, w.result.Size) })
+	if len(w.lock.Recipients) > 0 {
+		h, sum, err := format.VerifyBytes(open)
+		if err == nil && sum != w.result.Digest {
+			err = fmt.Errorf("%w: it is not what was written", format.ErrDamaged)
+		}
+		w.result.Backup, w.result.Verified = h, Bytes
+		return w.explain(err)
+	}
+	m, err := format.Verify(open, format.Key{Passphrase: w.lock.Passphrase})
+	w.result.Backup, w.result.Verified = m.Header, Content
+	return w.explain(err)
+}
+
+// source returns the source of a backup that reports how much of it was read.
+func (w writer) source(p string, report func(int64)) format.Source {
+	return func() (io.ReadCloser, error) {
+		r, err := w.env.Host.OpenFile(p)
+		if err != nil {
+			return nil, err
+		}
+		return struct {
+			io.Reader
+			io.Closer
+		}{&counter{r: r, report: report}, r}, nil
+	}
+}
+
+// explain returns err as the failure of the verification, and removes the backup then: a user must not rely
+// on it.
+func (w writer) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	return errors.Join(fmt.Errorf("the backup %s cannot be read back, and was removed: %w; check the disk", w.file, err), w.env.Host.RemoveAll(w.file))
+}
+
+// removeOlder removes the oldest backups of this cluster in the folder. The one that was just written stays,
+// whatever the clock says.
+func (w writer) removeOlder(context.Context, step.Report) error {
+	all, err := listFolder(w.env.Host, path.Dir(w.file))
+	if err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(e Entry) bool { return e.Problem != "" || e.ClusterID != w.manifest.ClusterID || e.Path == w.file })
+	for len(all) > w.opts.Keep-1 { // the oldest is the last
+		oldest := all[len(all)-1]
+		if err := w.env.Host.RemoveAll(oldest.Path); err != nil {
+			return err
+		}
+		w.result.Removed = append(w.result.Removed, oldest.Path)
+		all = all[:len(all)-1]
+	}
+	return nil
+}
+
+// recordSuccess stores the backup as the last good one of this host.
+func (o *operation) recordSuccess(env *action.Env) error {
+	return writeRecord(env.Host, env.DataDir, Record{Path: o.result.Path, TakenAt: o.result.Backup.TakenAt, Size: o.result.Size,
+		Digest: o.result.Digest, Verified: o.result.Verified})
+}
+
+// recordFailure stores that a backup of this host has failed, beside the last good one, and returns the
+// failure. A host without a cluster, and one on which another run holds the lock, have no failed backup.
+func (o *operation) recordFailure(env *action.Env, failed error) error {
+	if code := problem.ExitCode(failed); o.receipt.Name == "" || code == problem.ExitLocked || code == problem.ExitInterrupted {
+		return failed
+	}
+	r, _, err := ReadRecord(env.Host, env.DataDir)
+	if err != nil { // a damaged record is replaced
+		r = Record{}
+	}
+	now := env.Now().UTC().Truncate(time.Second)
+	r.FailedAt, r.Failure = &now, env.Secrets.Mask(failed.Error())
+	return errors.Join(failed, writeRecord(env.Host, env.DataDir, r))
+}

@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/backup"
+	"github.com/plinthdev/plinth/internal/cli/printer"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+func (s commandSet) backupCommand() *cobra.Command {
+	var opts backup.Options
+	cmd := s.NewCommand("backup --to FILE|FOLDER", requireFlags(noArgs, "to"), s.WithEnv(eventStream, nil,
+		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
+			if opts.Keep < 0 {
+				return commandOutput{}, problem.Newf(problem.ExitUsage, "use the value of --keep", "give the number of backups to keep",
+					"%d is negative", opts.Keep)
+			}
+			s.prepareKeyFlags(&opts.Lock)
+			res, err := backup.Run(ctx, env, opts)
+			return newOutput(res, func(w io.Writer) { printer.WriteBackupResult(w, res) }).OrError(err)
+		}))
+	f := cmd.Flags()
+	f.StringVar(&opts.To, "to", "", "`file` to write, or folder in which it gets a name; required")
+	f.StringArrayVar(&opts.Lock.Recipients, "recipient", nil, "public `key` of age, or file with such keys; repeatable")
+	f.StringVar(&opts.Lock.PassphraseFile, "passphrase-file", "", "`file` with a passphrase, - for stdin (default: ask for it)")
+	f.BoolVar(&opts.Lock.Unencrypted, "unencrypted", false, "write all keys and secrets of the cluster in plain text")
+	f.IntVar(&opts.Keep, "keep", 0, "keep `N` backups of this cluster in the folder, remove older ones")
+	cmd.AddCommand(s.listBackupsCommand(), s.verifyBackupCommand())
+	return cmd
+}
+
+func (s commandSet) listBackupsCommand() *cobra.Command {
+	return s.NewCommand("list FOLDER", exactlyOne("FOLDER"), s.WithEnv(singleDocument, nil,
+		func(_ context.Context, env *action.Env, args []string) (commandOutput, error) {
+			all, err := backup.List(env, args[0])
+			return newOutput(all, func(w io.Writer) { printer.WriteBackupList(w, all) }).OrError(err)
+		}))
+}
+
+func (s commandSet) verifyBackupCommand() *cobra.Command {
+	var key backup.KeyFlags
+	cmd := s.NewCommand("verify FILE", exactlyOne("FILE"), s.WithEnv(singleDocument, nil,
+		func(_ context.Context, env *action.Env, args []string) (commandOutput, error) {
+			s.prepareKeyFlags(&key)
+			v, err := backup.Verify(env, args[0], key)
+			return newOutput(v, func(w io.Writer) { printer.WriteBackupVerification(w, v) }).OrError(err)
+		}))
+	addKeyFileFlags(cmd, &key)
+	return cmd
+}
+
+// addKeyFileFlags adds the flags of a key that decrypts.
+func addKeyFileFlags(cmd *cobra.Command, key *backup.KeyFlags) {
+	cmd.Flags().StringVar(&key.IdentityFile, "identity-file", "", "`file` with the private key of age, - for stdin")
+	cmd.Flags().StringVar(&key.PassphraseFile, "passphrase-file", "", "`file` with the passphrase, - for stdin")
+	cmd.MarkFlagsMutuallyExclusive("identity-file", "passphrase-file")
+}
+
+// prepareKeyFlags gives the flags of a key the streams of this process.
+func (s commandSet) prepareKeyFlags(k *backup.KeyFlags) {
+	k.In, k.Secrets = s.In, s.secrets
+	if in, ok := s.In.(*os.File); ok && isTerminal(in) && isTerminal(s.Err) {
+		k.Ask = func(isNew bool) (string, error) { return s.askPassphrase(int(in.Fd()), isNew) }
+	}
+}
+
+// askPassphrase reads a passphrase from the terminal, which does not show it; twice if it is a new one.
+func (s commandSet) askPassphrase(terminal int, isNew bool) (string, error) {
+	const doing = "read the passphrase"
+	read := func(question string) (string, error) {
+		fmt.Fprint(s.Err, question+": ")
+		raw, err := term.ReadPassword(terminal)
+		fmt.Fprintln(s.Err)
+		if err == nil && len(raw) == 0 {
+			err = errors.New("it is empty")
+		}
+		if err != nil {
+			return "", problem.New(problem.ExitUsage, doing, err, "type it, or give a file with --passphrase-file")
+		}
+		return string(raw), nil
+	}
+	first, err := read("Passphrase of the backup")
+	if err != nil || !isNew {
+		return first, err
+	}
+	second, err := read("The same passphrase again")
+	if err == nil && first != second {
+		err = problem.New(problem.ExitUsage, doing, errors.New("the two are different"), "run the command again; nothing was changed")
+	}
+	return second, err
+}

@@ -1,0 +1,96 @@
+package printer
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/action/backup"
+	"github.com/plinthdev/plinth/internal/action/status"
+	"github.com/plinthdev/plinth/internal/ui"
+)
+
+// WriteBackupResult writes where a backup is, and how far it is verified.
+func WriteBackupResult(w io.Writer, r backup.Result) {
+	fmt.Fprintf(w, "%s: %s, %s\n%s\n", r.Path, ui.FormatBytes(r.Size), r.Digest, describeVerified(r.Verified))
+	for _, p := range r.Removed {
+		fmt.Fprintf(w, "removed %s\n", p)
+	}
+	if r.Verified == backup.Bytes {
+		fmt.Fprintln(w, "Test now and then, where the private key is, that it decrypts:")
+		writeNextCommand(w, "plinth backup verify --identity-file KEY "+QuoteShellWord(r.Path))
+		return
+	}
+	fmt.Fprintln(w, "Copy it to another place: this host may be what is lost.")
+	writeNextCommand(w, "plinth status")
+}
+
+// describeVerified returns how far a backup is verified, as a sentence.
+func describeVerified(v backup.Verified) string {
+	if v == backup.Content {
+		return "Read back: every file in it is as it was on this host."
+	}
+	return "Read back: the file is as it was written. Its content was not decrypted, because that needs the private key."
+}
+
+// WriteBackupList writes a table of backups.
+func WriteBackupList(w io.Writer, all []backup.Entry) {
+	if len(all) == 0 {
+		fmt.Fprintln(w, "There is no backup in this folder.")
+		writeNextCommand(w, "plinth backup --to FOLDER")
+		return
+	}
+	t := newTable(w, "TAKEN", "CLUSTER", "NODE", "K0S", "ENCRYPTED", "SIZE", "FILE")
+	for _, e := range all {
+		if e.Problem != "" {
+			writeRow(t, "unknown", e.Problem, "", "", "", ui.FormatBytes(e.Size), e.Path)
+			continue
+		}
+		writeRow(t, e.TakenAt.Format(time.RFC3339), e.Cluster, e.Node, e.K0s, string(e.Encryption), ui.FormatBytes(e.Size), e.Path)
+	}
+	_ = t.Flush()
+	writeNextCommand(w, "plinth backup verify FILE")
+}
+
+// WriteBackupVerification writes what is known of a backup that was read completely.
+func WriteBackupVerification(w io.Writer, v backup.Verification) {
+	h := v.Backup
+	fmt.Fprintf(w, "%s: cluster %s, by node %s at %s, k0s %s\n", v.Path, h.Cluster, h.Node, h.TakenAt.Format(time.RFC3339), h.K0s)
+	if v.Verified == backup.Bytes {
+		fmt.Fprintln(w, "The file is complete, and its digest matches. Its content was not decrypted.")
+		key := "--identity-file KEY"
+		if h.Encryption == "passphrase" {
+			key = "--passphrase-file FILE"
+		}
+		writeNextCommand(w, "plinth backup verify "+key+" "+QuoteShellWord(v.Path))
+		return
+	}
+	fmt.Fprintf(w, "It was decrypted: each of its %s has its digest.\nNodes:", ui.FormatCount(v.Files, "file"))
+	for _, n := range v.Nodes {
+		fmt.Fprintf(w, " %s (%s, %s)", n.Name, n.Role, n.Address)
+	}
+	fmt.Fprintln(w)
+	writeNextCommand(w, "plinth status")
+}
+
+// writeLastBackup writes when this host wrote its last good backup.
+func writeLastBackup(w io.Writer, b *status.Backup) {
+	if b == nil || b.Path == "" {
+		return
+	}
+	fmt.Fprintf(w, "\nLast backup: %s (%s ago), %s, %s\n", b.TakenAt.Format(time.RFC3339), describeAge(time.Duration(b.AgeSeconds)*time.Second),
+		ui.FormatBytes(b.Size), b.Path)
+}
+
+// describeAge returns a duration in its largest unit.
+func describeAge(d time.Duration) string {
+	switch {
+	case d < 2*time.Minute:
+		return ui.FormatCount(max(0, int(d.Seconds())), "second")
+	case d < 2*time.Hour:
+		return ui.FormatCount(int(d.Minutes()), "minute")
+	case d < 48*time.Hour:
+		return ui.FormatCount(int(d.Hours()), "hour")
+	}
+	return ui.FormatCount(int(d.Hours()/24), "day")
+}
