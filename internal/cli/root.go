@@ -48,6 +48,7 @@ func newRootCommand(s *runner) *cobra.Command {
 		c.nodeCommand(),
 		c.certificatesCommand(),
 		c.backupCommand(),
+		c.restoreCommand(),
 		c.resetCommand(),
 		c.debugCommand(),
 		c.versionCommand(),

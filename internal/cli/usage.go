@@ -169,8 +169,7 @@ func commandSynonyms() map[string]string {
 // try or the documentation announces.
 func missingCommands() map[string]string {
 	const logs = "run: plinth status\nthe logs of Plinth are in /var/log/plinth, those of k0s in: journalctl -u k0scontroller"
-	return map[string]string{"restore": "restores are planned; to verify a backup: plinth backup verify FILE",
-		"logs": logs, "log": logs}
+	return map[string]string{"logs": logs, "log": logs}
 }
 
 // missingCommandError is the error for a command of missingCommands.

@@ -50,6 +50,11 @@ type Step struct {
 // Unfinished reports whether the run was killed, interrupted or failed.
 func (r Run) Unfinished() bool { return r.EndedAt == nil || r.Failed != "" }
 
+// HasBegun reports whether the run has started the step id.
+func (r Run) HasBegun(id string) bool {
+	return slices.ContainsFunc(r.Steps, func(s Step) bool { return s.ID == id })
+}
+
 // ReachedStep returns the id of the last step that the run started, or "its beginning" if there is none.
 func (r Run) ReachedStep() string {
 	if len(r.Steps) == 0 {

@@ -30,6 +30,25 @@ func (c Cluster) apiReason(ctx context.Context) string {
 	return ""
 }
 
+// serveK0s returns the step id that starts k0s with restored files or data, and waits until it serves.
+func (c Cluster) serveK0s(id string) step.Step {
+	return step.Step{ID: id, Title: "Start k0s", Affects: []string{c.K0s.Unit()},
+		Check: func(ctx context.Context) (step.State, error) {
+			why, err := c.K0s.StartNeeded(ctx)
+			if err == nil && why == "" {
+				why = c.apiReason(ctx)
+			}
+			return stepState(why, err)
+		},
+		Apply: func(ctx context.Context, report step.Report) error {
+			if err := c.K0s.Start(ctx); err != nil {
+				return err
+			}
+			return c.waitK0sServes(ctx, c.Now(), report)
+		},
+	}
+}
+
 // waitK0sServes waits until the API server is ready, and the kubelet has reported since the time since: until then the
 // cluster has the state of this node from before the restart. It ends at once when k0s has ended: systemd would start it
 // again only after two minutes, as often as it ends.

@@ -79,7 +79,7 @@ func Rollback(c Cluster, r Reversal) []step.Step {
 	if withEtcd {
 		steps = append(steps, b.restoreEtcd())
 	}
-	steps = append(steps, b.startK0s(), c.waitNodeReady())
+	steps = append(steps, c.serveK0s("rollback-start"), c.waitNodeReady())
 	if withEtcd {
 		steps = append(steps, b.waitPodsRestarted())
 	}
@@ -225,25 +225,6 @@ func (b rollback) restoreEtcd() step.Step {
 				return err
 			}
 			return b.Snapshot.mark(b.Host, etcdRestored)
-		},
-	}
-}
-
-// startK0s returns the step that starts k0s with the restored files.
-func (b rollback) startK0s() step.Step {
-	return step.Step{ID: "rollback-start", Title: "Start k0s", Affects: []string{b.K0s.Unit()},
-		Check: func(ctx context.Context) (step.State, error) {
-			why, err := b.K0s.StartNeeded(ctx)
-			if err == nil && why == "" {
-				why = b.apiReason(ctx)
-			}
-			return stepState(why, err)
-		},
-		Apply: func(ctx context.Context, report step.Report) error {
-			if err := b.K0s.Start(ctx); err != nil {
-				return err
-			}
-			return b.waitK0sServes(ctx, b.Now(), report)
 		},
 	}
 }

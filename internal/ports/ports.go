@@ -19,6 +19,7 @@ const (
 	APIText        = "6443"
 	AuthorizerText = "9445"
 	EtcdClientText = "2379"
+	EtcdPeerText   = "2380"
 )
 
 // Scope is who connects to a port.

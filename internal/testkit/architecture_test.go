@@ -86,6 +86,7 @@ var layers = map[string][]string{
 	"internal/action/join":         {"*", "internal/action", "internal/action/config", "internal/action/desired", "internal/action/preflight", "internal/action/source"},
 	"internal/action/agent":        {"*", "internal/action", "internal/action/certificates", "internal/action/desired", "internal/action/nodes", "internal/action/preflight"},
 	"internal/action/backup":       {"*", "internal/action", "internal/action/desired"},
+	"internal/action/restore":      {"*", "internal/action", "internal/action/backup", "internal/action/desired", "internal/action/preflight"},
 	"internal/action/support":      {"*", "internal/action", "internal/action/certificates", "internal/action/desired", "internal/action/nodes", "internal/action/status"},
 	"internal/action/status":       {"*", "internal/action", "internal/action/backup", "internal/action/certificates", "internal/action/desired", "internal/action/nodes"},
 	"internal/action/tokens":       {"*", "internal/action", "internal/action/agent", "internal/action/desired"},

@@ -106,7 +106,7 @@ func upgradedNode(ctx context.Context, target Target, b *airgap.Bundle, cfg conf
 
 // RollbackNodeSteps returns the steps that restore the state before an upgrade on the node of target s alone.
 func RollbackNodeSteps(target Target, was InstalledBundle, r plan.Reversal) []step.Step {
-	return plan.RollbackNode(rollbackCluster(target, was), r)
+	return plan.RollbackNode(installedCluster(target, was), r)
 }
 
 // InstalledBundle is what is known of the bundle that is, or was, installed on a host.
@@ -133,7 +133,7 @@ func ReadInstalledBundle(ctx context.Context, h host.Files, dataDir string) (b I
 // RollbackSteps returns the steps that restore the state before an upgrade on target s. was is the bundle of that
 // state.
 func RollbackSteps(target Target, was InstalledBundle, r plan.Reversal) []step.Step {
-	return plan.Rollback(rollbackCluster(target, was), r)
+	return plan.Rollback(installedCluster(target, was), r)
 }
 
 // RestoreAddOnSteps returns the steps that give the add-ons and the console of target s the versions of bundle b with the
@@ -146,8 +146,13 @@ func RestoreAddOnSteps(ctx context.Context, target Target, b *airgap.Bundle, in 
 	return plan.RestoreAddOns(c, added), nil
 }
 
-// rollbackCluster returns the cluster of target s before an upgrade, without the content of its bundle.
-func rollbackCluster(target Target, was InstalledBundle) plan.Cluster {
+// RestoreSteps returns the steps that make target s the only controller of its cluster, on which is is installed.
+func RestoreSteps(target Target, is InstalledBundle, r plan.Restoration) []step.Step {
+	return plan.Restore(installedCluster(target, is), r)
+}
+
+// installedCluster returns the cluster as the bundle was has installed it on target s.
+func installedCluster(target Target, was InstalledBundle) plan.Cluster {
 	in := was.Installer
 	set := k0s.NewSettings(in, target.Address.String(), target.Node)
 	set.APIAddress = target.API

@@ -33,6 +33,7 @@ func TestRefusals_ProtectHostsOfACluster(t *testing.T) {
 		"a removed worker":                     {receipt: journal.Receipt{Role: token.Worker}, verb: "join", ended: true, removed: "uid-1", install: removed, join: removed, hint: "sudo plinth reset node"},
 		"a removed controller":                 {receipt: journal.Receipt{Role: token.Controller}, verb: "join", ended: true, removed: "uid-1", install: removed, join: removed, hint: "sudo plinth reset node"},
 		"a controller that was admitted again": {receipt: journal.Receipt{Role: token.Controller}, verb: "join", ended: true, removed: "uid-0"},
+		"an unfinished restore":                {verb: "restore", install: "the restore started at", join: "the restore started at", hint: "run the same `plinth restore` again"},
 		"an unfinished reset":                  {verb: "reset", install: "the reset started at", join: "the reset started at", hint: "reset cluster"},
 	} {
 		t.Run(name, func(t *testing.T) {

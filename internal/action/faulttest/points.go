@@ -44,7 +44,8 @@ func allVerbSteps() ([]verbSteps, error) {
 	cluster.Console.URL = "https://"
 	rollback := plan.Rollback(cluster, plan.Reversal{Snapshot: whole, WithData: true})
 	backup := plan.WriteBackup(plan.Backup{RemoveOlder: func(context.Context, step.Report) error { return nil }})
-	return []verbSteps{{"install", install, true}, {"join", join, true}, {"reset", reset, false}, {"upgrade", upgrade, true}, {"rollback", rollback, false}, {"backup", backup, false}}, nil
+	restore := plan.Restore(cluster, plan.Restoration{RemoveLost: true})
+	return []verbSteps{{"install", install, true}, {"join", join, true}, {"reset", reset, false}, {"upgrade", upgrade, true}, {"rollback", rollback, false}, {"backup", backup, false}, {"restore", restore, false}}, nil
 }
 
 // Points returns all failpoints in the order in which a run can reach them.

@@ -16,6 +16,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action/nodes"
 	"github.com/plinthdev/plinth/internal/action/planfile"
 	"github.com/plinthdev/plinth/internal/action/preflight"
+	"github.com/plinthdev/plinth/internal/action/restore"
 	"github.com/plinthdev/plinth/internal/action/status"
 	archive "github.com/plinthdev/plinth/internal/backup"
 	"github.com/plinthdev/plinth/internal/compat"
@@ -213,6 +214,15 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 			failed := at.Add(-time.Hour)
 			WriteStatus(w, status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "active", Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, Warnings: []string{"the last backup of the control plane failed at 2026-01-02T02:04:05Z: no space left on device"},
 				Backup: &status.Backup{Record: backup.Record{Path: "/mnt/backup/my-app-20260101T030405Z.plinth-backup", TakenAt: at.Add(-24 * time.Hour), Size: 12e6, FailedAt: &failed}, AgeSeconds: 86400}}, false)
+		},
+		"restore-done": func(w io.Writer) {
+			WriteRestoreResult(w, restore.Result{Changed: true, Lost: []string{"n2", "n3"}, Log: "/var/log/plinth/restore-1.log"}, "")
+		},
+		"restore-removed": func(w io.Writer) {
+			WriteRestoreResult(w, restore.Result{Changed: true, Lost: []string{"n2"}, Removed: true}, "")
+		},
+		"restore-plan": func(w io.Writer) {
+			WriteRestoreResult(w, restore.Result{Plan: plannedSteps()}, "plinth restore --from-this-node")
 		},
 		"backup-written": func(w io.Writer) {
 			WriteBackupResult(w, backup.Result{Path: "/mnt/my app.plinth-backup", Size: 12e6, Digest: "sha256:abc", Verified: backup.Bytes})
