@@ -1,0 +1,156 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/plinthdev/plinth/e2e/lab"
+)
+
+// TestRestore_ControlPlane has three controllers and a worker, and loses two controllers for good: once the
+// survivor uses its own data, and once a backup. Pods on the worker must keep running.
+func TestRestore_ControlPlane(t *testing.T) {
+	if testing.Short() {
+		t.Skip("make test-long loses controllers for good")
+	}
+	ctx := timeoutContext(t, 40)
+	a, w := startHostWithPlinth(t, "a"), startHostWithPlinth(t, "w")
+	runPlinth(t, ctx, a, 0, "install", "--bundle", bundle, "--yes")
+	joinHost(t, ctx, w, 0, createToken(t, ctx, a, "--role", "worker").Result.Token, "--bundle", bundle)
+	joinControllers := func(names ...string) (all []*lab.Host) {
+		token := createToken(t, ctx, a, "--role", "controller", "--uses", "2").Result.Token
+		for _, name := range names {
+			h := startHostWithPlinth(t, name)
+			joinHost(t, ctx, h, 0, token, "--bundle", bundle)
+			all = append(all, h)
+		}
+		waitForStatus(t, ctx, a, 3*time.Minute, strings.Join(names, " and ")+" have joined", allReady(4, 3))
+		return all
+	}
+	lost := joinControllers("c", "d")
+	startSleeper(t, ctx, a, w)
+
+	t.Run("a backup is written, verified and restored nowhere else", func(t *testing.T) { checkBackup(t, ctx, a.ForTest(t), w.ForTest(t)) })
+	t.Run("a survivor with its own data", func(t *testing.T) {
+		a.MustRun(ctx, binary, "kubectl", "create", "configmap", "own")
+		loseControllers(t, ctx, a.ForTest(t), lost...)
+		before := sleeperState(t, ctx, w)
+		killAndResume(t, ctx, a, "restore", "--from-this-node", "--remove-lost-controllers", "--yes")
+		checkRestored(t, ctx, a.ForTest(t), w.ForTest(t), before)
+		a.MustRun(ctx, binary, "kubectl", "get", "configmap", "own")
+	})
+	if t.Failed() {
+		return
+	}
+	lost = joinControllers("f", "g")
+	t.Run("a survivor with a backup", func(t *testing.T) {
+		identity := newIdentity(t)
+		a.MustRun(ctx, "sh", "-c", "echo '"+identity.String()+"' > /root/key.txt")
+		a.MustRun(ctx, binary, "kubectl", "create", "configmap", "before")
+		runPlinth(t, ctx, a, 0, "backup", "--to", "/root/second", "--recipient", identity.Recipient().String())
+		a.MustRun(ctx, binary, "kubectl", "create", "configmap", "after")
+		loseControllers(t, ctx, a.ForTest(t), lost...)
+		before := sleeperState(t, ctx, w)
+		a.MustRun(ctx, "sh", "-c", "cp /root/second /root/damaged && printf x | dd of=/root/damaged bs=1 seek=9000 conv=notrunc")
+		if r := runPlinth(t, ctx, a, 6, "restore", "--control-plane", "/root/damaged", "--identity-file", "/root/key.txt",
+			"--yes"); r.Error == nil || !strings.Contains(r.Error.Cause, "it is damaged") {
+			t.Errorf("%+v", r.Error)
+		}
+		killAndResume(t, ctx, a, "restore", "--control-plane", "/root/second", "--identity-file", "/root/key.txt", "--remove-lost-controllers", "--yes")
+		checkRestored(t, ctx, a.ForTest(t), w.ForTest(t), before)
+		a.MustRun(ctx, binary, "kubectl", "get", "configmap", "before")
+		if _, _, code := a.Run(ctx, binary, "kubectl", "get", "configmap", "after"); code == 0 {
+			t.Error("what was written after the backup exists")
+		}
+	})
+}
+
+// newIdentity returns a private key of age.
+func newIdentity(t testing.TB) *age.X25519Identity {
+	t.Helper()
+	identity, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return identity
+}
+
+// checkBackup writes a backup to a folder on a controller, and refuses to use it on a worker.
+func checkBackup(t *testing.T, ctx context.Context, a, w *lab.Host) {
+	a.MustRun(ctx, "mkdir", "/root/backups")
+	began := time.Now()
+	runPlinth(t, ctx, a, 0, "backup", "--to", "/root/backups", "--recipient", newIdentity(t).Recipient().String(), "--keep", "2")
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("the backup took %s", took)
+	}
+	file := strings.TrimSpace(a.MustRun(ctx, "sh", "-c", "ls /root/backups/*.plinth-backup"))
+	if mode := a.MustRun(ctx, "stat", "-c", "%a", file); strings.TrimSpace(mode) != "600" {
+		t.Errorf("%s has mode %s", file, mode)
+	}
+	runPlinth(t, ctx, a, 0, "backup", "verify", file)
+	if r := runPlinth(t, ctx, a, 2, "restore", "--from-this-node", "--yes"); r.Error == nil || !strings.Contains(r.Error.Cause, "has its quorum") {
+		t.Errorf("%+v", r.Error)
+	}
+	if r := runPlinth(t, ctx, w, 2, "backup", "--to", "/root/b", "--unencrypted"); r.Error == nil || !strings.Contains(r.Error.Cause, "is a worker") {
+		t.Errorf("%+v", r.Error)
+	}
+}
+
+// loseControllers cuts the power of hosts, and waits until the API of a does not answer.
+func loseControllers(t *testing.T, ctx context.Context, a *lab.Host, hosts ...*lab.Host) {
+	t.Helper()
+	for _, h := range hosts {
+		h.CutPower()
+	}
+	for range 120 {
+		if _, _, code := a.Run(ctx, binary, "kubectl", "--request-timeout=2s", "get", "nodes"); code != 0 {
+			return
+		}
+		a.MustRun(ctx, "sleep", "0.5")
+	}
+	t.Fatal("the API answers without a quorum")
+}
+
+// killAndResume kills a restore before and after it replaces the data of etcd, and runs it to its end.
+func killAndResume(t *testing.T, ctx context.Context, a *lab.Host, args ...string) {
+	t.Helper()
+	for _, point := range []string{"restore/restore-save:applied", "restore/restore-etcd:begun", "restore/restore-etcd:applied"} {
+		if _, stderr, code := a.Run(ctx, append([]string{"env", "PLINTH_FAILPOINTS=" + point + "=kill", binary}, args...)...); code == 0 {
+			t.Errorf("%s did not kill it: %s", point, lastLines(stderr, 5))
+		}
+	}
+	runPlinth(t, ctx, a, 0, args...)
+}
+
+// startSleeper starts a pod on the worker that nothing restarts.
+func startSleeper(t testing.TB, ctx context.Context, a, w *lab.Host) {
+	t.Helper()
+	image := strings.Fields(a.MustRun(ctx, binary, "kubectl", "get", "pods", "-n", "kotsadm", "-o", "jsonpath={.items[*].spec.containers[0].image}"))[0]
+	a.MustRun(ctx, binary, "kubectl", "run", "sleeper", "--image="+image, "--image-pull-policy=Never", "--restart=Always",
+		`--overrides={"spec":{"nodeName":"`+w.Name+`"}}`, "--command", "--", "sleep", "infinity")
+	a.MustRun(ctx, binary, "kubectl", "wait", "--for=condition=Ready", "--timeout=120s", "pod/sleeper")
+}
+
+// sleeperState returns the process id of the pod of startSleeper on the worker.
+func sleeperState(t testing.TB, ctx context.Context, w *lab.Host) string {
+	t.Helper()
+	return strings.TrimSpace(w.MustRun(ctx, "pgrep", "-f", "^sleep infinity$"))
+}
+
+// checkRestored verifies that a is the only controller, and that the pod on the worker was not restarted.
+func checkRestored(t *testing.T, ctx context.Context, a, w *lab.Host, before string) {
+	t.Helper()
+	waitForStatus(t, ctx, a, 3*time.Minute, "the restored cluster", allReady(2, 1))
+	if after := sleeperState(t, ctx, w); after != before {
+		t.Errorf("the pod on the worker was restarted: process %s, and then %s", before, after)
+	}
+	// The worker lists its objects again: a new pod on it starts.
+	a.MustRun(ctx, binary, "kubectl", "delete", "pod", "sleeper", "--now")
+	startSleeper(t, ctx, a, w)
+}
