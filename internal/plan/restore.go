@@ -11,6 +11,7 @@ import (
 	"github.com/plinthdev/plinth/internal/etcd"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/node/cleanup"
 	"github.com/plinthdev/plinth/internal/step"
 )
@@ -62,7 +63,7 @@ func Restore(c Cluster, r Restoration) []step.Step {
 		o.Bump = etcd.BumpRevision
 	}
 	if o.Lost == nil {
-		o.Lost = func(c Cluster) LostMembers { return lostMembers{c} }
+		o.Lost = func(c Cluster) LostMembers { return lostMembers{c.NodeName, c.kubeClient} }
 	}
 	steps := []step.Step{o.save(), o.stop()}
 	if r.Open == nil { // etcd must not write while its data is copied
@@ -252,16 +253,19 @@ func (o restore) removeLost() step.Step {
 }
 
 // lostMembers are the other controllers of a real cluster.
-type lostMembers struct{ Cluster }
+type lostMembers struct {
+	self   string // name of this controller
+	client func(ctx context.Context) (*kube.Client, error)
+}
 
 func (l lostMembers) Names(ctx context.Context) (names []string, err error) {
-	client, err := l.kubeClient(ctx)
+	client, err := l.client(ctx)
 	if err != nil {
 		return nil, err
 	}
 	records, err := client.NodeRecords(ctx)
 	for _, r := range records.Controllers() {
-		if r.Node != l.NodeName {
+		if r.Node != l.self {
 			names = append(names, r.Node)
 		}
 	}
@@ -270,11 +274,11 @@ func (l lostMembers) Names(ctx context.Context) (names []string, err error) {
 
 // Remove removes what the removal of a node does, but for its member of etcd, which does not exist any more.
 func (l lostMembers) Remove(ctx context.Context, name string) error {
-	client, err := l.kubeClient(ctx)
+	client, err := l.client(ctx)
 	if err != nil {
 		return err
 	}
-	d := LeavingNode{Name: name, NotReady: true, Kube: client, RemovedBy: "an administrator on " + l.NodeName}
+	d := LeavingNode{Name: name, NotReady: true, Kube: client, RemovedBy: "an administrator on " + l.self}
 	// The record is what Names finds: it must be the last to go, and RemoveNode deletes it first.
 	for _, s := range []step.Step{d.releaseVolumes(), d.deleteObjects(), d.deleteRecord()} {
 		st, err := s.Check(ctx)
