@@ -18,7 +18,7 @@ import (
 
 func (s commandSet) backupCommand() *cobra.Command {
 	var opts backup.Options
-	cmd := s.NewCommand("backup --to FILE|FOLDER", requireFlags(noArgs, "to"), s.WithEnv(eventStream, nil,
+	cmd := s.NewCommand("backup --to FILE|FOLDER", onlySubcommands(requireFlags(noArgs, "to")), s.WithEnv(eventStream, nil,
 		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
 			if opts.Keep < 0 {
 				return commandOutput{}, problem.Newf(problem.ExitUsage, "use the value of --keep", "give the number of backups to keep",

@@ -65,6 +65,7 @@ func TestRun_RefusesBadCommandLines(t *testing.T) {
 		{"update --bundle b", `unknown command "update"`, "did you mean plinth upgrade?"},
 		{"instal --bundle b", `unknown command "instal"`, "did you mean install?"},
 		{"backup", `flag --to is missing`, "see: plinth backup --help"},
+		{"backup lst /mnt", `unknown command "lst"`, "did you mean list?"},
 		{"backup list", `missing argument FOLDER`, "see: plinth backup list --help"},
 		{"backup verify --identity-file= f", `flag --identity-file is empty`, "see: plinth backup verify --help"},
 		{"bundle patch a b -o c.bundle", `invalid argument "c.bundle" for "-o, --output" flag: must be one of text, json`, "see: plinth bundle patch --help"},

@@ -94,6 +94,17 @@ func rejectEmptyFlags(args cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
+// onlySubcommands returns args with an additional check before: an argument of a command that has
+// subcommands is meant to be one of them.
+func onlySubcommands(args cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, given []string) error {
+		if err := rejectUnknownCommand(cmd, given); err != nil {
+			return err
+		}
+		return args(cmd, given)
+	}
+}
+
 // flagsError returns an error that says which flags are in the given state:
 // "empty" or "missing".
 func flagsError(names []string, state string) error {
