@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/k0sproject/k0s/pkg/apis/k0s/v1beta1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -208,10 +209,14 @@ func authorizerConf(hostname string) (string, error) {
 	return string(raw), err
 }
 
+// defaultConfig returns the default ClusterConfig of k0s, which callers must copy. k0s asks for all addresses of the
+// host to build it, which takes milliseconds; every field that has one of them is set by mergeConfig.
+var defaultConfig = sync.OnceValue(v1beta1.DefaultClusterConfig)
+
 // mergeConfig returns the generated ClusterConfig with the overlay merged into
 // it.
 func mergeConfig(s Settings) (*v1beta1.ClusterConfig, error) {
-	cfg := v1beta1.DefaultClusterConfig()
+	cfg := defaultConfig().DeepCopy()
 	setImageTags(cfg.Spec.Images, s.Images)
 	cfg.Spec.API.Address = s.Address
 	// The API server address of every node: on a controller its own API server,
