@@ -101,9 +101,9 @@ func Rollback(c Cluster, r Reversal) []step.Step {
 // that of a node which another controller has upgraded, or of a controller beside others.
 func RollbackNode(c Cluster, r Reversal) []step.Step {
 	b := rollback{c, r}
-	steps := []step.Step{b.restoreFiles(), b.startK0s(), c.waitNodeReady(), b.startAgent(), b.removeSnapshot()}
+	steps := []step.Step{b.restoreFiles(), c.serveK0s("rollback-start"), c.waitNodeReady(), b.startAgent(), b.removeSnapshot()}
 	if c.K0s.Worker { // k0s reaches the controllers through the agent
-		steps = []step.Step{b.restoreFiles(), b.startAgent(), b.startK0s(), c.waitNodeReady(), b.removeSnapshot()}
+		steps = []step.Step{b.restoreFiles(), b.startAgent(), c.serveK0s("rollback-start"), c.waitNodeReady(), b.removeSnapshot()}
 	}
 	return steps
 }

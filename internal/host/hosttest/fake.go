@@ -45,6 +45,8 @@ type Expectation struct {
 func New(t testing.TB) *Fake {
 	f := &Fake{Root: t.TempDir(), Units: map[string]host.UnitState{}, t: t}
 	t.Cleanup(func() {
+		f.mu.Lock() // a command that hangs may still run
+		defer f.mu.Unlock()
 		for _, e := range f.expect {
 			if !e.met {
 				t.Errorf("expected command was never run: %s", e.prefix)
