@@ -56,7 +56,7 @@ cmd_exec() {
 # forward_signals runs a command in the host, forwards the signals that this process receives,
 # and exits with the command's exit code.
 forward_signals() {
-	local child code=0 signal
+	local child code=0 signal watch
 	(
 		join_leader
 		exec "${enter[@]}" "$@"
@@ -66,10 +66,21 @@ forward_signals() {
 		# shellcheck disable=SC2064
 		trap "pkill -$signal -P $child || true" "$signal"
 	done
+	continue_after_end "$child" >/dev/null 2>&1 &
+	watch=$!
 	# A signal ends `wait` early. A second `wait` after the end of the child still returns its exit code.
 	while kill -0 "$child" 2>/dev/null; do wait "$child" || true; done
 	wait "$child" || code=$?
+	kill "$watch" 2>/dev/null || true
 	exit "$code"
+}
+
+# continue_after_end continues an nsenter that has stopped itself together with its command, once the command has
+# ended. A host that shuts down stops all processes before it kills them.
+continue_after_end() { # PID
+	while sleep 2 && kill -0 "$1"; do
+		if [ "$(ps -o state= -p "$1")" = T ] && ! ps -o state= --ppid "$1" | grep -qv Z; then kill -CONT "$1"; fi
+	done
 }
 
 cmd_shell() {
