@@ -35,8 +35,9 @@ type Snapshot struct {
 	Versions map[string]string `json:"versions"` // of the components before the upgrade
 	TakenAt  time.Time         `json:"takenAt"`  // UTC; when the files were saved
 	Files    node.FileSnapshot `json:"files"`
-	Others   []upgrade.Batch   `json:"others,omitempty"` // other nodes that the upgrade reaches, in order; on the coordinator
-	Data     *SnapshotData     `json:"data,omitempty"`   // nil until the data is saved, after which the cluster may change
+	Others   []upgrade.Batch   `json:"others,omitempty"`  // other nodes that the upgrade reaches, in order; on the coordinator
+	Follows  bool              `json:"follows,omitempty"` // another controller coordinates the upgrade
+	Data     *SnapshotData     `json:"data,omitempty"`    // nil until the data is saved, after which the cluster may change
 }
 
 // SnapshotData describes the data of the cluster in a snapshot.

@@ -251,7 +251,7 @@ func (u nodeUpgrade) saveFiles() step.Step {
 			if err != nil {
 				return err
 			}
-			s := Snapshot{Others: u.Others.Batches, Dir: u.dir, From: u.From, To: u.To, Node: u.NodeName, Versions: u.Versions, TakenAt: u.Now().UTC()}
+			s := Snapshot{Others: u.Others.Batches, Follows: u.Follows, Dir: u.dir, From: u.From, To: u.To, Node: u.NodeName, Versions: u.Versions, TakenAt: u.Now().UTC()}
 			if s.Files, err = node.TakeFileSnapshot(u.Host, path.Join(u.dir, snapshotFiles), files, u.treesToSave()); err != nil {
 				return err
 			}

@@ -27,7 +27,7 @@ import (
 
 // clusterNodes is what an upgrade or a rollback knows of the nodes of its cluster.
 type clusterNodes struct {
-	all      []checks.Node // as admitted; nil if the API server of this host does not answer
+	all      []checks.Node // as admitted, or as a snapshot records them
 	batches  []checks.Batch
 	record   kube.UpgradeRecord
 	skip     []string // names of nodes that are left out
@@ -44,26 +44,47 @@ func (c clusterNodes) controllers() (n int) {
 	return n
 }
 
-// readNodes reads the admitted nodes and the record of the last upgrade. It is not an error if the API server of this
-// host does not answer: a killed run may have stopped it.
-func readNodes(ctx context.Context, env *action.Env) (c clusterNodes) {
+// readNodes reads the admitted nodes and the record of the last upgrade.
+func readNodes(ctx context.Context, env *action.Env) (c clusterNodes, err error) {
 	ctx, cancel := context.WithTimeout(ctx, gatherTimeout)
 	defer cancel()
 	client, err := env.KubeClient()
 	if err != nil {
-		return c
+		return c, err
 	}
 	records, err := client.NodeRecords(ctx)
 	if err != nil {
-		return c
+		return c, err
 	}
 	if c.record, err = client.UpgradeRecord(ctx); err != nil {
-		return clusterNodes{}
+		return clusterNodes{}, err
 	}
 	for _, r := range records.Sorted() {
 		c.all = append(c.all, checks.Node{Name: r.Node, Address: r.Address, Controller: r.Role == token.Controller})
 	}
-	return c
+	return c, nil
+}
+
+// recordedNodes returns the nodes that the snapshot s records, for a controller with this address whose API server does
+// not answer: a killed run may have stopped it. ok is false if s records none: another controller has coordinated the
+// upgrade.
+func recordedNodes(s plan.Snapshot, address string) (c clusterNodes, ok bool) {
+	if s.Follows {
+		return c, false
+	}
+	c.all = []checks.Node{{Name: s.Node, Address: address, Controller: true}}
+	for _, b := range s.Others {
+		c.all = append(c.all, b...)
+	}
+	c.batches = s.Others
+	return c, true
+}
+
+// unreadableNodes returns the problem of a cluster whose nodes cannot be read because of err; doing names the command. A
+// cluster of several nodes must not be taken for one of a single node.
+func unreadableNodes(doing string, err error) error {
+	return problem.New(problem.ExitUsage, doing, fmt.Errorf("the nodes of the cluster cannot be read: %s", problem.ExplainConnection(err)),
+		"check it with: plinth status; or run the command on another controller; nothing was changed")
 }
 
 // skipped returns the nodes that the upgrade leaves out: on request, now or when it began.
@@ -82,12 +103,8 @@ func (o *operation) skipped() []string {
 
 // inspectNodes asks all other nodes for their state, and refuses an upgrade that not all of them can do.
 func (o *operation) inspectNodes(ctx context.Context, env *action.Env) error {
-	if o.nodes.all == nil { // of an unfinished run, or checkCluster has refused it
-		s, ok, err := plan.FindSnapshot(env.Host, env.DataDir)
-		if ok && s.To == o.to {
-			o.nodes.batches = s.Others
-		}
-		return err
+	if o.nodesErr != nil {
+		return o.useRecordedNodes(env)
 	}
 	if len(o.nodes.all) < 2 && len(o.opts.SkipNodes) == 0 {
 		return nil
@@ -123,6 +140,26 @@ func (o *operation) inspectNodes(ctx context.Context, env *action.Env) error {
 	}
 	o.nodes.batches = checks.Batches(reached, o.node, o.opts.MaxUnavailable)
 	return nil
+}
+
+// useRecordedNodes sets the nodes of an unfinished upgrade from its snapshot, and refuses any other upgrade while the nodes
+// of the cluster cannot be read. A killed repair, which has no snapshot, is finished on this host only.
+func (o *operation) useRecordedNodes(env *action.Env) error {
+	s, found, err := plan.FindSnapshot(env.Host, env.DataDir)
+	if err != nil {
+		return err
+	}
+	if o.resumed && found && s.To == o.to {
+		if nodes, ok := recordedNodes(s, o.address.String()); ok {
+			o.nodes = nodes
+			return nil
+		}
+	}
+	if o.resumed && o.from == o.to {
+		env.Note("note: the nodes of the cluster cannot be read, so only this host is repaired; run the same command again for the others")
+		return nil
+	}
+	return unreadableNodes("upgrade", o.nodesErr)
 }
 
 // sameMinor reports whether the upgrade stays in one Kubernetes minor.
@@ -349,7 +386,12 @@ func (o *operation) recordSkipped(ctx context.Context, records plan.UpgradeRecor
 // reached reports whether a node other than the coordinator may run the new version.
 func (o *operation) reached(began []string) bool {
 	return o.nodes.takeOver || o.nodes.record.To == o.to && o.nodes.record.ReachedNodes() ||
-		slices.ContainsFunc(began, func(id string) bool { return strings.HasPrefix(id, plan.UpgradeNodePrefix) })
+		beganNodes(began)
+}
+
+// beganNodes reports whether one of the steps in began upgrades another node.
+func beganNodes(began []string) bool {
+	return slices.ContainsFunc(began, func(id string) bool { return strings.HasPrefix(id, plan.UpgradeNodePrefix) })
 }
 
 // noteStopped records why an upgrade of several nodes has stopped.
@@ -371,12 +413,15 @@ func (r *rollback) inspectNodes(ctx context.Context, env *action.Env) error {
 	if r.follows != "" {
 		return nil
 	}
-	r.nodes = readNodes(ctx, env)
-	if r.alone {
-		return nil
+	var err error
+	if r.nodes, err = readNodes(ctx, env); err != nil {
+		var ok bool
+		if r.nodes, ok = recordedNodes(r.snapshot, r.address.String()); !ok && !r.alone {
+			return unreadableNodes("roll back the upgrade", err)
+		}
 	}
-	if r.nodes.all == nil {
-		r.nodes.batches = r.snapshot.Others
+	if r.alone {
+		r.nodes.batches = nil
 		return nil
 	}
 	var reached []checks.Node
@@ -394,10 +439,19 @@ func (r *rollback) inspectNodes(ctx context.Context, env *action.Env) error {
 		is = checks.VersionsOf(in)
 	}
 	r.findReached(env, is)
-	if no := checks.CheckRollback(r.nodes.controllers(), r.installed.Installer.Spec.K0s.Version, is["k0s"], last.Args.OtherMinor && r.nodes.record.ReachedNodes()); no != nil {
+	if no := checks.CheckRollback(r.nodes.controllers(), r.installed.Installer.Spec.K0s.Version, is["k0s"], last.Args.OtherMinor && r.reached()); no != nil {
 		return checks.RefusalError([]checks.Refusal{*no})
 	}
 	return nil
+}
+
+// reached reports whether a node other than the coordinator may run the new version, by the record of the cluster, or by
+// the journal if that cannot be read.
+func (r *rollback) reached() bool {
+	if r.nodes.record.To == "" {
+		return beganNodes(r.began)
+	}
+	return r.nodes.record.ReachedNodes()
 }
 
 // Parts of the cluster that a rollback restores by their own means, in the arguments of its run.
@@ -429,18 +483,10 @@ func (r *rollback) restores() (parts []string) {
 	return parts
 }
 
-// keepsEtcd reports whether the data of etcd stays in a rollback: the other controllers have it, too.
+// keepsEtcd reports whether the data of etcd stays in a rollback: the other controllers have it, too. A controller that
+// another one has upgraded is never the only one.
 func (r *rollback) keepsEtcd() bool {
-	controllers := r.nodes.controllers()
-	if r.nodes.all == nil {
-		controllers = 1
-		for _, b := range r.snapshot.Others {
-			if b[0].Controller {
-				controllers++
-			}
-		}
-	}
-	return r.follows != "" || controllers > 1
+	return r.follows != "" || len(r.nodes.all) == 0 && r.snapshot.Follows || r.nodes.controllers() > 1
 }
 
 // consoleChanged reports whether the upgrade has begun to change the console's database. The journal of the coordinator
@@ -471,7 +517,13 @@ func commitNodes(ctx context.Context, env *action.Env) ([]step.Step, error) {
 	if err != nil || !found {
 		return nil, err
 	}
-	c := readNodes(ctx, env)
+	c, unread := readNodes(ctx, env)
+	if unread != nil {
+		var ok bool
+		if c, ok = recordedNodes(s, ""); !ok {
+			return nil, unreadableNodes("commit the upgrade", unread)
+		}
+	}
 	for _, n := range c.all {
 		if state := c.record.Nodes[n.Name].State; n.Name != s.Node && state != kube.NodeSkipped && (state != "" || n.Name == c.record.Coordinator) && c.record.To == s.To {
 			c.batches = append(c.batches, checks.Batch{n})

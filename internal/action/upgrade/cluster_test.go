@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http/httptest"
@@ -28,6 +29,13 @@ import (
 // clusterEnv returns the controller c1 of a cluster with c2 and w1, and the last upgrade that the cluster has recorded.
 func clusterEnv(t *testing.T, record kube.UpgradeRecord) (*action.Env, *kube.Client) {
 	t.Helper()
+	env, client, _ := newClusterEnv(t, record)
+	return env, client
+}
+
+// newClusterEnv is clusterEnv, with the API server.
+func newClusterEnv(t *testing.T, record kube.UpgradeRecord) (*action.Env, *kube.Client, *kubetest.Server) {
+	t.Helper()
 	env := fakeEnv(t, journal.Receipt{Name: "my-app", Bundle: oldBundle, Node: "c1", Role: token.Controller}, "install", oldBundle, nil)
 	api, client := kubetest.New(t)
 	srv := httptest.NewServer(api)
@@ -37,7 +45,112 @@ func clusterEnv(t *testing.T, record kube.UpgradeRecord) (*action.Env, *kube.Cli
 	kubetest.RecordNodes(t, client, kube.NodeRecord{Node: "c1", Role: token.Controller, Address: "10.0.0.1"}, kube.NodeRecord{Node: "c2", Role: token.Controller, Address: "10.0.0.2"},
 		kube.NodeRecord{Node: "w1", Role: token.Worker, Address: "10.0.0.3"})
 	testkit.Must(t, client.UpdateUpgradeRecord(t.Context(), func(r *kube.UpgradeRecord) error { *r = record; return nil }))
-	return env, client
+	return env, client, api
+}
+
+// unreadableEnvs returns controllers whose nodes cannot be read, by the reason. Each has the snapshot s, unless that is zero,
+// and an unfinished run of verb if verb is not empty.
+func unreadableEnvs(t *testing.T, s plan.Snapshot, verb string) map[string]*action.Env {
+	t.Helper()
+	damaged, _, api := newClusterEnv(t, kube.UpgradeRecord{})
+	api.Put("/api/v1/namespaces/kube-system/configmaps/plinth-upgrade", map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "plinth-upgrade"}, "data": map[string]any{"upgrade": "{"}})
+	down := fakeEnv(t, journal.Receipt{Name: "my-app", Bundle: oldBundle, Node: "c1", Role: token.Controller}, "install", oldBundle, nil)
+	envs := map[string]*action.Env{"the record is damaged": damaged, "the API server does not answer": down}
+	for _, env := range envs {
+		if s.To != "" {
+			raw, err := json.Marshal(s)
+			testkit.Must(t, err, env.Host.Write(plan.SnapshotDir(dataDir, s.From)+"/snapshot.json", strings.NewReader(string(raw)), 0o600))
+		}
+		if verb != "" {
+			testkit.Must(t, env.Journal().BeginRun(verb, journal.Args{Bundle: newBundle, From: oldBundle}))
+		}
+	}
+	return envs
+}
+
+// snapshots of the controller c1: of a cluster with one node, of one with three that c1 upgrades, and of one that another
+// controller upgrades.
+var (
+	snapshotOfOne      = plan.Snapshot{Version: 1, Node: "c1", From: oldBundle, To: newBundle}
+	snapshotOfThree    = plan.Snapshot{Version: 1, Node: "c1", From: oldBundle, To: newBundle, Others: []checks.Batch{{{Name: "c2", Controller: true}}, {{Name: "w1"}}}}
+	snapshotOfFollower = plan.Snapshot{Version: 1, Node: "c1", From: oldBundle, To: newBundle, Follows: true}
+)
+
+func TestInspectNodes_NeverTakesAClusterThatCannotBeReadForOneNode(t *testing.T) {
+	for name, c := range map[string]struct {
+		snapshot plan.Snapshot
+		resumed  bool
+		from     string
+		want     string // batches; "" if refused
+	}{
+		"an upgrade":                           {plan.Snapshot{}, false, oldBundle, ""},
+		"with the snapshot of an earlier one":  {snapshotOfThree, false, oldBundle, ""},
+		"resumed without a snapshot":           {plan.Snapshot{}, true, oldBundle, ""},
+		"resumed where another one began it":   {snapshotOfFollower, true, oldBundle, ""},
+		"resumed with several nodes":           {snapshotOfThree, true, oldBundle, "[[{c2  true}] [{w1  false}]]"},
+		"resumed with one node":                {snapshotOfOne, true, oldBundle, "[]"},
+		"a killed repair, which needs no data": {plan.Snapshot{}, true, newBundle, "[]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for why, env := range unreadableEnvs(t, c.snapshot, "") {
+				o := operation{node: "c1", from: c.from, to: newBundle}
+				o.readCluster(t.Context(), env)
+				o.resumed = c.resumed
+				err := o.inspectNodes(t.Context(), env)
+				if refused := problem.ExitCode(err) == problem.ExitUsage; refused != (c.want == "") || !refused && (err != nil || fmt.Sprint(o.nodes.batches) != c.want) {
+					t.Errorf("%s: %v, batches %v", why, err, o.nodes.batches)
+				}
+			}
+		})
+	}
+}
+
+func TestRollbackInspectNodes_RestoresEtcdOnlyOfASingleController(t *testing.T) {
+	for name, c := range map[string]struct {
+		snapshot  plan.Snapshot
+		alone     bool
+		want      string // batches; "" if refused
+		keepsEtcd bool
+	}{
+		"one node":                            {snapshotOfOne, false, "[]", false},
+		"several nodes":                       {snapshotOfThree, false, "[[{c2  true}] [{w1  false}]]", true},
+		"only this one of several":            {snapshotOfThree, true, "[]", true},
+		"another one coordinated the upgrade": {snapshotOfFollower, false, "", true},
+		"the same, only this node":            {snapshotOfFollower, true, "[]", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for why, env := range unreadableEnvs(t, c.snapshot, Verb) {
+				r := rollback{alone: c.alone, snapshot: c.snapshot, installed: desired.InstalledBundle{Installer: testInstaller(t)}}
+				err := r.inspectNodes(t.Context(), env)
+				if refused := problem.ExitCode(err) == problem.ExitUsage; refused != (c.want == "") || !refused && (err != nil || fmt.Sprint(r.nodes.batches) != c.want) {
+					t.Errorf("%s: %v, batches %v", why, err, r.nodes.batches)
+				}
+				if r.keepsEtcd() != c.keepsEtcd {
+					t.Errorf("%s: keeps etcd: %v", why, !c.keepsEtcd)
+				}
+			}
+		})
+	}
+}
+
+func TestCommitNodes_RefusesIfItCannotFindThem(t *testing.T) {
+	for name, c := range map[string]struct {
+		snapshot plan.Snapshot
+		refused  bool
+	}{
+		"nothing to commit":                   {plan.Snapshot{}, false},
+		"one node":                            {snapshotOfOne, false},
+		"another one coordinated the upgrade": {snapshotOfFollower, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for why, env := range unreadableEnvs(t, c.snapshot, "") {
+				steps, err := commitNodes(t.Context(), env)
+				if refused := problem.ExitCode(err) == problem.ExitUsage; refused != c.refused || !refused && err != nil || len(steps) > 0 {
+					t.Errorf("%s: %v, %d steps", why, err, len(steps))
+				}
+			}
+		})
+	}
 }
 
 func TestReadCluster_TakesOverTheSameUpgradeOfAnotherController(t *testing.T) {

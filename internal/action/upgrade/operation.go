@@ -63,6 +63,7 @@ type operation struct {
 	warnings   []string                // what was skipped or ignored on request, for the receipt
 	rolledBack bool                    // the upgrade failed and was rolled back
 	nodes      clusterNodes            // of the cluster; zero on a node that another controller upgrades
+	nodesErr   error                   // why they cannot be read
 	follows    *follower               // another controller coordinates the upgrade; nil on the coordinator
 
 	// Steps for a simulated host; nil for the real ones.
@@ -117,7 +118,7 @@ func (o *operation) readCluster(ctx context.Context, env *action.Env) {
 	if o.follows != nil {
 		return
 	}
-	o.nodes = readNodes(ctx, env)
+	o.nodes, o.nodesErr = readNodes(ctx, env)
 	r := o.nodes.record
 	if o.nodes.takeOver = r.Active() && r.To == o.to && r.Coordinator != o.node; o.nodes.takeOver {
 		o.resumed = true
