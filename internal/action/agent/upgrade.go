@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -24,16 +25,25 @@ import (
 type nodeUpgrader struct {
 	*action.Env
 	selfDigest func() digest.Digest // digest of the installed program
+
+	mu sync.Mutex // while a phase is started: its file is written before its unit runs
 }
 
-var _ agent.NodeUpgrader = nodeUpgrader{}
+var _ agent.NodeUpgrader = (*nodeUpgrader)(nil)
 
-func newNodeUpgrader(env *action.Env, store blobStore) nodeUpgrader {
-	return nodeUpgrader{env, store.selfDigest}
+func newNodeUpgrader(env *action.Env, store blobStore) *nodeUpgrader {
+	return &nodeUpgrader{Env: env, selfDigest: store.selfDigest}
 }
 
-// UpgradeState returns the state of this node and of the last phase of its upgrade.
-func (u nodeUpgrader) UpgradeState(ctx context.Context) (s agent.UpgradeState, err error) {
+// UpgradeState returns the state of this node and of the last phase of its upgrade. It reads what the phase has written
+// after the state of its unit: a phase that ends meanwhile is reported as running, not as killed.
+func (u *nodeUpgrader) UpgradeState(ctx context.Context) (s agent.UpgradeState, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	running, err := u.phaseRuns(ctx)
+	if err != nil {
+		return s, err
+	}
 	receipt, ok, err := journal.ReadReceipt(u.Host, u.DataDir)
 	if err != nil || !ok {
 		return s, errors.Join(err, errors.New("no finished install or join is on this host"))
@@ -49,24 +59,26 @@ func (u nodeUpgrader) UpgradeState(ctx context.Context) (s agent.UpgradeState, e
 	if found {
 		s.Snapshot = snapshot.To
 	}
-	if s.Running, err = u.phaseRuns(ctx); err == nil && s.Phase != "" && !s.Running && s.Ended.IsZero() {
+	if s.Running = running; s.Phase != "" && !s.Running && s.Ended.IsZero() {
 		s.Failed = fmt.Sprintf("it was killed, or node %s was switched off, while it did this: %s", s.Node, s.Step)
 	}
 	if holder, held := u.LockHolder(); held && !s.Running {
 		s.Busy = holder.String()
 	}
-	return s, err
+	return s, nil
 }
 
 // phaseRuns reports whether a phase of this node's upgrade runs.
-func (u nodeUpgrader) phaseRuns(ctx context.Context) (bool, error) {
+func (u *nodeUpgrader) phaseRuns(ctx context.Context) (bool, error) {
 	st, err := u.Host.UnitState(ctx, desired.NodePhaseUnit+".service")
 	return st.StartingOrRunning() || st.Active == "deactivating", err
 }
 
 // StartUpgrade starts a phase as a transient unit: outside of the restrictions of the agent's unit, and so that it
-// outlives the agent, which it restarts.
-func (u nodeUpgrader) StartUpgrade(ctx context.Context, q agent.UpgradeRequest) error {
+// outlives the agent, which it restarts. One call at a time decides whether a phase runs.
+func (u *nodeUpgrader) StartUpgrade(ctx context.Context, q agent.UpgradeRequest) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	running, err := u.phaseRuns(ctx)
 	if err != nil {
 		return err
@@ -100,7 +112,7 @@ func (u nodeUpgrader) StartUpgrade(ctx context.Context, q agent.UpgradeRequest) 
 
 // programFor returns the path of the Plinth that runs a phase: that of this node, or one that the phase
 // agent.UpgradeProgram has fetched.
-func (u nodeUpgrader) programFor(q agent.UpgradeRequest) (string, error) {
+func (u *nodeUpgrader) programFor(q agent.UpgradeRequest) (string, error) {
 	if q.Program == "" || q.Program == u.selfDigest() || q.Phase == agent.UpgradeProgram {
 		return node.AgentBinary, nil
 	}

@@ -1,11 +1,13 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,7 +25,7 @@ import (
 
 // upgradedHost is a worker with the agent's side of an upgrade.
 type upgradedHost struct {
-	nodeUpgrader
+	*nodeUpgrader
 	fake *hosttest.Fake
 }
 
@@ -32,7 +34,7 @@ func newUpgradedHost(t *testing.T) upgradedHost {
 	f := hosttest.New(t)
 	env := &action.Env{Host: f.Host(), GlobalOptions: action.GlobalOptions{DataDir: "/srv/my ${data}", Version: "1.2.0", Now: func() time.Time { return noon }, Note: func(string) {}}}
 	testkit.Must(t, journal.WriteReceipt(env.Host, env.DataDir, journal.Receipt{Name: "my-app", Role: "worker", Node: "w1", Bundle: "sha256:old", Versions: map[string]string{"k0s": "v1.33.4+k0s.0"}}))
-	return upgradedHost{nodeUpgrader{env, func() digest.Digest { return "sha256:program" }}, f}
+	return upgradedHost{&nodeUpgrader{Env: env, selfDigest: func() digest.Digest { return "sha256:program" }}, f}
 }
 
 const phaseCommand = "systemd-run --quiet --collect --unit=plinth-upgrade-node"
@@ -151,6 +153,64 @@ func TestUpgradeState_NoticesAKilledPhase(t *testing.T) {
 	if err := h.StartUpgrade(t.Context(), switchPhase); err == nil || state(t, h).Finished(switchPhase) {
 		t.Errorf("%v; the end of the earlier run counts", err)
 	}
+}
+
+// watchedUnits are the units of a host that call functions before and after their state is read.
+type watchedUnits struct {
+	host.Units
+	before, after func()
+}
+
+func (u watchedUnits) UnitState(ctx context.Context, unit string) (host.UnitState, error) {
+	u.before()
+	defer u.after()
+	return u.Units.UnitState(ctx, unit)
+}
+
+func TestUpgradeState_PhaseThatEndsMeanwhileWasNotKilled(t *testing.T) {
+	for name, running := range map[string]bool{"right before its unit is asked": false, "right after": true} {
+		t.Run(name, func(t *testing.T) {
+			h := newUpgradedHost(t)
+			unit := desired.NodePhaseUnit + ".service"
+			h.fake.Units[unit] = phaseRuns
+			testkit.Must(t, desired.WriteNodePhase(h.Host, h.DataDir, agent.UpgradeState{Phase: agent.UpgradeSwitch, Bundle: nextBundle}))
+			end := func() {
+				testkit.Must(t, desired.WriteNodePhase(h.Host, h.DataDir, agent.UpgradeState{Phase: agent.UpgradeSwitch, Bundle: nextBundle, Ended: noon}))
+				delete(h.fake.Units, unit)
+			}
+			units := h.Host.Units
+			h.Host.Units = watchedUnits{units, end, func() {}}
+			if running {
+				h.Host.Units = watchedUnits{units, func() {}, end}
+			}
+			s, err := h.UpgradeState(t.Context())
+			if err != nil || s.Running != running || s.Failed != "" {
+				t.Errorf("%+v %v", s, err)
+			}
+			h.Host.Units = units
+			if s, err = h.UpgradeState(t.Context()); err != nil || !s.Finished(switchPhase) {
+				t.Errorf("at the end: %+v %v", s, err)
+			}
+		})
+	}
+}
+
+func TestStartUpgrade_TwoRequestsStartOnePhase(t *testing.T) {
+	h := newUpgradedHost(t)
+	unit := desired.NodePhaseUnit + ".service"
+	h.fake.Expect(phaseCommand).Do(func(host.Cmd) { h.fake.Units[unit] = phaseRuns }) // a second start is an unexpected command
+	var starting sync.WaitGroup
+	errs := make([]error, 8)
+	for i := range errs {
+		starting.Go(func() {
+			errs[i] = h.StartUpgrade(t.Context(), switchPhase)
+			if s, err := h.UpgradeState(t.Context()); err != nil || s.Failed != "" {
+				t.Errorf("%+v %v", s, err)
+			}
+		})
+	}
+	starting.Wait()
+	testkit.Must(t, errs...)
 }
 
 func TestUpgradeOffer_OnlyOfAStagedBundle(t *testing.T) {
