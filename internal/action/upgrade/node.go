@@ -56,7 +56,7 @@ func RunNode(ctx context.Context, env *action.Env, phase, bundle, program string
 	}
 	w := newPhaseWriter(env, q)
 	err = runNodePhase(ctx, w.env(env), q, receipt, openFromCluster)
-	return errors.Join(err, w.end(err))
+	return errors.Join(err, w.end(ctx, err))
 }
 
 // openCluster opens the index of a bundle, its origin, and a source of its blobs at the controllers of the cluster.
@@ -372,8 +372,12 @@ func (w *phaseWriter) event(e step.Event) {
 	_ = w.write()
 }
 
-// end records how the phase ended.
-func (w *phaseWriter) end(failed error) error {
+// end records how the phase ended. A phase that failed because ctx was canceled, such as at a shutdown of the host, has not
+// ended: like one that was killed, it is started again.
+func (w *phaseWriter) end(ctx context.Context, failed error) error {
+	if failed != nil && ctx.Err() != nil {
+		return w.write()
+	}
 	w.state.Ended = w.host.Now().UTC()
 	if failed != nil {
 		var undone *undoneError

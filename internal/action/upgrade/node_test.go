@@ -26,6 +26,7 @@ import (
 	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/testkit"
@@ -199,8 +200,39 @@ func TestPhaseWriter_RecordsProgressAndEnd(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	failed := problem.New(problem.ExitStep, "upgrade this node", &undoneError{context.DeadlineExceeded}, "do this")
-	testkit.Must(t, w.end(failed))
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	testkit.Must(t, w.end(canceled, failed))
+	if s := read(); s.Failed != "" || s.Exit != 0 || !s.Ended.IsZero() || s.Bytes != 6 {
+		t.Errorf("a phase that a shutdown has stopped has ended: %+v", s)
+	}
+	testkit.Must(t, w.end(t.Context(), failed))
 	if s := read(); s.Failed == "" || s.Hint != "do this" || s.Exit != problem.ExitStep || !s.Undone || s.Ended.IsZero() {
 		t.Errorf("%+v", s)
+	}
+	w = newPhaseWriter(env, q)
+	testkit.Must(t, w.end(canceled, nil))
+	if s := read(); !s.Finished(q) {
+		t.Errorf("a phase that was done before the shutdown: %+v", s)
+	}
+}
+
+func TestRollBack_LeavesAnUpgradeThatAShutdownStops(t *testing.T) {
+	for name, o := range map[string]operation{"on the coordinator": {}, "on another node": {follows: &follower{}}} {
+		t.Run(name, func(t *testing.T) {
+			env := fakeEnv(t, journal.Receipt{Name: "my-app", Bundle: oldBundle}, "install", oldBundle, nil)
+			testkit.Must(t, env.Host.Write(plan.SnapshotDir(dataDir, oldBundle)+"/snapshot.json", strings.NewReader(`{"version":1,"from":"`+oldBundle+`","to":"`+newBundle+`"}`), 0o600))
+			o.from, o.to = oldBundle, newBundle
+			o.simulateRollback = func(*action.Env, plan.Reversal) ([]step.Step, error) {
+				t.Error("it is rolled back")
+				return nil, nil
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			failed := problem.Newf(problem.ExitStep, "start k0s", "", "k0s was stopped")
+			if err := o.rollBack(ctx, env, failed); !errors.Is(err, failed) || o.rolledBack {
+				t.Errorf("%v", err)
+			}
+		})
 	}
 }

@@ -247,9 +247,10 @@ func (r *rollback) journalArgs(env *action.Env, count int) *journal.Args {
 }
 
 // rollBack restores the state before the upgrade after a step has failed. It returns an error with the
-// failure and the state of the cluster.
+// failure and the state of the cluster. Nothing is restored if ctx was canceled: a shutdown of the host also stops k0s, so
+// that a step can fail with another error than an interrupt.
 func (o *operation) rollBack(ctx context.Context, env *action.Env, failed error) error {
-	if problem.ExitCode(failed) == problem.ExitInterrupted || o.from == o.to {
+	if problem.ExitCode(failed) == problem.ExitInterrupted || ctx.Err() != nil || o.from == o.to {
 		return failed
 	}
 	if o.follows != nil {
