@@ -106,6 +106,28 @@ func TestRun_RefusesBadCommandLines(t *testing.T) {
 	}
 }
 
+func TestUpgrade_RefusesFlagsThatARollbackOrACommitDrops(t *testing.T) {
+	for _, mode := range []string{"--rollback", "--commit"} {
+		for _, flag := range []string{"--no-drain", "--max-unavailable=2", "--ignore-host-preflight=memory", "--bundle=b", "--source=https://x", "--base=b", "--verify-key=k", "--key-rotation=k",
+			"--allow-unsigned", "--application=a", "--skip-kots-compatibility-check", "--plan-file=p", "--rollback --commit"} {
+			t.Run(mode+" "+flag, func(t *testing.T) {
+				args := append([]string{"upgrade", mode}, strings.Fields(flag)...)
+				if code, _, stderr := runPlinth(t, args...); code != problem.ExitUsage || !strings.HasPrefix(stderr, "cannot parse the command line: if any flags in the group ") {
+					t.Errorf("exit %d, %s", code, stderr)
+				}
+			})
+		}
+	}
+	for line, refused := range map[string]bool{"--rollback --skip-node=w1": false, "--rollback --plan": false, "--commit --skip-node=w1": true, "--commit --plan": true} {
+		t.Run(line, func(t *testing.T) {
+			args := append([]string{"upgrade", "--data-dir", "rel"}, strings.Fields(line)...) // which is refused next
+			if _, _, stderr := runPlinth(t, args...); strings.Contains(stderr, "cannot parse the command line") != refused {
+				t.Error(stderr)
+			}
+		})
+	}
+}
+
 func TestRun_HelpOfUnknownCommandNamesTheList(t *testing.T) {
 	for line, want := range map[string]string{
 		"help instal": "see: plinth --help", "help bundle inspct": "see: plinth bundle --help", "help debug fault-test rum": "see: plinth debug fault-test --help",

@@ -3,8 +3,10 @@ package cli
 import (
 	"context"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/upgrade"
@@ -23,7 +25,7 @@ func (s commandSet) upgradeCommand() *cobra.Command {
 			var err error
 			switch {
 			case rollback:
-				res, err = upgrade.Rollback(ctx, env, req.Plan)
+				res, err = upgrade.Rollback(ctx, env, upgrade.RollbackOptions{Plan: req.Plan, SkipNodes: req.SkipNodes})
 			case commit:
 				res, err = upgrade.Commit(ctx, env)
 			default:
@@ -46,9 +48,12 @@ func (s commandSet) upgradeCommand() *cobra.Command {
 	f.BoolVar(&req.NoDrain, "no-drain", false, "restart k0s under running pods")
 	f.StringSliceVar(&req.SkipNodes, "skip-node", nil, "leave this `node` out; may be repeated")
 	f.IntVar(&req.MaxUnavailable, "max-unavailable", 1, "workers to upgrade at the same time")
-	cmd.MarkFlagsMutuallyExclusive("rollback", "commit", "bundle")
-	cmd.MarkFlagsMutuallyExclusive("rollback", "commit", "source")
-	cmd.MarkFlagsMutuallyExclusive("rollback", "commit", "plan-file")
+	f.VisitAll(func(flag *pflag.Flag) { // what a rollback and a commit have no use for
+		if !slices.Contains([]string{"rollback", "commit", "plan", "skip-node", "yes"}, flag.Name) {
+			cmd.MarkFlagsMutuallyExclusive("rollback", "commit", flag.Name)
+		}
+	})
 	cmd.MarkFlagsMutuallyExclusive("commit", "plan")
+	cmd.MarkFlagsMutuallyExclusive("commit", "skip-node")
 	return cmd
 }

@@ -207,7 +207,7 @@ func (u nodeUpgrade) readyFirst(s step.Step) step.Step {
 
 // rollbackNodes returns the steps that restore the other nodes, workers first.
 func (b rollback) rollbackNodes() (steps []step.Step) {
-	if !b.Others.isEmpty() {
+	if !b.Others.isEmpty() || len(b.Others.Skipped) > 0 {
 		steps = append(steps, b.lockCluster())
 	}
 	for _, n := range upgrade.Reversed(b.Others.Batches) {
@@ -216,8 +216,13 @@ func (b rollback) rollbackNodes() (steps []step.Step) {
 	return steps
 }
 
-// lockCluster returns the step that records the rollback in the cluster, so that no upgrade begins meanwhile.
+// lockCluster returns the step that records the rollback in the cluster, so that no upgrade begins meanwhile, and the nodes
+// that it leaves out.
 func (b rollback) lockCluster() step.Step {
+	mine := func(r kube.UpgradeRecord) bool {
+		return r.Phase == kube.UpgradeRollingBack && r.Coordinator == b.NodeName &&
+			!slices.ContainsFunc(b.Others.Skipped, func(name string) bool { return r.Nodes[name].State != kube.NodeSkipped })
+	}
 	return step.Step{ID: "rollback-lock", Title: "Record the rollback in the cluster", Affects: []string{upgradeObject},
 		Check: func(ctx context.Context) (step.State, error) {
 			records, err := b.upgradeRecords(ctx, b.Records)
@@ -225,7 +230,7 @@ func (b rollback) lockCluster() step.Step {
 				return step.Done(), ctx.Err()
 			}
 			r, err := records.UpgradeRecord(ctx)
-			if err != nil || r.To != b.Snapshot.To || r.Phase == kube.UpgradeRolledBack || r.Phase == kube.UpgradeRollingBack && r.Coordinator == b.NodeName {
+			if err != nil || r.To != b.Snapshot.To || r.Phase == kube.UpgradeRolledBack || mine(r) {
 				return step.Done(), ctx.Err()
 			}
 			return step.Needed("the cluster does not know of it"), nil
@@ -237,6 +242,7 @@ func (b rollback) lockCluster() step.Step {
 			}
 			return records.UpdateUpgradeRecord(ctx, func(r *kube.UpgradeRecord) error {
 				r.Phase, r.Coordinator, r.Why = kube.UpgradeRollingBack, b.NodeName, b.Why
+				r.SkipNodes(b.Others.Skipped, b.Now())
 				return nil
 			})
 		},

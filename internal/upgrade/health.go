@@ -70,6 +70,20 @@ func Compare(before, after Health, dropped ...string) []Worse {
 		compareWorkloads(before.Workloads, after.Workloads, dropped))
 }
 
+// Without returns h without the nodes with these names and their system pods, to compare the others with their state now. If
+// one of these nodes was Ready and no longer is, the workloads are left out, too: pods of them may be missing for that.
+func (h Health) Without(nodes []string, now Health) Health {
+	for _, was := range h.Nodes {
+		is, _ := find(now.Nodes, func(n NodeHealth) bool { return n.Name == was.Name })
+		if slices.Contains(nodes, was.Name) && was.Ready && !is.Ready {
+			h.Workloads = nil
+		}
+	}
+	h.Nodes = slices.DeleteFunc(slices.Clone(h.Nodes), func(n NodeHealth) bool { return slices.Contains(nodes, n.Name) })
+	h.Pods = slices.DeleteFunc(slices.Clone(h.Pods), func(p PodHealth) bool { return slices.Contains(nodes, p.Node) })
+	return h
+}
+
 func compareNodes(before, after []NodeHealth) (worse []Worse) {
 	for _, was := range before {
 		is, found := find(after, func(n NodeHealth) bool { return n.Name == was.Name })

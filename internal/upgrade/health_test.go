@@ -1,6 +1,7 @@
 package upgrade_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -68,6 +69,38 @@ func TestCompare(t *testing.T) {
 			}
 			if !slices.Equal(got, c.want) {
 				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestHealth_WithoutANodeThatIsSkipped(t *testing.T) {
+	node := func(name string, ready bool) upgrade.NodeHealth { return upgrade.NodeHealth{Name: name, Ready: ready} }
+	web := func(reason string) []upgrade.WorkloadHealth {
+		return []upgrade.WorkloadHealth{{Kind: "Deployment", Namespace: "a", Name: "web", Ready: 1, Reason: reason}}
+	}
+	pods := []upgrade.PodHealth{{Node: "n1", DaemonSet: "kube-router"}, {Node: "w1", DaemonSet: "kube-router"}}
+	lostPod := []upgrade.PodHealth{pods[0], {Node: "w1", DaemonSet: "kube-router", Reason: "kube-router-1 is not Ready"}}
+	for name, c := range map[string]struct {
+		before, now upgrade.Health
+		skip        []string
+		want        string
+	}{
+		"it was lost since": {upgrade.Health{Nodes: []upgrade.NodeHealth{node("n1", true), node("w1", true)}, Pods: pods, Workloads: web("")},
+			upgrade.Health{Nodes: []upgrade.NodeHealth{node("n1", true), node("w1", false)}, Pods: lostPod, Workloads: web("1 pod is missing")}, []string{"w1"}, "[]"},
+		"it was lost before: workloads count": {upgrade.Health{Nodes: []upgrade.NodeHealth{node("n1", true), node("w1", false)}, Workloads: web("")},
+			upgrade.Health{Nodes: []upgrade.NodeHealth{node("n1", true), node("w1", false)}, Workloads: web("1 pod is missing")}, []string{"w1"}, "[Deployment a/web: 1 pod is missing]"},
+		"another one is lost": {upgrade.Health{Nodes: []upgrade.NodeHealth{node("n1", true), node("w1", true)}},
+			upgrade.Health{Nodes: []upgrade.NodeHealth{node("n1", false), node("w1", false)}}, []string{"w1"}, "[node n1: it is not Ready: ]"},
+		"none is skipped": {upgrade.Health{Nodes: []upgrade.NodeHealth{node("w1", true)}, Pods: pods},
+			upgrade.Health{Nodes: []upgrade.NodeHealth{node("w1", false)}, Pods: lostPod}, nil, "[node w1: it is not Ready:  kube-router on node w1: pod kube-router-1 is not Ready]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := fmt.Sprint(upgrade.Compare(c.before.Without(c.skip, c.now), c.now)); got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+			if len(c.before.Nodes) == 0 || len(c.before.Pods) > 0 && c.before.Pods[0].Node != "n1" {
+				t.Error("the state before was changed")
 			}
 		})
 	}

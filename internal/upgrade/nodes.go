@@ -59,6 +59,43 @@ func Reversed(batches []Batch) (nodes []Node) {
 	return nodes
 }
 
+// WithoutNodes returns batches without the nodes that have one of the names.
+func WithoutNodes(batches []Batch, names []string) (left []Batch) {
+	for _, b := range batches {
+		b = slices.DeleteFunc(slices.Clone(b), func(n Node) bool { return slices.Contains(names, n.Name) })
+		if len(b) > 0 {
+			left = append(left, b)
+		}
+	}
+	return left
+}
+
+// CheckSkip returns why the nodes with the names in skip cannot be left out by a command on the node coordinator.
+func CheckSkip(nodes []Node, coordinator string, skip []string) (refusals []Refusal) {
+	for _, name := range skip {
+		switch {
+		case name == coordinator:
+			refusals = append(refusals, Refusal{Subject: "node " + name, Reason: "the command runs on it, so it cannot be skipped", Fix: "run the command on another controller", Exit: problem.ExitUsage})
+		case !slices.ContainsFunc(nodes, func(n Node) bool { return n.Name == name }):
+			refusals = append(refusals, Refusal{Subject: "node " + name, Reason: "the cluster has no such node", Fix: "`sudo plinth node list` has the names", Exit: problem.ExitUsage})
+		}
+	}
+	controllers, left := 0, 0
+	for _, n := range nodes {
+		if !n.Controller {
+			continue
+		}
+		if controllers++; n.Name == coordinator || !slices.Contains(skip, n.Name) {
+			left++
+		}
+	}
+	if quorum := controllers/2 + 1; left < quorum {
+		refusals = append(refusals, Refusal{Subject: "node " + strings.Join(skip, ", "), Exit: problem.ExitPreflight,
+			Reason: fmt.Sprintf("without it %d of %d controllers are left, and etcd needs %d", left, controllers, quorum), Fix: "repair a controller first"})
+	}
+	return refusals
+}
+
 // NodeReport is what a node reports before an upgrade.
 type NodeReport struct {
 	Node
@@ -83,19 +120,13 @@ func CheckNodes(nodes []NodeReport, r Reach) (refusals []Refusal, notes []string
 	refuse := func(exit int, node, reason, fix string) {
 		refusals = append(refusals, Refusal{Subject: "node " + node, Reason: reason, Fix: fix, Exit: exit})
 	}
-	for _, name := range r.Skip {
-		switch {
-		case name == r.Coordinator:
-			refuse(problem.ExitUsage, name, "the command runs on it, so it cannot be skipped", "run the command on another controller")
-		case !slices.ContainsFunc(nodes, func(n NodeReport) bool { return n.Name == name }):
-			refuse(problem.ExitUsage, name, "the cluster has no such node", "`sudo plinth node list` has the names")
-		}
-	}
-	controllers, left := 0, 0
+	var all []Node
 	for _, n := range nodes {
-		if n.Controller {
-			controllers++
-		}
+		all = append(all, n.Node)
+	}
+	refusals = CheckSkip(all, r.Coordinator, r.Skip)
+	left := 0
+	for _, n := range nodes {
 		if n.Name != r.Coordinator && slices.Contains(r.Skip, n.Name) {
 			if n.Controller {
 				left++
@@ -118,9 +149,6 @@ func CheckNodes(nodes []NodeReport, r Reach) (refusals []Refusal, notes []string
 	}
 	if left > 0 && r.OtherMinor {
 		refuse(problem.ExitPreflight, strings.Join(r.Skip, ", "), "a controller cannot stay behind an upgrade to another Kubernetes minor", "repair it or remove it: sudo plinth node remove NAME")
-	}
-	if quorum := controllers/2 + 1; controllers-left < quorum {
-		refuse(problem.ExitPreflight, strings.Join(r.Skip, ", "), fmt.Sprintf("without it %d of %d controllers are left, and etcd needs %d", controllers-left, controllers, quorum), "repair a controller first")
 	}
 	return refusals, notes
 }

@@ -215,7 +215,7 @@ func newUpgradeClient(env *action.Env) (agent.UpgradeClient, error) {
 // otherNodes returns the nodes besides the coordinator, for the steps. before returns the health before the upgrade.
 func (c clusterNodes) otherNodes(env *action.Env, h plan.Health, o *others) (plan.OtherNodes, error) {
 	if len(c.batches) == 0 {
-		return plan.OtherNodes{}, nil
+		return plan.OtherNodes{Skipped: c.skip}, nil
 	}
 	client, err := newUpgradeClient(env)
 	if err != nil {
@@ -424,6 +424,11 @@ func (r *rollback) inspectNodes(ctx context.Context, env *action.Env) error {
 		r.nodes.batches = nil
 		return nil
 	}
+	if err := checks.RefusalError(checks.CheckSkip(r.nodes.all, r.snapshot.Node, r.skip)); err != nil {
+		return err
+	}
+	r.nodes.skip = slices.Sorted(slices.Values(r.skip))
+	r.nodes.batches = checks.WithoutNodes(r.nodes.batches, r.nodes.skip)
 	var reached []checks.Node
 	for _, n := range r.nodes.all {
 		if s, known := r.nodes.record.Nodes[n.Name]; n.Name != r.snapshot.Node && known && s.State != kube.NodeSkipped || n.Name == r.nodes.record.Coordinator {
@@ -431,7 +436,7 @@ func (r *rollback) inspectNodes(ctx context.Context, env *action.Env) error {
 		}
 	}
 	if r.nodes.record.To == r.snapshot.To {
-		r.nodes.batches = checks.Batches(reached, r.snapshot.Node, 1)
+		r.nodes.batches = checks.WithoutNodes(checks.Batches(reached, r.snapshot.Node, 1), r.nodes.skip)
 	}
 	last, _ := env.Journal().LastRun(Verb)
 	var is checks.Versions

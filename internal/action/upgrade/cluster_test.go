@@ -21,6 +21,7 @@ import (
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
+	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/testkit"
 	"github.com/plinthdev/plinth/internal/token"
 	checks "github.com/plinthdev/plinth/internal/upgrade"
@@ -251,6 +252,81 @@ func TestRollbackInspectNodes_RestoresWhatTheUpgradeReached(t *testing.T) {
 			}
 			if fmt.Sprint(names) != c.want || !r.keepsEtcd() {
 				t.Errorf("%v, keeps etcd: %v", names, r.keepsEtcd())
+			}
+		})
+	}
+}
+
+func TestRollbackInspectNodes_LeavesOutNodes(t *testing.T) {
+	upgraded := map[string]kube.UpgradeNode{"c2": {State: kube.NodeUpgraded}, "w1": {State: kube.NodeUpgraded}}
+	record := kube.UpgradeRecord{From: oldBundle, To: newBundle, Phase: kube.UpgradeDone, Coordinator: "c1", Nodes: upgraded}
+	for name, c := range map[string]struct {
+		node string
+		skip []string
+		want string // nodes that are restored, or a part of the refusal
+		exit int
+	}{
+		"a worker":              {"c1", []string{"w1"}, "[c2]", 0},
+		"an unknown one":        {"c1", []string{"w9"}, "node w9", problem.ExitUsage},
+		"this one":              {"c1", []string{"c1"}, "another controller", problem.ExitUsage},
+		"a controller of two":   {"c1", []string{"c2"}, "etcd needs 2", problem.ExitPreflight},
+		"the coordinator of it": {"c2", []string{"c1"}, "etcd needs 2", problem.ExitPreflight},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env, _ := clusterEnv(t, record)
+			r := rollback{skip: c.skip, snapshot: plan.Snapshot{Node: c.node, From: oldBundle, To: newBundle}, installed: desired.InstalledBundle{Installer: testInstaller(t)}}
+			err := r.inspectNodes(t.Context(), env)
+			if problem.ExitCode(err) != c.exit || err != nil && !strings.Contains(err.Error()+problem.Hint(err), c.want) {
+				t.Fatalf("%v", err)
+			}
+			var names []string
+			for _, n := range checks.Reversed(r.nodes.batches) {
+				names = append(names, n.Name)
+			}
+			if err == nil && (fmt.Sprint(names) != c.want || fmt.Sprint(r.nodes.skip) != fmt.Sprint(c.skip)) {
+				t.Errorf("%v, skipped %v", names, r.nodes.skip)
+			}
+		})
+	}
+	t.Run("without reading the cluster", func(t *testing.T) {
+		for why, env := range unreadableEnvs(t, snapshotOfThree, Verb) {
+			r := rollback{skip: []string{"w1"}, snapshot: snapshotOfThree, installed: desired.InstalledBundle{Installer: testInstaller(t)}}
+			if err := r.inspectNodes(t.Context(), env); err != nil || fmt.Sprint(r.nodes.batches) != "[[{c2  true}]]" {
+				t.Errorf("%s: %v, %v", why, r.nodes.batches, err)
+			}
+		}
+	})
+}
+
+func TestRollbackSteps_RecordNodesThatAreLeftOut(t *testing.T) {
+	for name, c := range map[string]struct {
+		batches []checks.Batch
+		skipped []string
+		phase   kube.UpgradePhase // of a rollback that was killed
+		done    bool
+	}{
+		"besides others":          {[]checks.Batch{{{Name: "c2"}}}, []string{"w1"}, kube.UpgradeDone, false},
+		"the only other one":      {nil, []string{"w1"}, kube.UpgradeDone, false},
+		"added to a resumed run":  {nil, []string{"w1"}, kube.UpgradeRollingBack, false},
+		"none, and it is resumed": {[]checks.Batch{{{Name: "c2"}}}, nil, kube.UpgradeRollingBack, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env, client := clusterEnv(t, kube.UpgradeRecord{From: oldBundle, To: newBundle, Phase: c.phase, Coordinator: "c1", Nodes: map[string]kube.UpgradeNode{"w1": {State: kube.NodeUpgraded}}})
+			r := plan.Reversal{Snapshot: plan.Snapshot{From: oldBundle, To: newBundle}, Health: noHealth{}, Others: plan.OtherNodes{Batches: c.batches, Skipped: c.skipped},
+				Records: func(context.Context) (plan.UpgradeRecords, error) { return client, nil }}
+			lock := plan.Rollback(plan.Cluster{Host: env.Host, NodeName: "c1", DataDir: dataDir, Now: env.Now, K0s: k0s.Service{Host: env.Host}}, r)[0]
+			if lock.ID != "rollback-lock" {
+				t.Fatal(lock.ID)
+			}
+			st, err := lock.Check(t.Context())
+			testkit.Must(t, err)
+			if done := st.Kind == step.KindDone; done != c.done {
+				t.Errorf("done: %v", done)
+			}
+			testkit.Must(t, lock.Apply(t.Context(), nil))
+			record, err := client.UpgradeRecord(t.Context())
+			if skipped := record.Nodes["w1"].State == kube.NodeSkipped; err != nil || skipped != (c.skipped != nil) || record.Phase != kube.UpgradeRollingBack {
+				t.Errorf("%+v, %v", record, err)
 			}
 		})
 	}

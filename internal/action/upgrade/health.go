@@ -30,6 +30,7 @@ type clusterHealth struct {
 	after   journal.Console // the console that the steps lead to
 	dropped []addons.AddOn  // whose workloads are removed, or may be: a chart of the vendor can rename them
 	charts  []addons.AddOn  // those that the steps lead to; what is optional does not count
+	skip    []string        // names of nodes that are left out
 }
 
 var _ plan.Health = clusterHealth{}
@@ -59,7 +60,7 @@ func (h clusterHealth) Worse(ctx context.Context, before json.RawMessage) ([]str
 			dropped = append(dropped, w.String())
 		}
 	}
-	for _, w := range checks.Compare(was, is, dropped...) {
+	for _, w := range checks.Compare(was.Without(h.skip, is), is, dropped...) {
 		if !slices.ContainsFunc(h.charts, func(a addons.AddOn) bool { return a.Optional && a.Namespace == w.Namespace }) {
 			all = append(all, w.String())
 		}

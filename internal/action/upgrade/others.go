@@ -249,6 +249,7 @@ func (o *others) rollBack(ctx context.Context, n checks.Node, report step.Report
 		return err
 	}
 	if err := o.runPhase(ctx, n, agent.UpgradeRollback, report); err != nil {
+		err = problem.New(problem.ExitStep, "restore node "+n.Name, err, "repair the node, then run the same command again; if it is lost, leave it out: sudo plinth upgrade --rollback --skip-node "+n.Name)
 		return errors.Join(err, o.record(ctx, n, kube.NodeFailed, err))
 	}
 	return errors.Join(o.uncordon(ctx, n), o.record(ctx, n, kube.NodeRolledBack, nil))

@@ -25,11 +25,18 @@ import (
 	checks "github.com/plinthdev/plinth/internal/upgrade"
 )
 
+// RollbackOptions are the options of a rollback.
+type RollbackOptions struct {
+	Plan      bool     // only return the plan
+	SkipNodes []string // names of nodes to leave out: they keep what they have
+}
+
 // rollback is the way back from the last upgrade.
 type rollback struct {
 	planOnly bool
-	ask      bool   // the user requested it, and has to confirm it
-	why      string // why the upgrade is rolled back
+	skip     []string // names of nodes to leave out, on request
+	ask      bool     // the user requested it, and has to confirm it
+	why      string   // why the upgrade is rolled back
 
 	snapshot  plan.Snapshot
 	found     bool                    // there is a snapshot; else only the end of an earlier rollback is left
@@ -53,14 +60,14 @@ type rollback struct {
 
 // Rollback restores the state before the last upgrade, while its snapshot is kept. It finishes a
 // rollback that was interrupted.
-func Rollback(ctx context.Context, env *action.Env, planOnly bool) (Result, error) {
+func Rollback(ctx context.Context, env *action.Env, opts RollbackOptions) (Result, error) {
 	if err := env.RequireHost("upgrade --rollback"); err != nil {
 		return Result{}, err
 	}
-	r := rollback{planOnly: planOnly, ask: true, why: "requested"}
+	r := rollback{planOnly: opts.Plan, skip: opts.SkipNodes, ask: true, why: "requested"}
 	out, err := action.Execute(ctx, env, r.engineOperation())
 	res := Result{Changed: out.Changed, From: r.snapshot.To, To: r.snapshot.From, Log: out.Log}
-	if planOnly {
+	if opts.Plan {
 		res.Plan = out.Planned
 	}
 	if err == nil && r.found {
@@ -176,7 +183,7 @@ func (r *rollback) steps(ctx context.Context, env *action.Env) ([]step.Step, err
 	if r.simulate != nil {
 		return r.simulate(env, reversal)
 	}
-	reversal.Health = clusterHealth{env: env, node: r.snapshot.Node, address: r.address.String(), before: r.receipt.Console, after: r.receipt.Console}
+	reversal.Health = clusterHealth{env: env, node: r.snapshot.Node, address: r.address.String(), before: r.receipt.Console, after: r.receipt.Console, skip: r.nodes.skip}
 	podCIDR := netip.MustParsePrefix(r.installed.Installer.Spec.Network.PodCIDR) // lint has parsed it
 	target := desired.Target{Host: env.Host, Journal: env.Journal(), Now: env.Now, DataDir: env.DataDir, Node: r.snapshot.Node, Address: r.address, API: r.receipt.API,
 		Cleanup: env.CleanupScope(podCIDR), Worker: r.receipt.Role == token.Worker}
@@ -227,6 +234,9 @@ func (r *rollback) confirm(ctx context.Context, env *action.Env, todo []step.Pla
 	question := fmt.Sprintf("This restores the state before the upgrade of %s.\n", r.snapshot.TakenAt.Format(time.RFC3339))
 	if back := checks.Reversed(r.nodes.batches); len(back) > 0 {
 		question += "Before this node: " + checks.Batch(back).Names() + ". k0s is restarted under running pods.\n"
+	}
+	if len(r.nodes.skip) > 0 {
+		question += "Not restored: " + strings.Join(r.nodes.skip, ", ") + ".\n"
 	}
 	if !r.withData && r.consoleChanged() {
 		question += "What was written to the console since then is lost.\n"
