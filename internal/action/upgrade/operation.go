@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -337,11 +338,22 @@ func (o *operation) verifyPlan(env *action.Env, steps []step.Planned) error {
 	if !o.opts.Plan && o.opts.PlanFile == "" {
 		return nil
 	}
+	return o.plan.Verify(o.planFacts(env), *o.journalArgs(env, 0), env.DataDir, steps)
+}
+
+// planFacts returns the facts on which a plan depends, by the names used in messages: those of the host, and what the upgrade
+// does with the other nodes, which neither its arguments nor its steps contain.
+func (o *operation) planFacts(env *action.Env) map[string]string {
 	depends := maps.Clone(o.facts)
+	var names []string
 	for _, b := range o.nodes.batches {
-		depends["nodes after this one"] = strings.TrimPrefix(depends["nodes after this one"]+", "+b.Names(), ", ")
+		names = append(names, b.Names())
 	}
-	return o.plan.Verify(depends, *o.journalArgs(env, 0), env.DataDir, steps)
+	if len(names) > 0 {
+		depends["nodes after this one"] = strings.Join(names, ", ")
+		depends["pods are moved before k0s is restarted"] = strconv.FormatBool(o.others(env).drain)
+	}
+	return depends
 }
 
 // runPreflights runs the host preflights and stores what they found. It returns an error when a check failed.

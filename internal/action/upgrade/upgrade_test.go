@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/testkit"
 	"github.com/plinthdev/plinth/internal/token"
+	checks "github.com/plinthdev/plinth/internal/upgrade"
 )
 
 // fakeEnv returns a host with the receipt, and the last run in its journal; a run that failed if failed.
@@ -120,5 +122,29 @@ func TestUpgradeSteps_AreThoseSinceTheLastRollback(t *testing.T) {
 	s := plan.Snapshot{From: oldBundle, To: newBundle}
 	if got := strings.Join(upgradeSteps(j, s), " "); got != "snapshot-files k0s-upgrade agent" {
 		t.Errorf("%q", got)
+	}
+}
+
+func TestVerifyPlan_DependsOnWhatIsDoneWithOtherNodes(t *testing.T) {
+	env := fakeEnv(t, journal.Receipt{}, "install", oldBundle, nil)
+	facts := func(noDrain bool, batches ...checks.Batch) string {
+		o := operation{opts: Options{NoDrain: noDrain}, facts: map[string]string{"host name": "c1"}, from: oldBundle, to: newBundle, nodes: clusterNodes{batches: batches}}
+		found := o.planFacts(env)
+		if len(o.facts) != 1 {
+			t.Error("the facts of the host were changed")
+		}
+		return fmt.Sprint(found)
+	}
+	c2, w1 := checks.Batch{{Name: "c2"}}, checks.Batch{{Name: "w1"}}
+	drained := facts(false, c2, w1)
+	for name, other := range map[string]string{"without a drain": facts(true, c2, w1), "another order": facts(false, w1, c2), "fewer nodes": facts(false, c2)} {
+		t.Run(name, func(t *testing.T) {
+			if other == drained {
+				t.Errorf("the same plan: %s", other)
+			}
+		})
+	}
+	if one := facts(false); one != facts(true) {
+		t.Errorf("one node, which is never drained: %s", one)
 	}
 }
