@@ -342,7 +342,7 @@ func (o *others) runPhase(ctx context.Context, n checks.Node, phase agent.Upgrad
 		case !killed:
 			return nil
 		case i == maxStarts:
-			return problem.Newf(problem.ExitStep, "upgrade node "+n.Name, "look on node "+n.Name+" with: sudo journalctl -u plinth-upgrade-node", "it was killed %d times during the phase %s", i, phase)
+			return problem.Newf(problem.ExitStep, "upgrade node "+n.Name, "inspect the log on node "+n.Name+": sudo journalctl -u plinth-upgrade-node", "it was killed %d times during the phase %s", i, phase)
 		}
 		report("it was killed; starting it again", 0, 0)
 	}

@@ -383,6 +383,9 @@ func TestOthers_StopAtTheNodeThatFails(t *testing.T) {
 			if got := s.saved.Nodes[c.node]; got.State != c.state {
 				t.Errorf("%+v", got)
 			}
+			if hint := problem.Hint(err); name == "a node that is killed each time" && hint != "inspect the log on node c2: sudo journalctl -u plinth-upgrade-node" {
+				t.Error(hint)
+			}
 			for _, n := range s.nodes {
 				if old := n.state.Installed == oldBundle; old != slices.Contains(c.untouched, n.Name) || n.cordoned {
 					t.Errorf("%s runs the old version: %v; cordoned: %v", n.Name, old, n.cordoned)
