@@ -15,8 +15,9 @@ import (
 
 // Blob is a blob at a URL. Its size may be UnknownSize, its digest must be known.
 type Blob struct {
-	URL  string
-	Want ocispec.Descriptor
+	URL     string
+	Want    ocispec.Descriptor
+	MaxSize int64 // bytes to receive at most of a blob of unknown size; 0 for limit.Blob
 }
 
 // FetchBlob downloads and verifies a blob into folder, or resumes its download. A
@@ -32,7 +33,7 @@ func (c *Client) FetchBlob(ctx context.Context, folder blob.Folder, b Blob, coun
 		counter.Add(int(b.Want.Size))
 		return nil
 	}
-	p, err := openPartialBlob(folder.PartPath(b.Want), b.Want)
+	p, err := openPartialBlob(folder.PartPath(b.Want), b.Want, b.MaxSize)
 	if err != nil {
 		return diskError(err)
 	}
@@ -79,6 +80,8 @@ func (c *Client) fetchRest(ctx context.Context, p *partialBlob, at string, count
 		return diskError(err)
 	case err != nil:
 		return watched.wrapError(err, at)
+	case p.size > p.maxSize() && p.want.Size == UnknownSize:
+		return errors.Join(fmt.Errorf("%s sends more than %d bytes, the limit: %w", at, p.maxSize(), ErrUnusable), p.clearContent())
 	case p.size > p.maxSize():
 		return errors.Join(fmt.Errorf("%s sends more than the %d bytes of the blob: %w", at, p.maxSize(), ErrUnusable), p.clearContent())
 	case p.size < p.want.Size:

@@ -122,7 +122,7 @@ func (r *Remote) FetchBlobs(ctx context.Context, folder blob.Folder, want []ocis
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(maxParallel)
 	for _, d := range want {
-		group.Go(func() error { return r.FetchBlob(groupCtx, folder, Blob{r.blobURL(d), d}, counter) })
+		group.Go(func() error { return r.FetchBlob(groupCtx, folder, Blob{URL: r.blobURL(d), Want: d}, counter) })
 	}
 	err := group.Wait()
 	if err == nil {

@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -22,18 +23,20 @@ const UnknownSize = -1
 type partialBlob struct {
 	file    *os.File
 	want    ocispec.Descriptor
+	limit   int64 // maximum size in bytes if the size is unknown; 0 for limit.Blob
 	hash    hash.Hash
 	size    int64
 	cleared int // how often wrong content was removed
 }
 
-// openPartialBlob opens the file at path, which may contain a part from an earlier run, and hashes it.
-func openPartialBlob(path string, want ocispec.Descriptor) (*partialBlob, error) {
+// openPartialBlob opens the file at path, which may contain a part from an earlier run, and hashes it. maxSize is the limit
+// of a blob of unknown size; 0 for limit.Blob.
+func openPartialBlob(path string, want ocispec.Descriptor, maxSize int64) (*partialBlob, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	p := &partialBlob{file: file, want: want, hash: sha256.New()}
+	p := &partialBlob{file: file, want: want, limit: maxSize, hash: sha256.New()}
 	p.size, err = io.CopyBuffer(p.hash, io.LimitReader(file, p.maxSize()+1), make([]byte, 1<<20))
 	if err == nil && p.size > p.maxSize() {
 		err = p.clearContent()
@@ -47,7 +50,7 @@ func openPartialBlob(path string, want ocispec.Descriptor) (*partialBlob, error)
 // maxSize returns the maximum size of the blob in bytes.
 func (p *partialBlob) maxSize() int64 {
 	if p.want.Size == UnknownSize {
-		return limit.Blob
+		return cmp.Or(p.limit, limit.Blob)
 	}
 	return p.want.Size
 }

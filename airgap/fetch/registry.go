@@ -111,5 +111,5 @@ func (r *Repository) ResolveTag(ctx context.Context, tag string) (d digest.Diges
 
 // FetchBlob downloads a blob into folder unless it is there; see Client.FetchBlob.
 func (r *Repository) FetchBlob(ctx context.Context, folder blob.Folder, want ocispec.Descriptor, counter *blob.Progress) error {
-	return r.client.FetchBlob(ctx, folder, Blob{r.url + "/blobs/" + want.Digest.String(), want}, counter)
+	return r.client.FetchBlob(ctx, folder, Blob{URL: r.url + "/blobs/" + want.Digest.String(), Want: want}, counter)
 }

@@ -176,7 +176,7 @@ func (f *fetcher) locateInRepository(ctx context.Context, c Chart) (want ocispec
 		return want, nil, fmt.Errorf("%w: %s/index.yaml has no SHA-256 of this version", fetch.ErrUnusable, base)
 	}
 	return want, func(want ocispec.Descriptor) error {
-		return f.client.FetchBlob(ctx, f.folder, fetch.Blob{URL: from, Want: want}, f.meter)
+		return f.client.FetchBlob(ctx, f.folder, fetch.Blob{URL: from, Want: want, MaxSize: limit.Document}, f.meter)
 	}, nil
 }
 
@@ -195,14 +195,19 @@ func findEntry(index []byte, chart, version string) (found chartEntry, err error
 	}
 	var others []string
 	for _, e := range versions {
-		if e.Version == version && len(e.URLs) > 0 {
+		switch {
+		case e.Version == version && len(e.URLs) == 0:
+			return found, fmt.Errorf("has no URL of version %q of %s", version, chart)
+		case e.Version == version:
 			return e, nil
-		}
-		if len(others) < 3 { // the newest come first
+		case len(others) < 3: // the newest come first
 			others = append(others, e.Version)
 		}
 	}
-	return found, fmt.Errorf("has no version %q of %s, but %s", version, chart, strings.Join(others, ", "))
+	if len(others) == 0 {
+		return found, fmt.Errorf("has no version of %s", chart)
+	}
+	return found, fmt.Errorf("has no version %q of %s; it has: %s", version, chart, strings.Join(others, ", "))
 }
 
 // resolveURL returns the URL of an archive, which can be relative to that of the repository.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/airgap/airgaptest"
+	"github.com/plinthdev/plinth/airgap/limit"
 	"github.com/plinthdev/plinth/airgap/pull"
 	. "github.com/plinthdev/plinth/airgap/pull/pulltest"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -71,6 +72,7 @@ func TestFetchChart_DownloadsOnce(t *testing.T) {
 func TestFetchChart_NamesWhatIsWrong(t *testing.T) {
 	archive := []byte("the archive of a chart")
 	sum := fmt.Sprintf("%x", sha256.Sum256(archive))
+	large := make([]byte, limit.Document+1)
 	for name, c := range map[string]struct {
 		prepare func(*Upstream)
 		oci     bool
@@ -78,10 +80,18 @@ func TestFetchChart_NamesWhatIsWrong(t *testing.T) {
 	}{
 		"no such repository": {want: "index.yaml answers 404 Not Found"},
 		"no such chart":      {prepare: func(u *Upstream) { u.SetFile("/s/index.yaml", []byte("entries: {}")) }, want: `index.yaml has no chart "hello"`},
-		"no such version":    {prepare: func(u *Upstream) { u.SetFile("/s/index.yaml", index("1.2.1", "a.tgz", sum)) }, want: `index.yaml has no version "1.2.0" of hello, but 1.2.1`},
-		"not an index":       {prepare: func(u *Upstream) { u.SetFile("/s/index.yaml", []byte("entries: 1")) }, want: "index.yaml cannot be read"},
-		"no digest":          {prepare: func(u *Upstream) { u.SetFile("/s/index.yaml", index("1.2.0", "a.tgz", "''")) }, want: "index.yaml has no SHA-256 of this version"},
-		"another scheme":     {prepare: func(u *Upstream) { u.SetFile("/s/index.yaml", index("1.2.0", "'ftp://a.example/b'", sum)) }, want: "ftp://a.example/b is not an https URL"},
+		"no such version":    {prepare: func(u *Upstream) { u.SetFile("/s/index.yaml", index("1.2.1", "a.tgz", sum)) }, want: `index.yaml has no version "1.2.0" of hello; it has: 1.2.1`},
+		"no version at all":  {prepare: func(u *Upstream) { u.SetFile("/s/index.yaml", []byte("entries: {hello: []}")) }, want: "index.yaml has no version of hello"},
+		"a version without a URL": {prepare: func(u *Upstream) {
+			u.SetFile("/s/index.yaml", []byte("entries: {hello: [{version: 1.2.0, digest: "+sum+"}]}"))
+		}, want: `index.yaml has no URL of version "1.2.0" of hello`},
+		"more than a chart may have": {prepare: func(u *Upstream) {
+			u.SetFile("/s/index.yaml", index("1.2.0", "a.tgz", fmt.Sprintf("%x", sha256.Sum256(large))))
+			u.SetFile("/s/a.tgz", large)
+		}, want: fmt.Sprintf("a.tgz sends more than %d bytes, the limit", limit.Document)},
+		"not an index":   {prepare: func(u *Upstream) { u.SetFile("/s/index.yaml", []byte("entries: 1")) }, want: "index.yaml cannot be read"},
+		"no digest":      {prepare: func(u *Upstream) { u.SetFile("/s/index.yaml", index("1.2.0", "a.tgz", "''")) }, want: "index.yaml has no SHA-256 of this version"},
+		"another scheme": {prepare: func(u *Upstream) { u.SetFile("/s/index.yaml", index("1.2.0", "'ftp://a.example/b'", sum)) }, want: "ftp://a.example/b is not an https URL"},
 		"an altered archive": {prepare: func(u *Upstream) {
 			u.SetFile("/s/index.yaml", index("1.2.0", "a.tgz", sum))
 			u.SetFile("/s/a.tgz", []byte("altered"))
