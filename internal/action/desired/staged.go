@@ -23,13 +23,47 @@ import (
 const keyRotationFile = "key-rotation.pem"
 
 // StagedBundlesDir is the folder with the bundles that upgrades of this host have fetched, each in a folder by the
-// digest of its index: its documents and the unpacked host files. Its images are in containerd. The end of an upgrade
-// removes it, with the rest of action.FetchDir.
+// digest of its index: its documents and the unpacked host files. Its images are in containerd. The end of an upgrade, of its
+// rollback and its commit remove it, with the rest of action.FetchDir.
 const StagedBundlesDir = action.FetchDir + "/upgrade"
 
 // StagedBundleDir returns the folder of one staged bundle.
 func StagedBundleDir(bundle digest.Digest) string {
 	return path.Join(StagedBundlesDir, bundle.Encoded())
+}
+
+// DiscardFetched returns the step that removes dir: action.FetchDir, or StagedBundlesDir, to keep what else was fetched for the
+// same command again.
+func DiscardFetched(h host.Files, dir string) step.Step {
+	return step.Step{ID: "discard-fetched", Title: "Remove what was fetched for the upgrade", Affects: []string{dir},
+		Check: func(context.Context) (step.State, error) {
+			_, err := h.Lstat(dir)
+			switch {
+			case errors.Is(err, fs.ErrNotExist):
+				return step.Done(), nil
+			case err != nil:
+				return step.State{}, err
+			}
+			return step.Needed(dir + " exists"), nil
+		},
+		Apply: func(context.Context, step.Report) error {
+			if err := h.RemoveAll(dir); err != nil {
+				return err
+			}
+			if rest, err := h.ReadDir(action.FetchDir); err != nil || len(rest) > 0 {
+				return ignoreMissing(err)
+			}
+			return h.RemoveAll(action.FetchDir)
+		},
+	}
+}
+
+// ignoreMissing returns err, or nil if it says that a file does not exist.
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // StagedProgram returns the path of an executable of Plinth that a staged bundle names.

@@ -305,7 +305,10 @@ func (o *operation) stage(ctx context.Context, env *action.Env) error {
 		steps = append(steps, s)
 	}
 	steps = append(steps, o.checkOthers(env))
-	if _, err = env.StepRunner(Verb, nil).Run(ctx, steps); err != nil || !o.nodes.record.Active() || o.nodes.record.To != o.to {
+	if _, err = env.StepRunner(Verb, nil).Run(ctx, steps); err != nil && ctx.Err() == nil && !o.resumed {
+		return errors.Join(err, discardStaged(ctx, env))
+	}
+	if err != nil || !o.nodes.record.Active() || o.nodes.record.To != o.to {
 		return err
 	}
 	client, err := env.KubeClient()

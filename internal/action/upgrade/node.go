@@ -71,25 +71,43 @@ type clusterBundle struct {
 	close  func()
 }
 
-// runNodePhase runs a phase.
+// runNodePhase runs a phase. A check that refuses the upgrade leaves nothing behind.
 func runNodePhase(ctx context.Context, env *action.Env, q agent.UpgradeRequest, receipt journal.Receipt, open openCluster) error {
 	switch q.Phase {
 	case agent.UpgradeProgram:
 		return fetchProgram(ctx, env, q, receipt, open)
 	case agent.UpgradeRollback:
-		r := rollback{why: "a controller rolls the upgrade of the cluster back", follows: q.Bundle}
+		r := rollback{why: "a controller rolls the upgrade of the cluster back", follows: q.Bundle, discards: action.FetchDir}
 		_, err := action.Execute(ctx, env, r.engineOperation())
 		return err
 	case agent.UpgradeCommit:
 		_, err := action.Execute(ctx, env, commitOperation(false))
 		return err
 	}
+	err := runBundlePhase(ctx, env, q, receipt, open)
+	if err == nil || q.Phase != agent.UpgradeCheck || ctx.Err() != nil {
+		return err
+	}
+	if s, begun, findErr := plan.FindSnapshot(env.Host, env.DataDir); findErr == nil && begun && s.To == q.Bundle.String() {
+		return err
+	}
+	return errors.Join(err, discardStaged(ctx, env))
+}
+
+// runBundlePhase runs a phase that needs the new bundle.
+func runBundlePhase(ctx context.Context, env *action.Env, q agent.UpgradeRequest, receipt journal.Receipt, open openCluster) error {
 	bundle, closeBundle, err := openNodeBundle(ctx, env, q.Bundle, receipt, open)
 	if err != nil {
 		return err
 	}
 	defer closeBundle()
 	_, err = action.Execute(ctx, env, bundle.nodeOperation(q.Phase))
+	return err
+}
+
+// discardStaged removes the bundles that are staged for an upgrade that is refused.
+func discardStaged(ctx context.Context, env *action.Env) error {
+	_, err := env.StepRunner(Verb, nil).Run(ctx, []step.Step{desired.DiscardFetched(env.Host, desired.StagedBundlesDir)})
 	return err
 }
 
@@ -316,7 +334,7 @@ func (o *operation) rollBackNode(ctx context.Context, env *action.Env, failed er
 	if err != nil || !ok || s.To != o.to {
 		return errors.Join(failed, err)
 	}
-	r := rollback{why: failed.Error(), follows: digest.Digest(o.to), simulate: o.simulateRollback}
+	r := rollback{why: failed.Error(), follows: digest.Digest(o.to), simulate: o.simulateRollback, discards: desired.StagedBundlesDir}
 	if _, err := action.ExecuteLocked(ctx, env, r.engineOperation()); err != nil {
 		return problem.New(problem.ExitStep, "upgrade this node", fmt.Errorf("%w; and the state before could not be restored: %w", failed, err),
 			"fix the cause on this node, then run on a controller: sudo plinth upgrade --rollback")

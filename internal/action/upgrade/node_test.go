@@ -236,3 +236,76 @@ func TestRollBack_LeavesAnUpgradeThatAShutdownStops(t *testing.T) {
 		})
 	}
 }
+
+// stagedEnv returns a host with the snapshot of an upgrade to newBundle, and what was fetched for it.
+func stagedEnv(t *testing.T, withSnapshot bool) (env *action.Env, staged, downloaded string) {
+	t.Helper()
+	env = fakeEnv(t, journal.Receipt{Name: "my-app", Bundle: oldBundle}, "install", oldBundle, nil)
+	staged, downloaded = desired.StagedProgram(digest.Digest(newBundle), simProgram), action.FetchDir+"/1111/blob"
+	testkit.Must(t, env.Host.Write(staged, strings.NewReader("program"), 0o700), env.Host.Write(downloaded, strings.NewReader("blob"), 0o600))
+	if withSnapshot {
+		testkit.Must(t, env.Host.Write(plan.SnapshotDir(dataDir, oldBundle)+"/snapshot.json", strings.NewReader(`{"version":1,"from":"`+oldBundle+`","to":"`+newBundle+`"}`), 0o600))
+	}
+	return env, staged, downloaded
+}
+
+func TestRollback_RemovesWhatWasFetched(t *testing.T) {
+	for name, c := range map[string]struct {
+		rollback               rollback
+		withSnapshot           bool
+		keepsStaged, keepsRest bool
+	}{
+		"on request":                            {rollback{ask: true, discards: action.FetchDir}, true, false, false},
+		"on another node":                       {rollback{follows: newBundle, discards: action.FetchDir}, true, false, false},
+		"on another node, without a snapshot":   {rollback{follows: newBundle, discards: action.FetchDir}, false, false, false},
+		"after a failed step":                   {rollback{discards: desired.StagedBundlesDir}, true, false, true},
+		"before the upgrade is resumed with it": {rollback{}, true, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env, staged, downloaded := stagedEnv(t, c.withSnapshot)
+			env.Events, env.Confirm = func(step.Event) {}, func(context.Context, string) error { return nil }
+			c.rollback.simulate = func(*action.Env, plan.Reversal) ([]step.Step, error) { return nil, nil }
+			_, err := action.ExecuteLocked(t.Context(), env, c.rollback.engineOperation())
+			testkit.Must(t, err)
+			for file, keeps := range map[string]bool{staged: c.keepsStaged, downloaded: c.keepsRest, action.FetchDir: c.keepsStaged || c.keepsRest} {
+				if _, err := env.Host.Lstat(file); (err == nil) != keeps {
+					t.Errorf("%s is kept: %v", file, err == nil)
+				}
+			}
+		})
+	}
+}
+
+func TestRunNodePhase_FailedCheckLeavesNothingBehind(t *testing.T) {
+	for name, c := range map[string]struct {
+		phase      agent.UpgradePhase
+		begun      bool // the upgrade has begun on the node
+		canceled   bool
+		keepsFiles bool
+	}{
+		"a check":                             {agent.UpgradeCheck, false, false, false},
+		"a check of an upgrade that is begun": {agent.UpgradeCheck, true, false, true},
+		"a check that a shutdown stops":       {agent.UpgradeCheck, false, true, true},
+		"a delivery, which is resumed":        {agent.UpgradeDeliver, false, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env, staged, _ := stagedEnv(t, c.begun)
+			env.Events = func(step.Event) {}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if c.canceled {
+				cancel()
+			}
+			refused := errors.New("not signed")
+			open := func(context.Context, *action.Env, digest.Digest) (clusterBundle, error) {
+				return clusterBundle{}, refused
+			}
+			if err := runNodePhase(ctx, env, agent.UpgradeRequest{Phase: c.phase, Bundle: newBundle}, journal.Receipt{}, open); !errors.Is(err, refused) {
+				t.Fatal(err)
+			}
+			if _, err := env.Host.Lstat(staged); (err == nil) != c.keepsFiles {
+				t.Errorf("kept: %v", err == nil)
+			}
+		})
+	}
+}

@@ -50,6 +50,7 @@ type rollback struct {
 	address   netip.Addr
 	began     []string     // steps of the upgrade
 	records   plan.Records // nil for that of the cluster
+	discards  string       // folder with what was fetched for the upgrade, which its end removes; "" to keep it
 
 	// What an upgrade that another controller has coordinated has changed, or begun to change, in the cluster; began has
 	// nothing of it.
@@ -64,7 +65,7 @@ func Rollback(ctx context.Context, env *action.Env, opts RollbackOptions) (Resul
 	if err := env.RequireHost("upgrade --rollback"); err != nil {
 		return Result{}, err
 	}
-	r := rollback{planOnly: opts.Plan, skip: opts.SkipNodes, ask: true, why: "requested"}
+	r := rollback{planOnly: opts.Plan, skip: opts.SkipNodes, ask: true, why: "requested", discards: action.FetchDir}
 	out, err := action.Execute(ctx, env, r.engineOperation())
 	res := Result{Changed: out.Changed, From: r.snapshot.To, To: r.snapshot.From, Log: out.Log}
 	if opts.Plan {
@@ -173,6 +174,15 @@ func upgradeSteps(j *journal.Journal, s plan.Snapshot) (began []string) {
 
 // steps returns the steps of the rollback on env's host.
 func (r *rollback) steps(ctx context.Context, env *action.Env) ([]step.Step, error) {
+	steps, err := r.restoreSteps(ctx, env)
+	if err != nil || r.discards == "" {
+		return steps, err
+	}
+	return append(steps, desired.DiscardFetched(env.Host, r.discards)), nil
+}
+
+// restoreSteps returns the steps that restore the state before the upgrade on env's host.
+func (r *rollback) restoreSteps(ctx context.Context, env *action.Env) ([]step.Step, error) {
 	reversal := plan.Reversal{Snapshot: r.snapshot, WithData: r.withData, Why: r.why, Records: r.records}
 	if !r.found && r.follows != "" { // the coordinator records the end
 		return []step.Step{plan.RemoveSnapshot(env.Host, env.DataDir)}, nil
@@ -280,7 +290,7 @@ func (o *operation) rollBack(ctx context.Context, env *action.Env, failed error)
 	}
 	env.Note("the upgrade failed: " + failed.Error())
 	env.Note("restoring the state before the upgrade")
-	r := rollback{why: failed.Error(), alone: true, simulate: o.simulateRollback, records: o.records}
+	r := rollback{why: failed.Error(), alone: true, simulate: o.simulateRollback, records: o.records, discards: desired.StagedBundlesDir}
 	if _, err := action.ExecuteLocked(ctx, env, r.engineOperation()); err != nil {
 		return problem.New(problem.ExitStep, "upgrade", fmt.Errorf("%w; and the state before could not be restored: %w", failed, err),
 			"fix the cause, then finish the rollback: sudo plinth upgrade --rollback")
@@ -317,7 +327,7 @@ func (o *operation) release(ctx context.Context, env *action.Env, failed error) 
 	})
 }
 
-// finishRollback finishes a rollback that was interrupted, before the upgrade begins again.
+// finishRollback finishes a rollback that was interrupted, before the upgrade begins again, with what was fetched for it.
 func (o *operation) finishRollback(ctx context.Context, env *action.Env) error {
 	j, err := env.OpenJournal()
 	if err != nil {
@@ -389,5 +399,5 @@ func commitSteps(ctx context.Context, env *action.Env) ([]step.Step, error) {
 		keep = append(keep, img.Ref)
 	}
 	c := plan.Cluster{Host: env.Host, K0s: k0s.Service{Host: env.Host, Worker: receipt.Role == token.Worker}}
-	return []step.Step{plan.RemoveSnapshot(env.Host, env.DataDir), plan.UnpinImages(c, keep)}, nil
+	return []step.Step{plan.RemoveSnapshot(env.Host, env.DataDir), plan.UnpinImages(c, keep), desired.DiscardFetched(env.Host, action.FetchDir)}, nil
 }
