@@ -8,10 +8,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
@@ -43,6 +46,24 @@ type Client struct {
 	dynamic   dynamic.Interface
 	discovery discovery.CachedDiscoveryInterface
 	mapper    meta.ResettableRESTMapper
+
+	ignored []string // names of nodes whose pods the waits leave out
+}
+
+// IgnoringNodes returns a copy of c whose waits for pods leave out the pods on nodes with these names, such as a lost node.
+func (c *Client) IgnoringNodes(names ...string) *Client {
+	with := *c
+	with.ignored = names
+	return &with
+}
+
+// awaitedPods returns the pods of a namespace, "" for all, except those on ignored nodes.
+func (c *Client) awaitedPods(ctx context.Context, namespace string) ([]corev1.Pod, error) {
+	list, err := c.core.Pods(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return slices.Contains(c.ignored, p.Spec.NodeName) }), nil
 }
 
 // Wait sets the timeout of a wait and the functions that report why it is not

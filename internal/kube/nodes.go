@@ -66,12 +66,12 @@ func (c *Client) NodeHeartbeat(ctx context.Context, name string) (time.Time, err
 // OldImage returns the reason why a pod of a namespace has not been replaced yet, or "": the first pod whose name begins
 // with one of prefixes and that runs another image than those of refs.
 func (c *Client) OldImage(ctx context.Context, namespace string, prefixes, refs []string) (string, error) {
-	list, err := c.core.Pods(namespace).List(ctx, metav1.ListOptions{})
+	pods, err := c.awaitedPods(ctx, namespace)
 	if err != nil {
 		return "", err
 	}
-	for i := range list.Items {
-		p := &list.Items[i]
+	for i := range pods {
+		p := &pods[i]
 		if !slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(p.Name, prefix) }) || isIgnoredPod(p) {
 			continue
 		}

@@ -8,29 +8,28 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 )
 
 // PodsReason returns the reason why the namespace's pods are not all up, as
 // WaitPods defines it, or "" if they are.
 func (c *Client) PodsReason(ctx context.Context, namespace string, expect ...string) (string, error) {
-	list, err := c.core.Pods(namespace).List(ctx, metav1.ListOptions{})
+	pods, err := c.awaitedPods(ctx, namespace)
 	if err != nil {
 		return "", err
 	}
-	return podsReason(list.Items, expect), nil
+	return podsReason(pods, expect), nil
 }
 
 // StartingPod returns a pod with a container that has not started yet and the reason to
 // wait for it, or "" and "" if all pods have started. A pod must exist for each name
 // prefix in expect: while one is missing, pod is "".
 func (c *Client) StartingPod(ctx context.Context, namespace string, expect ...string) (pod, reason string, err error) {
-	list, err := c.core.Pods(namespace).List(ctx, metav1.ListOptions{})
+	pods, err := c.awaitedPods(ctx, namespace)
 	if err != nil {
 		return "", "", err
 	}
-	pod, reason = startingPod(list.Items, expect)
+	pod, reason = startingPod(pods, expect)
 	return pod, reason, nil
 }
 
@@ -52,12 +51,12 @@ func startingPod(pods []corev1.Pod, expect []string) (pod, reason string) {
 // NotRestarted returns the first pod, of all namespaces, with a container that was started before since, as the reason
 // to wait; "" if all were started later. Pods that have ended are left out.
 func (c *Client) NotRestarted(ctx context.Context, since time.Time) (string, error) {
-	list, err := c.core.Pods("").List(ctx, metav1.ListOptions{})
+	pods, err := c.awaitedPods(ctx, "")
 	if err != nil {
 		return "", err
 	}
-	for i := range list.Items {
-		p := &list.Items[i]
+	for i := range pods {
+		p := &pods[i]
 		if isIgnoredPod(p) {
 			continue
 		}

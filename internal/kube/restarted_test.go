@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/kube/kubetest"
 	"github.com/plinthdev/plinth/internal/testkit"
 )
@@ -53,5 +54,32 @@ func TestNodeHeartbeat_IsThatOfTheLease(t *testing.T) {
 	testkit.Must(t, err)
 	if !at.Equal(time.Date(2026, 5, 1, 12, 0, 0, 123456000, time.UTC)) {
 		t.Error(at)
+	}
+}
+
+func TestIgnoringNodes_LeavesOutThePodsOfALostNode(t *testing.T) {
+	s, all := kubetest.New(t)
+	pod := func(name, node, image, ready string) map[string]any {
+		return map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": name, "namespace": "kube-system"},
+			"spec": map[string]any{"nodeName": node, "containers": []any{map[string]any{"name": "c", "image": image}}},
+			"status": map[string]any{"phase": "Running", "conditions": []any{map[string]any{"type": "Ready", "status": ready}},
+				"containerStatuses": []any{map[string]any{"name": "c", "image": image, "state": map[string]any{"running": map[string]any{"startedAt": "2026-01-01T00:00:00Z"}}}}}}
+	}
+	const path = "/api/v1/namespaces/kube-system/pods/"
+	s.Put(path+"kube-proxy-1", pod("kube-proxy-1", "n1", "kube-proxy:2", "True"))
+	s.Put(path+"kube-proxy-2", pod("kube-proxy-2", "w1", "kube-proxy:1", "False"))
+	for name, c := range map[string]struct {
+		client  *kube.Client
+		ignored bool
+	}{"all nodes": {all, false}, "without it": {all.IgnoringNodes("w1"), true}, "without another one": {all.IgnoringNodes("w2"), false}} {
+		t.Run(name, func(t *testing.T) {
+			old, err := c.client.OldImage(t.Context(), "kube-system", []string{"kube-proxy"}, []string{"kube-proxy:2"})
+			testkit.Must(t, err)
+			unready, err := c.client.PodsReason(t.Context(), "kube-system")
+			testkit.Must(t, err)
+			if (old == "") != c.ignored || (unready == "") != c.ignored {
+				t.Errorf("%q, %q", old, unready)
+			}
+		})
 	}
 }

@@ -140,7 +140,11 @@ func (c Cluster) kubeClient(ctx context.Context) (*kube.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return kube.New(conf)
+	client, err := kube.New(conf)
+	if err != nil || len(c.SkipNodes) == 0 {
+		return client, err
+	}
+	return client.IgnoringNodes(c.SkipNodes...), nil
 }
 
 // waitAPIServer waits until the API server answers and returns a client for it.

@@ -38,6 +38,7 @@ type Cluster struct {
 	Now          func() time.Time  // clock
 	Warn         func(text string) // receives what failed and is tolerated; nil for none
 
+	SkipNodes  []string                         // names of nodes that an upgrade or a rollback leaves out: their system pods do not count
 	APIAnswers func(ctx context.Context) string // returns why the API server does not answer, or ""; nil to ask it
 }
 

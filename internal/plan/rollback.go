@@ -65,6 +65,7 @@ type rollback struct {
 // settings of that state. With data, k0s and all pods are stopped first: what they know of the cluster is newer than
 // what they would find. Steps that were done by a killed run are done.
 func Rollback(c Cluster, r Reversal) []step.Step {
+	c.SkipNodes = r.Others.Skipped
 	b := rollback{c, r}
 	if b.Data == nil {
 		b.Data = clusterData{c}

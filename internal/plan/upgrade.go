@@ -61,6 +61,7 @@ const UpgradeK0sID = "k0s-upgrade"
 // are imported on all nodes before the first k0s is restarted. The documents of the bundle are stored last: a host that
 // joins gets the version that the controllers run.
 func Upgrade(c Cluster, t Transition) []step.Step {
+	c.SkipNodes = t.Others.Skipped
 	u := newUpgrade(c, t)
 	steps := append([]step.Step{u.lockCluster()}, u.deliverSteps()...)
 	steps = append(append(steps, u.deliverNodes()...), u.saveData())
