@@ -241,6 +241,9 @@ func (b rollback) lockCluster() step.Step {
 				return err
 			}
 			return records.UpdateUpgradeRecord(ctx, func(r *kube.UpgradeRecord) error {
+				if _, known := r.Nodes[r.Coordinator]; r.Coordinator != b.NodeName && !known { // else a killed rollback would not find it again
+					r.SetNode(r.Coordinator, kube.UpgradeNode{State: kube.NodeRollingBack, Since: b.Now().UTC()})
+				}
 				r.Phase, r.Coordinator, r.Why = kube.UpgradeRollingBack, b.NodeName, b.Why
 				r.SkipNodes(b.Others.Skipped, b.Now())
 				return nil

@@ -298,6 +298,24 @@ func TestRollbackInspectNodes_LeavesOutNodes(t *testing.T) {
 	})
 }
 
+func TestRollbackInspectNodes_FindsTheCoordinatorOfTheUpgradeAgain(t *testing.T) {
+	env, client := clusterEnv(t, kube.UpgradeRecord{From: oldBundle, To: newBundle, Phase: kube.UpgradeDone, Coordinator: "c1",
+		Nodes: map[string]kube.UpgradeNode{"c2": {State: kube.NodeUpgraded}, "w1": {State: kube.NodeUpgraded}}})
+	restored := func() string {
+		t.Helper()
+		r := rollback{snapshot: plan.Snapshot{Node: "c2", From: oldBundle, To: newBundle}, installed: desired.InstalledBundle{Installer: testInstaller(t)}}
+		testkit.Must(t, r.inspectNodes(t.Context(), env))
+		return fmt.Sprint(r.nodes.batches)
+	}
+	before := restored()
+	lock := plan.Rollback(plan.Cluster{Host: env.Host, NodeName: "c2", DataDir: dataDir, Now: env.Now, K0s: k0s.Service{Host: env.Host}}, plan.Reversal{Snapshot: plan.Snapshot{From: oldBundle, To: newBundle},
+		Health: noHealth{}, Others: plan.OtherNodes{Batches: []checks.Batch{{{Name: "c1"}}}}, Records: func(context.Context) (plan.UpgradeRecords, error) { return client, nil }})[0]
+	testkit.Must(t, lock.Apply(t.Context(), nil)) // and is killed then
+	if after := restored(); after != before || !strings.Contains(after, "{c1 ") {
+		t.Errorf("%s, before %s", after, before)
+	}
+}
+
 func TestRollbackSteps_RecordNodesThatAreLeftOut(t *testing.T) {
 	for name, c := range map[string]struct {
 		batches []checks.Batch
