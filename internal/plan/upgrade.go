@@ -125,7 +125,7 @@ func (u nodeUpgrade) deliverSteps() []step.Step {
 
 // switchSteps returns the steps after which the node runs the new k0s.
 func (u nodeUpgrade) switchSteps() []step.Step {
-	return []step.Step{u.readyFirst(u.upgradeK0s()), u.waitNodeReady()}
+	return []step.Step{u.waitReadyBefore(u.upgradeK0s()), u.waitNodeReady()}
 }
 
 // kotsSteps returns the step that writes the kots CLI, on a controller of a cluster with a console.
@@ -208,7 +208,7 @@ func (u nodeUpgrade) lockCluster() step.Step {
 				return err
 			}
 			if u.TakeOver && !u.Others.isEmpty() {
-				if err := u.Others.Agents.Release(ctx, u.NodeName); err != nil {
+				if err := u.Others.Agents.AdoptCoordinator(ctx, u.NodeName); err != nil {
 					return err
 				}
 			}

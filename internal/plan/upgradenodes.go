@@ -30,12 +30,12 @@ type NodeAgents interface {
 	Needed(ctx context.Context, n upgrade.Node, phase NodePhase) (string, error)
 	// Run runs a phase on a node and waits for its end.
 	Run(ctx context.Context, n upgrade.Node, phase NodePhase, report step.Report) error
-	// Ready waits until the cluster tolerates that a node is restarted.
-	Ready(ctx context.Context, report step.Report) error
-	// Release undoes what another coordinator has done to the node self, which takes its place.
-	Release(ctx context.Context, self string) error
-	// Healthy waits until the cluster is as healthy as before the upgrade, after the nodes of b were restarted.
-	Healthy(ctx context.Context, b upgrade.Batch, report step.Report) error
+	// WaitReady waits until the cluster tolerates that a node is restarted.
+	WaitReady(ctx context.Context, report step.Report) error
+	// AdoptCoordinator undoes what another coordinator has done to the node self, which takes its place.
+	AdoptCoordinator(ctx context.Context, self string) error
+	// WaitHealthy waits until the cluster is as healthy as before the upgrade, after the nodes of b were restarted.
+	WaitHealthy(ctx context.Context, b upgrade.Batch, report step.Report) error
 }
 
 // NodePhase is a part of the upgrade of another node.
@@ -131,7 +131,7 @@ func (u nodeUpgrade) upgradeBatches() (steps []step.Step) {
 			if err := restart(ctx, report); err != nil {
 				return err
 			}
-			sick := u.Others.Agents.Healthy(ctx, b, report)
+			sick := u.Others.Agents.WaitHealthy(ctx, b, report)
 			if sick == nil || ctx.Err() != nil {
 				return sick
 			}
@@ -147,7 +147,7 @@ func (u nodeUpgrade) upgradeBatches() (steps []step.Step) {
 		steps = append(steps, s)
 	}
 	if len(steps) > 0 {
-		steps = append(steps, u.recordAddOns())
+		steps = append(steps, u.recordNodesUpgraded())
 	}
 	return steps
 }
@@ -163,8 +163,8 @@ func describeBatch(b upgrade.Batch) string {
 	return role + " " + b.Names()
 }
 
-// recordAddOns returns the step that records in the cluster that all nodes run the new version.
-func (u nodeUpgrade) recordAddOns() step.Step {
+// recordNodesUpgraded returns the step that records in the cluster that all nodes run the new version.
+func (u nodeUpgrade) recordNodesUpgraded() step.Step {
 	return step.Step{ID: "nodes-upgraded", Title: "Record that all nodes have the new version", Affects: []string{upgradeObject},
 		Check: func(ctx context.Context) (step.State, error) {
 			if !u.changes() {
@@ -187,16 +187,16 @@ func (u nodeUpgrade) recordAddOns() step.Step {
 	}
 }
 
-// readyFirst returns the step s, which restarts k0s on this controller, so that it waits first until the cluster
+// waitReadyBefore returns the step s, which restarts k0s on this controller, so that it waits first until the cluster
 // tolerates that. It does not wait if k0s is already stopped: a killed run has got so far.
-func (u nodeUpgrade) readyFirst(s step.Step) step.Step {
+func (u nodeUpgrade) waitReadyBefore(s step.Step) step.Step {
 	if u.Others.isEmpty() {
 		return s
 	}
 	restart := s.Apply
 	s.Apply = func(ctx context.Context, report step.Report) error {
 		if u.apiReason(ctx) == "" {
-			if err := u.Others.Agents.Ready(ctx, report); err != nil {
+			if err := u.Others.Agents.WaitReady(ctx, report); err != nil {
 				return err
 			}
 		}

@@ -213,7 +213,7 @@ func newUpgradeClient(env *action.Env) (agent.UpgradeClient, error) {
 }
 
 // otherNodes returns the nodes besides the coordinator, for the steps. before returns the health before the upgrade.
-func (c clusterNodes) otherNodes(env *action.Env, h plan.Health, o *others) (plan.OtherNodes, error) {
+func (c clusterNodes) otherNodes(env *action.Env, h plan.Health, d *nodeDriver) (plan.OtherNodes, error) {
 	if len(c.batches) == 0 {
 		return plan.OtherNodes{Skipped: c.skip}, nil
 	}
@@ -221,13 +221,13 @@ func (c clusterNodes) otherNodes(env *action.Env, h plan.Health, o *others) (pla
 	if err != nil {
 		return plan.OtherNodes{}, err
 	}
-	o.agents, o.now, o.limits = client, env.Now, defaultLimits
-	o.open = func() (clusterAPI, error) {
+	d.agents, d.now, d.limits = client, env.Now, defaultLimits
+	d.open = func() (clusterAPI, error) {
 		client, err := env.KubeClient()
 		return kubeCluster{client}, err
 	}
-	o.unready = func(ctx context.Context) (string, error) { return c.unreadyController(ctx, env) }
-	o.worse = func(ctx context.Context) (string, error) {
+	d.unready = func(ctx context.Context) (string, error) { return c.unreadyController(ctx, env) }
+	d.worse = func(ctx context.Context) (string, error) {
 		s, ok, err := plan.FindSnapshot(env.Host, env.DataDir)
 		if err != nil || !ok || s.Data == nil || s.Data.Health == nil {
 			return "", err
@@ -235,7 +235,7 @@ func (c clusterNodes) otherNodes(env *action.Env, h plan.Health, o *others) (pla
 		all, err := h.Worse(ctx, s.Data.Health)
 		return strings.Join(all, "; "), err
 	}
-	return plan.OtherNodes{Batches: c.batches, Skipped: c.skip, Agents: o}, nil
+	return plan.OtherNodes{Batches: c.batches, Skipped: c.skip, Agents: d}, nil
 }
 
 // unreadyController returns why an API server, or the member of etcd behind it, is not ready, or "". A controller that
@@ -338,7 +338,7 @@ func (o *operation) checkOthers(env *action.Env) step.Step {
 			return step.Needed("they have not checked the new bundle"), nil
 		},
 		Apply: func(ctx context.Context, report step.Report) error {
-			nodes := o.others(env)
+			nodes := o.newNodeDriver()
 			found, err := o.nodes.otherNodes(env, nil, nodes)
 			if err != nil {
 				return err
@@ -370,9 +370,9 @@ func (o *operation) namesProgram() bool {
 	return slices.ContainsFunc(o.bundle.Programs(), func(p format.Program) bool { return p.Digest == o.agent.Digest })
 }
 
-// others returns the driver of the other nodes.
-func (o *operation) others(_ *action.Env) *others {
-	return &others{from: o.from, to: o.to, program: o.agent.Digest, drain: !o.opts.NoDrain && o.from != o.to}
+// newNodeDriver returns the driver of the other nodes, for clusterNodes.otherNodes.
+func (o *operation) newNodeDriver() *nodeDriver {
+	return &nodeDriver{from: o.from, to: o.to, program: o.agent.Digest, drain: !o.opts.NoDrain && o.from != o.to}
 }
 
 // recordSkipped records the nodes that a resumed upgrade leaves out.
@@ -537,6 +537,6 @@ func commitNodes(ctx context.Context, env *action.Env) ([]step.Step, error) {
 			c.batches = append(c.batches, checks.Batch{n})
 		}
 	}
-	others, err := c.otherNodes(env, nil, &others{from: s.From, to: s.To})
+	others, err := c.otherNodes(env, nil, &nodeDriver{from: s.From, to: s.To})
 	return plan.CommitNodes(others), err
 }

@@ -270,7 +270,7 @@ func (o *operation) steps(ctx context.Context, env *action.Env) ([]step.Step, er
 	}
 	t := o.transition(env)
 	var err error
-	if t.Others, err = o.nodes.otherNodes(env, t.Health, o.others(env)); err != nil {
+	if t.Others, err = o.nodes.otherNodes(env, t.Health, o.newNodeDriver()); err != nil {
 		return nil, err
 	}
 	t.TakeOver = o.nodes.takeOver
@@ -338,12 +338,12 @@ func (o *operation) verifyPlan(env *action.Env, steps []step.Planned) error {
 	if !o.opts.Plan && o.opts.PlanFile == "" {
 		return nil
 	}
-	return o.plan.Verify(o.planFacts(env), *o.journalArgs(env, 0), env.DataDir, steps)
+	return o.plan.Verify(o.planFacts(), *o.journalArgs(env, 0), env.DataDir, steps)
 }
 
 // planFacts returns the facts on which a plan depends, by the names used in messages: those of the host, and what the upgrade
 // does with the other nodes, which neither its arguments nor its steps contain.
-func (o *operation) planFacts(env *action.Env) map[string]string {
+func (o *operation) planFacts() map[string]string {
 	depends := maps.Clone(o.facts)
 	var names []string
 	for _, b := range o.nodes.batches {
@@ -351,7 +351,7 @@ func (o *operation) planFacts(env *action.Env) map[string]string {
 	}
 	if len(names) > 0 {
 		depends["nodes after this one"] = strings.Join(names, ", ")
-		depends["pods are moved before k0s is restarted"] = strconv.FormatBool(o.others(env).drain)
+		depends["pods are moved before k0s is restarted"] = strconv.FormatBool(o.newNodeDriver().drain)
 	}
 	return depends
 }
@@ -381,7 +381,7 @@ func (o *operation) confirm(ctx context.Context, env *action.Env, todo []step.Pl
 	if o.nodes.takeOver {
 		question += fmt.Sprintf("%s is not finished, and node %s does not run it any more. This host takes it over.\n", o.nodes.record, o.nodes.record.Coordinator)
 	}
-	question += describeChanges(o.changes) + describeNodes(o.nodes.batches, o.others(env).drain)
+	question += describeChanges(o.changes) + describeNodes(o.nodes.batches, o.newNodeDriver().drain)
 	return env.Confirm(ctx, question+fmt.Sprintf("Pods keep running, except those that change; the Kubernetes API is away for some seconds. If a step fails, the state before is restored.\n"+
 		"Upgrade %s (%d of %d steps to do)?", o.receipt.Name, plan.CountNeeded(todo), len(todo)))
 }

@@ -202,7 +202,7 @@ func (r *rollback) restoreSteps(ctx context.Context, env *action.Env) ([]step.St
 	}
 	target.Joining = r.joining
 	var err error
-	if reversal.Others, err = r.nodes.otherNodes(env, reversal.Health, &others{from: r.snapshot.From, to: r.snapshot.To}); err != nil {
+	if reversal.Others, err = r.nodes.otherNodes(env, reversal.Health, &nodeDriver{from: r.snapshot.From, to: r.snapshot.To}); err != nil {
 		return nil, err
 	}
 	if r.keepsEtcd() && (r.addOnsReached || plan.NeedsData(r.began, false)) {
@@ -281,7 +281,7 @@ func (o *operation) rollBack(ctx context.Context, env *action.Env, failed error)
 		return errors.Join(failed, err)
 	}
 	if !ok || s.To != o.to {
-		o.release(ctx, env, failed)
+		o.recordAborted(ctx, env, failed)
 		return withHint(failed, "nothing in the cluster was changed; run the same command again")
 	}
 	if checks.OnFailure(len(o.nodes.batches) > 0, o.reached(upgradeSteps(env.Journal(), s))) == checks.StopHere {
@@ -312,9 +312,9 @@ func withHint(failed error, hint string) error {
 	return problem.New(problem.ExitStep, operation, cause, hint)
 }
 
-// release records in the cluster that an upgrade has ended that has changed nothing. If that fails, the
+// recordAborted records in the cluster that an upgrade has ended that has changed nothing. If that fails, the
 // same command resumes the upgrade.
-func (o *operation) release(ctx context.Context, env *action.Env, failed error) {
+func (o *operation) recordAborted(ctx context.Context, env *action.Env, failed error) {
 	client, err := env.KubeClient()
 	if err != nil {
 		return

@@ -126,10 +126,9 @@ func TestUpgradeSteps_AreThoseSinceTheLastRollback(t *testing.T) {
 }
 
 func TestVerifyPlan_DependsOnWhatIsDoneWithOtherNodes(t *testing.T) {
-	env := fakeEnv(t, journal.Receipt{}, "install", oldBundle, nil)
 	facts := func(noDrain bool, batches ...checks.Batch) string {
 		o := operation{opts: Options{NoDrain: noDrain}, facts: map[string]string{"host name": "c1"}, from: oldBundle, to: newBundle, nodes: clusterNodes{batches: batches}}
-		found := o.planFacts(env)
+		found := o.planFacts()
 		if len(o.facts) != 1 {
 			t.Error("the facts of the host were changed")
 		}

@@ -37,8 +37,8 @@ type clusterAPI interface {
 	Drain(ctx context.Context, node string, report step.Report) error
 }
 
-// others upgrades the nodes besides the coordinator.
-type others struct {
+// nodeDriver upgrades the nodes besides the coordinator.
+type nodeDriver struct {
 	from, to string        // digests of the bundles
 	program  digest.Digest // of the Plinth that runs the phases; "" for that of each node
 	agents   nodeAPI
@@ -62,7 +62,7 @@ type phaseLimits struct {
 // defaultLimits: a delivery moves gigabytes, and a phase has steps with limits of their own.
 var defaultLimits = phaseLimits{poll: time.Second, start: 3 * time.Minute, deliver: time.Hour, node: 30 * time.Minute, ready: 3 * time.Minute, sick: 5 * time.Minute}
 
-var _ plan.NodeAgents = (*others)(nil)
+var _ plan.NodeAgents = (*nodeDriver)(nil)
 
 // address returns the address of a node's agent; the records of admitted nodes have a valid one.
 func address(n checks.Node) netip.Addr {
@@ -71,26 +71,26 @@ func address(n checks.Node) netip.Addr {
 }
 
 // Needed returns why a phase has to run on a node, or "".
-func (o *others) Needed(ctx context.Context, n checks.Node, phase plan.NodePhase) (string, error) {
-	st, err := o.agents.State(ctx, address(n))
+func (d *nodeDriver) Needed(ctx context.Context, n checks.Node, phase plan.NodePhase) (string, error) {
+	st, err := d.agents.State(ctx, address(n))
 	if err != nil {
 		return "", fmt.Errorf("its agent does not answer: %w", err)
 	}
 	switch phase {
 	case plan.DeliverPhase:
-		q := agent.UpgradeRequest{Phase: agent.UpgradeDeliver, Bundle: digest.Digest(o.to)}
+		q := agent.UpgradeRequest{Phase: agent.UpgradeDeliver, Bundle: digest.Digest(d.to)}
 		began := st.Phase == agent.UpgradeSwitch && st.Bundle == q.Bundle
-		if st.Installed == o.to || st.Snapshot == o.to && (st.Finished(q) || began) {
+		if st.Installed == d.to || st.Snapshot == d.to && (st.Finished(q) || began) {
 			return "", nil
 		}
 		return "it does not have the new version", nil
 	case plan.SwitchPhase:
-		if st.Installed != o.to || st.Running {
+		if st.Installed != d.to || st.Running {
 			return "it runs the old version", nil
 		}
-		return o.unfinished(ctx, n)
+		return d.unfinished(ctx, n)
 	case plan.RollbackPhase:
-		if st.Installed == o.from && st.Snapshot != o.to && !st.Running {
+		if st.Installed == d.from && st.Snapshot != d.to && !st.Running {
 			return "", nil
 		}
 		return "it has the new version, or a part of it", nil
@@ -104,30 +104,30 @@ func (o *others) Needed(ctx context.Context, n checks.Node, phase plan.NodePhase
 }
 
 // unfinished returns why the switch of a node that runs the new version is not finished, or "".
-func (o *others) unfinished(ctx context.Context, n checks.Node) (string, error) {
-	cluster, err := o.open()
+func (d *nodeDriver) unfinished(ctx context.Context, n checks.Node) (string, error) {
+	cluster, err := d.open()
 	if err != nil {
 		return "", err
 	}
 	r, err := cluster.UpgradeRecord(ctx)
-	if err != nil || o.from == o.to || r.Nodes[n.Name].State == kube.NodeUpgraded {
+	if err != nil || d.from == d.to || r.Nodes[n.Name].State == kube.NodeUpgraded {
 		return "", err
 	}
 	return "whether the cluster is healthy with it is not known", nil
 }
 
 // Run runs a phase on a node and waits for its end.
-func (o *others) Run(ctx context.Context, n checks.Node, phase plan.NodePhase, report step.Report) error {
+func (d *nodeDriver) Run(ctx context.Context, n checks.Node, phase plan.NodePhase, report step.Report) error {
 	report = prefixed(n, report)
 	switch phase {
 	case plan.DeliverPhase:
-		return o.deliver(ctx, n, report)
+		return d.deliver(ctx, n, report)
 	case plan.SwitchPhase:
-		return o.switchNode(ctx, n, report)
+		return d.switchNode(ctx, n, report)
 	case plan.RollbackPhase:
-		return o.rollBack(ctx, n, report)
+		return d.rollBack(ctx, n, report)
 	case plan.CommitPhase:
-		return o.runPhase(ctx, n, agent.UpgradeCommit, report)
+		return d.runPhase(ctx, n, agent.UpgradeCommit, report)
 	}
 	return fmt.Errorf("unknown phase %q", phase)
 }
@@ -137,52 +137,52 @@ func prefixed(n checks.Node, report step.Report) step.Report {
 	return func(message string, done, total int64) { report(n.Name+": "+message, done, total) }
 }
 
-func (o *others) deliver(ctx context.Context, n checks.Node, report step.Report) error {
-	if err := o.record(ctx, n, kube.NodeDelivering, nil); err != nil {
+func (d *nodeDriver) deliver(ctx context.Context, n checks.Node, report step.Report) error {
+	if err := d.record(ctx, n, kube.NodeDelivering, nil); err != nil {
 		return err
 	}
-	if err := o.runPhase(ctx, n, agent.UpgradeDeliver, report); err != nil {
+	if err := d.runPhase(ctx, n, agent.UpgradeDeliver, report); err != nil {
 		return err
 	}
-	return o.record(ctx, n, kube.NodeDelivered, nil)
+	return d.record(ctx, n, kube.NodeDelivered, nil)
 }
 
 // switchNode lets a node run the new version. If that fails, the node has restored the version before.
-func (o *others) switchNode(ctx context.Context, n checks.Node, report step.Report) error {
-	st, err := o.agents.State(ctx, address(n))
-	if err == nil && st.Installed == o.to && !st.Running { // a killed run has done it
-		return o.uncordon(ctx, n)
+func (d *nodeDriver) switchNode(ctx context.Context, n checks.Node, report step.Report) error {
+	st, err := d.agents.State(ctx, address(n))
+	if err == nil && st.Installed == d.to && !st.Running { // a killed run has done it
+		return d.uncordon(ctx, n)
 	}
 	if n.Controller {
-		if err := o.Ready(ctx, report); err != nil {
+		if err := d.WaitReady(ctx, report); err != nil {
 			return fmt.Errorf("node %s is not upgraded: %w", n.Name, err)
 		}
 	}
-	if o.drain && !st.Running {
-		if err := o.drainNode(ctx, n, report); err != nil {
+	if d.drain && !st.Running {
+		if err := d.drainNode(ctx, n, report); err != nil {
 			return err
 		}
 	}
-	if err := o.record(ctx, n, kube.NodeUpgrading, nil); err != nil {
+	if err := d.record(ctx, n, kube.NodeUpgrading, nil); err != nil {
 		return err
 	}
-	failed := o.runPhase(ctx, n, agent.UpgradeSwitch, report)
+	failed := d.runPhase(ctx, n, agent.UpgradeSwitch, report)
 	if failed == nil {
-		return o.uncordon(ctx, n)
+		return d.uncordon(ctx, n)
 	}
 	if ctx.Err() != nil { // the node continues
 		return failed
 	}
 	var undone *undoneError
 	if !errors.As(failed, &undone) {
-		return errors.Join(failed, o.record(ctx, n, kube.NodeFailed, failed))
+		return errors.Join(failed, d.record(ctx, n, kube.NodeFailed, failed))
 	}
-	return errors.Join(failed, o.uncordon(ctx, n), o.record(ctx, n, kube.NodeRolledBack, failed))
+	return errors.Join(failed, d.uncordon(ctx, n), d.record(ctx, n, kube.NodeRolledBack, failed))
 }
 
 // drainNode cordons a node and moves its pods. A node that cannot be drained is uncordoned again.
-func (o *others) drainNode(ctx context.Context, n checks.Node, report step.Report) error {
-	cluster, err := o.open()
+func (d *nodeDriver) drainNode(ctx context.Context, n checks.Node, report step.Report) error {
+	cluster, err := d.open()
 	if err != nil {
 		return err
 	}
@@ -191,7 +191,7 @@ func (o *others) drainNode(ctx context.Context, n checks.Node, report step.Repor
 		return err
 	}
 	if !cordoned { // recorded first: a run that is killed in between must not leave the node cordoned
-		err = o.change(ctx, n, func(s *kube.UpgradeNode) { s.State, s.Why, s.Cordoned = kube.NodeDraining, "", true })
+		err = d.change(ctx, n, func(s *kube.UpgradeNode) { s.State, s.Why, s.Cordoned = kube.NodeDraining, "", true })
 		if err == nil {
 			err = cluster.SetSchedulable(ctx, n.Name, false)
 		}
@@ -206,14 +206,14 @@ func (o *others) drainNode(ctx context.Context, n checks.Node, report step.Repor
 		}
 		failed := fmt.Errorf("node %s is not upgraded, because its pods cannot be moved: %w", n.Name, err)
 		return errors.Join(problem.New(problem.ExitStep, "drain node "+n.Name, failed, "fix the pod that is named, or use --no-drain: k0s is restarted under running pods then"),
-			o.uncordon(ctx, n), o.record(ctx, n, kube.NodeDelivered, failed))
+			d.uncordon(ctx, n), d.record(ctx, n, kube.NodeDelivered, failed))
 	}
 	return nil
 }
 
 // uncordon lets pods be placed again on a node that the upgrade has cordoned.
-func (o *others) uncordon(ctx context.Context, n checks.Node) error {
-	cluster, err := o.open()
+func (d *nodeDriver) uncordon(ctx context.Context, n checks.Node) error {
+	cluster, err := d.open()
 	if err != nil {
 		return err
 	}
@@ -224,16 +224,16 @@ func (o *others) uncordon(ctx context.Context, n checks.Node) error {
 	if err := cluster.SetSchedulable(ctx, n.Name, true); err != nil {
 		return err
 	}
-	return o.change(ctx, n, func(s *kube.UpgradeNode) { s.Cordoned = false })
+	return d.change(ctx, n, func(s *kube.UpgradeNode) { s.Cordoned = false })
 }
 
-// Release lets pods be placed again on this node, if another coordinator has cordoned it, and forgets what that has
+// AdoptCoordinator lets pods be placed again on this node, if another coordinator has cordoned it, and forgets what that has
 // recorded of it: a coordinator upgrades itself.
-func (o *others) Release(ctx context.Context, self string) error {
-	if err := o.uncordon(ctx, checks.Node{Name: self}); err != nil {
+func (d *nodeDriver) AdoptCoordinator(ctx context.Context, self string) error {
+	if err := d.uncordon(ctx, checks.Node{Name: self}); err != nil {
 		return err
 	}
-	cluster, err := o.open()
+	cluster, err := d.open()
 	if err != nil {
 		return err
 	}
@@ -244,20 +244,20 @@ func (o *others) Release(ctx context.Context, self string) error {
 }
 
 // rollBack restores the state of a node before the upgrade.
-func (o *others) rollBack(ctx context.Context, n checks.Node, report step.Report) error {
-	if err := o.record(ctx, n, kube.NodeRollingBack, nil); err != nil {
+func (d *nodeDriver) rollBack(ctx context.Context, n checks.Node, report step.Report) error {
+	if err := d.record(ctx, n, kube.NodeRollingBack, nil); err != nil {
 		return err
 	}
-	if err := o.runPhase(ctx, n, agent.UpgradeRollback, report); err != nil {
+	if err := d.runPhase(ctx, n, agent.UpgradeRollback, report); err != nil {
 		err = problem.New(problem.ExitStep, "restore node "+n.Name, err, "repair the node, then run the same command again; if it is lost, leave it out: sudo plinth upgrade --rollback --skip-node "+n.Name)
-		return errors.Join(err, o.record(ctx, n, kube.NodeFailed, err))
+		return errors.Join(err, d.record(ctx, n, kube.NodeFailed, err))
 	}
-	return errors.Join(o.uncordon(ctx, n), o.record(ctx, n, kube.NodeRolledBack, nil))
+	return errors.Join(d.uncordon(ctx, n), d.record(ctx, n, kube.NodeRolledBack, nil))
 }
 
 // record records the state of a node in the cluster, and why.
-func (o *others) record(ctx context.Context, n checks.Node, state kube.UpgradeNodeState, why error) error {
-	return o.change(ctx, n, func(s *kube.UpgradeNode) {
+func (d *nodeDriver) record(ctx context.Context, n checks.Node, state kube.UpgradeNodeState, why error) error {
+	return d.change(ctx, n, func(s *kube.UpgradeNode) {
 		if s.State, s.Why = state, ""; why != nil {
 			s.Why = why.Error()
 		}
@@ -265,43 +265,43 @@ func (o *others) record(ctx context.Context, n checks.Node, state kube.UpgradeNo
 }
 
 // change changes what the cluster knows of a node.
-func (o *others) change(ctx context.Context, n checks.Node, change func(*kube.UpgradeNode)) error {
-	if o.from == o.to { // it has no record of a repair
+func (d *nodeDriver) change(ctx context.Context, n checks.Node, change func(*kube.UpgradeNode)) error {
+	if d.from == d.to { // it has no record of a repair
 		return nil
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	cluster, err := o.open()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	cluster, err := d.open()
 	if err != nil {
 		return err
 	}
 	return cluster.UpdateUpgradeRecord(ctx, func(r *kube.UpgradeRecord) error {
 		s := r.Nodes[n.Name]
-		s.Since = o.now().UTC()
+		s.Since = d.now().UTC()
 		change(&s)
 		r.SetNode(n.Name, s)
 		return nil
 	})
 }
 
-// Ready waits until the cluster tolerates that a controller is restarted.
-func (o *others) Ready(ctx context.Context, report step.Report) error {
-	return o.until(ctx, "all controllers to be ready", o.limits.ready, o.unready, report)
+// WaitReady waits until the cluster tolerates that a controller is restarted.
+func (d *nodeDriver) WaitReady(ctx context.Context, report step.Report) error {
+	return d.until(ctx, "all controllers to be ready", d.limits.ready, d.unready, report)
 }
 
-// Healthy waits until the cluster is as healthy as before the upgrade, after the nodes of b were restarted.
-func (o *others) Healthy(ctx context.Context, b checks.Batch, report step.Report) error {
-	err := o.until(ctx, "the cluster to be as healthy as before the upgrade of "+b.Names(), o.limits.sick, func(ctx context.Context) (string, error) {
-		if why, err := o.unready(ctx); err != nil || why != "" {
+// WaitHealthy waits until the cluster is as healthy as before the upgrade, after the nodes of b were restarted.
+func (d *nodeDriver) WaitHealthy(ctx context.Context, b checks.Batch, report step.Report) error {
+	err := d.until(ctx, "the cluster to be as healthy as before the upgrade of "+b.Names(), d.limits.sick, func(ctx context.Context) (string, error) {
+		if why, err := d.unready(ctx); err != nil || why != "" {
 			return why, err
 		}
-		return o.worse(ctx)
+		return d.worse(ctx)
 	}, report)
 	if err != nil {
 		return err
 	}
 	for _, n := range b {
-		if err := o.record(ctx, n, kube.NodeUpgraded, nil); err != nil {
+		if err := d.record(ctx, n, kube.NodeUpgraded, nil); err != nil {
 			return err
 		}
 	}
@@ -309,8 +309,8 @@ func (o *others) Healthy(ctx context.Context, b checks.Batch, report step.Report
 }
 
 // until waits until reason returns "".
-func (o *others) until(ctx context.Context, what string, timeout time.Duration, reason func(context.Context) (string, error), report step.Report) error {
-	return wait.Until(ctx, wait.Options{What: what, Timeout: timeout, Interval: o.limits.poll, NextCommand: "sudo plinth status", OnReason: func(reason string) { report(reason, 0, 0) }},
+func (d *nodeDriver) until(ctx context.Context, what string, timeout time.Duration, reason func(context.Context) (string, error), report step.Report) error {
+	return wait.Until(ctx, wait.Options{What: what, Timeout: timeout, Interval: d.limits.poll, NextCommand: "sudo plinth status", OnReason: func(reason string) { report(reason, 0, 0) }},
 		func(ctx context.Context) (bool, string, error) {
 			why, err := reason(ctx)
 			if err != nil {
@@ -322,20 +322,20 @@ func (o *others) until(ctx context.Context, what string, timeout time.Duration, 
 
 // runPhase starts a phase on a node, unless it runs, and waits for its end. A phase that was killed is started again: the
 // node was switched off, or its agent could not tell.
-func (o *others) runPhase(ctx context.Context, n checks.Node, phase agent.UpgradePhase, report step.Report) error {
+func (d *nodeDriver) runPhase(ctx context.Context, n checks.Node, phase agent.UpgradePhase, report step.Report) error {
 	const maxStarts = 3
-	q := agent.UpgradeRequest{Phase: phase, Bundle: digest.Digest(o.to), Program: o.program}
+	q := agent.UpgradeRequest{Phase: phase, Bundle: digest.Digest(d.to), Program: d.program}
 	switch phase {
 	case agent.UpgradeCheck, agent.UpgradeDeliver, agent.UpgradeSwitch:
-		if err := o.bringProgram(ctx, n, report); err != nil {
+		if err := d.ensureProgram(ctx, n, report); err != nil {
 			return err
 		}
 	}
 	for i := 1; ; i++ {
-		if err := o.start(ctx, n, q, report); err != nil {
+		if err := d.start(ctx, n, q, report); err != nil {
 			return fmt.Errorf("node %s: %w", n.Name, err)
 		}
-		killed, err := o.waitPhase(ctx, n, q, report)
+		killed, err := d.waitPhase(ctx, n, q, report)
 		switch {
 		case err != nil:
 			return fmt.Errorf("node %s: %w", n.Name, err)
@@ -348,21 +348,21 @@ func (o *others) runPhase(ctx context.Context, n checks.Node, phase agent.Upgrad
 	}
 }
 
-// bringProgram has a node fetch the Plinth that upgrades it, if it runs another one.
-func (o *others) bringProgram(ctx context.Context, n checks.Node, report step.Report) error {
-	st, err := o.agents.State(ctx, address(n))
-	if err == nil && (o.program == "" || st.Program == o.program || st.Running) {
+// ensureProgram has a node fetch the Plinth that upgrades it, if it runs another one.
+func (d *nodeDriver) ensureProgram(ctx context.Context, n checks.Node, report step.Report) error {
+	st, err := d.agents.State(ctx, address(n))
+	if err == nil && (d.program == "" || st.Program == d.program || st.Running) {
 		return nil
 	}
-	return o.runPhase(ctx, n, agent.UpgradeProgram, report)
+	return d.runPhase(ctx, n, agent.UpgradeProgram, report)
 }
 
 // start starts a phase. It waits while the node does not answer, or does something else.
-func (o *others) start(ctx context.Context, n checks.Node, q agent.UpgradeRequest, report step.Report) error {
-	return wait.Until(ctx, wait.Options{What: "its agent to start the phase " + string(q.Phase), Timeout: o.limits.start, Interval: o.limits.poll, NextCommand: "on node " + n.Name + ": sudo plinth status",
+func (d *nodeDriver) start(ctx context.Context, n checks.Node, q agent.UpgradeRequest, report step.Report) error {
+	return wait.Until(ctx, wait.Options{What: "its agent to start the phase " + string(q.Phase), Timeout: d.limits.start, Interval: d.limits.poll, NextCommand: "on node " + n.Name + ": sudo plinth status",
 		OnReason: func(reason string) { report(reason, 0, 0) }},
 		func(ctx context.Context) (bool, string, error) {
-			err := o.agents.Start(ctx, address(n), q)
+			err := d.agents.Start(ctx, address(n), q)
 			var no *agent.DeniedError
 			if errors.As(err, &no) {
 				return false, "", err
@@ -375,15 +375,15 @@ func (o *others) start(ctx context.Context, n checks.Node, q agent.UpgradeReques
 }
 
 // waitPhase waits for the end of a phase. killed reports that it has not ended by itself.
-func (o *others) waitPhase(ctx context.Context, n checks.Node, q agent.UpgradeRequest, report step.Report) (killed bool, err error) {
-	timeout := o.limits.node
+func (d *nodeDriver) waitPhase(ctx context.Context, n checks.Node, q agent.UpgradeRequest, report step.Report) (killed bool, err error) {
+	timeout := d.limits.node
 	if q.Phase == agent.UpgradeDeliver {
-		timeout = o.limits.deliver
+		timeout = d.limits.deliver
 	}
 	var failed error
-	err = wait.Until(ctx, wait.Options{What: "the phase " + string(q.Phase) + " to end", Timeout: timeout, Interval: o.limits.poll, NextCommand: "on node " + n.Name + ": sudo plinth status"},
+	err = wait.Until(ctx, wait.Options{What: "the phase " + string(q.Phase) + " to end", Timeout: timeout, Interval: d.limits.poll, NextCommand: "on node " + n.Name + ": sudo plinth status"},
 		func(ctx context.Context) (bool, string, error) {
-			st, err := o.agents.State(ctx, address(n))
+			st, err := d.agents.State(ctx, address(n))
 			switch {
 			case err != nil: // it is restarted
 				report("its agent does not answer yet", 0, 0)

@@ -233,7 +233,7 @@ func (s *simCluster) run(verb string) error {
 	ctx, cancel := context.WithCancel(s.t.Context())
 	defer cancel()
 	s.kill, s.dead = cancel, false
-	o := &others{from: oldBundle, to: simTo.String(), program: simProgram, agents: s, open: func() (clusterAPI, error) { return s, nil }, drain: true, now: time.Now,
+	o := &nodeDriver{from: oldBundle, to: simTo.String(), program: simProgram, agents: s, open: func() (clusterAPI, error) { return s, nil }, drain: true, now: time.Now,
 		unready: func(context.Context) (string, error) { return "", nil }, worse: s.worse,
 		limits: phaseLimits{poll: time.Millisecond, start: 10 * time.Second, deliver: 10 * time.Second, node: 10 * time.Second, ready: 10 * time.Second, sick: 20 * time.Millisecond}}
 	var nodes []checks.Node
@@ -287,15 +287,15 @@ func (s *simCluster) verify(history, bundle string, state kube.UpgradeNodeState)
 	}
 }
 
-func TestOthers_ReleaseACoordinatorThatAnotherHasCordoned(t *testing.T) {
+func TestNodeDriver_AdoptsACoordinatorThatAnotherHasCordoned(t *testing.T) {
 	s := newSimCluster(t)
-	o := &others{from: oldBundle, to: simTo.String(), agents: s, open: func() (clusterAPI, error) { return s, nil }, now: time.Now}
+	o := &nodeDriver{from: oldBundle, to: simTo.String(), agents: s, open: func() (clusterAPI, error) { return s, nil }, now: time.Now}
 	for name, cordoned := range map[string]bool{"by the upgrade": true, "by the administrator": false} {
 		t.Run(name, func(t *testing.T) {
 			n := s.find("c2")
 			n.cordoned = true
 			s.saved.SetNode("c2", kube.UpgradeNode{State: kube.NodeUpgrading, Cordoned: cordoned})
-			if err := o.Release(t.Context(), "c2"); err != nil {
+			if err := o.AdoptCoordinator(t.Context(), "c2"); err != nil {
 				t.Fatal(err)
 			}
 			if _, known := s.saved.Nodes["c2"]; known || n.cordoned == cordoned {
@@ -305,7 +305,7 @@ func TestOthers_ReleaseACoordinatorThatAnotherHasCordoned(t *testing.T) {
 	}
 }
 
-func TestOthers_UpgradeInOrderAndBack(t *testing.T) {
+func TestNodeDriver_UpgradeInOrderAndBack(t *testing.T) {
 	s := newSimCluster(t)
 	if err := s.run(Verb); err != nil {
 		t.Fatal(err)
@@ -328,7 +328,7 @@ func TestOthers_UpgradeInOrderAndBack(t *testing.T) {
 	s.verify("rollback", oldBundle, kube.NodeRolledBack)
 }
 
-func TestOthers_KilledCoordinatorConverges(t *testing.T) {
+func TestNodeDriver_KilledCoordinatorConverges(t *testing.T) {
 	whole := newSimCluster(t)
 	if err := whole.run(Verb); err != nil {
 		t.Fatal(err)
@@ -359,7 +359,7 @@ func TestOthers_KilledCoordinatorConverges(t *testing.T) {
 	}
 }
 
-func TestOthers_StopAtTheNodeThatFails(t *testing.T) {
+func TestNodeDriver_StopAtTheNodeThatFails(t *testing.T) {
 	for name, c := range map[string]struct {
 		change    func(*simCluster)
 		node      string
@@ -395,7 +395,7 @@ func TestOthers_StopAtTheNodeThatFails(t *testing.T) {
 	}
 }
 
-func TestOthers_PhaseThatIsKilledOnceIsStartedAgain(t *testing.T) {
+func TestNodeDriver_PhaseThatIsKilledOnceIsStartedAgain(t *testing.T) {
 	s := newSimCluster(t)
 	s.find("w1").off, s.find("c2").off = 1, 2
 	if err := s.run(Verb); err != nil {
