@@ -150,7 +150,12 @@ func checkCertificatesRenewed(t *testing.T, ctx context.Context, h *lab.Host) {
 		t.Error("no logs")
 	}
 	h.MustRun(ctx, binary, "kubectl", "rollout", "status", "-n", "kotsadm", "deployment/console-proxy", "--timeout=2m")
-	if st := runPlinth(t, ctx, h, 0, "status").Result; len(st.Warnings) > 0 || st.Console == nil || st.Console.Reason != "" {
+	st := runPlinth(t, ctx, h, 0, "status").Result
+	for began := time.Now(); st.Console != nil && st.Console.Reason != "" && time.Since(began) < 30*time.Second; { // kube-proxy may still know the old pod
+		time.Sleep(time.Second)
+		st = runPlinth(t, ctx, h, 0, "status").Result
+	}
+	if len(st.Warnings) > 0 || st.Console == nil || st.Console.Reason != "" {
 		t.Errorf("status: %+v %+v", st.Warnings, st.Console)
 	}
 	if r := runPlinth(t, ctx, h, 0, "certificates", "renew", "--yes"); r.Result.Changed {
