@@ -149,7 +149,7 @@ func decodeManifest(raw []byte, header Header) (m Manifest, err error) {
 	if err := m.validate(); err != nil {
 		return Manifest{}, damagedf("%w", err)
 	}
-	if !m.Header.equal(header) {
+	if !m.equal(header) {
 		return Manifest{}, damagedf("its header was changed")
 	}
 	return m, nil
