@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // WaitPods waits until every pod of the namespace is Ready or has succeeded.
@@ -45,9 +46,28 @@ func podsReason(pods []corev1.Pod, expect []string) string {
 	case alive == 0:
 		return "no pods yet"
 	case len(waiting) == 0:
-		return ""
+		return rollingReason(pods, expect)
 	}
 	return fmt.Sprintf("%d of %d pods Ready; pod %s", alive-len(waiting), alive, waiting[0])
+}
+
+// rollingReason returns which DaemonSet, whose pods have a name prefix in expect, still replaces its pods, in words, or
+// "". Between two pods of a rolling update all of them are Ready.
+func rollingReason(pods []corev1.Pod, expect []string) string {
+	revisions := map[string]string{}
+	for i := range pods {
+		p := &pods[i]
+		owner, revision := metav1.GetControllerOf(p), p.Labels["controller-revision-hash"]
+		if owner == nil || owner.Kind != "DaemonSet" || isIgnoredPod(p) ||
+			!slices.ContainsFunc(expect, func(prefix string) bool { return strings.HasPrefix(p.Name, prefix) }) {
+			continue
+		}
+		if other, ok := revisions[owner.Name]; ok && other != revision {
+			return fmt.Sprintf("DaemonSet %s replaces its pods", owner.Name)
+		}
+		revisions[owner.Name] = revision
+	}
+	return ""
 }
 
 // missingPod returns which of the name prefixes in expect no pod has yet, in words, or "".

@@ -28,6 +28,15 @@ func withContainer(cs corev1.ContainerStatus) podOption {
 	return func(p *corev1.Pod) { p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, cs) }
 }
 
+// ofDaemonSet makes a pod one of DaemonSet a at a revision.
+func ofDaemonSet(revision string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		controls := true
+		p.Labels = map[string]string{"controller-revision-hash": revision}
+		p.OwnerReferences = []metav1.OwnerReference{{Kind: "DaemonSet", Name: "a", Controller: &controls}}
+	}
+}
+
 func TestPodsReason_NamesPodThatIsNotUp(t *testing.T) {
 	pulling := withContainer(corev1.ContainerStatus{Name: "main", State: corev1.ContainerState{
 		Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull", Message: "no route to host"},
@@ -57,6 +66,10 @@ func TestPodsReason_NamesPodThatIsNotUp(t *testing.T) {
 			newPod("a-0", func(p *corev1.Pod) { p.Status.Phase, p.Status.Reason = corev1.PodFailed, "Evicted" }),
 			newPod("a-2", func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{} }),
 		}, nil, ""},
+		{"rolling update between two pods", []corev1.Pod{newPod("a-1", podReady, ofDaemonSet("1")), newPod("a-2", podReady, ofDaemonSet("2"))},
+			[]string{"a"}, "DaemonSet a replaces its pods"},
+		{"updated pods", []corev1.Pod{newPod("a-1", podReady, ofDaemonSet("2")), newPod("a-2", podReady, ofDaemonSet("2"))}, []string{"a"}, ""},
+		{"another's DaemonSet", []corev1.Pod{newPod("a-1", podReady, ofDaemonSet("1")), newPod("a-2", podReady, ofDaemonSet("2"))}, nil, ""},
 		{"failed pod counts", []corev1.Pod{newPod("a-0", func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed })}, nil, "0 of 1 pods Ready; pod a-0: Failed"},
 	}
 	for _, tt := range tests {
