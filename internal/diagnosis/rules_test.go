@@ -465,6 +465,15 @@ func TestDiagnose_EventsOfAnEarlierPodAreNoEvidence(t *testing.T) {
 	}
 }
 
+func TestDiagnose_ARollbackStopsTheAgentItself(t *testing.T) {
+	s := healthy()
+	s.Units[0].Active = "inactive"
+	s.Install.Verb, s.Install.Step, s.Install.Failed = "rollback", "system-pods", "no answer"
+	if i := slices.IndexFunc(Diagnose(s), func(f Finding) bool { return f.Rule == "agent-not-running" }); i >= 0 {
+		t.Errorf("finding %d blames the agent", i)
+	}
+}
+
 func TestDiagnose_LimitsEvidence(t *testing.T) {
 	s := healthy()
 	for i := range 9 {
