@@ -44,6 +44,14 @@ type LostMembers interface {
 // RestoreDir returns the folder in the data folder with what is restored, while a restore is not finished.
 func RestoreDir(dataDir string) string { return path.Join(dataDir, "restore") }
 
+// RestoreProgress reports what killed runs of the restore from source have done on h: stored means that the data is on
+// this host, and that of etcd may be gone; restored means that etcd has it.
+func RestoreProgress(h host.Host, dataDir, source string) (stored, restored bool, err error) {
+	o := restore{Cluster{Host: h}, Restoration{Source: source}, RestoreDir(dataDir)}
+	s, stored, err := o.snapshot()
+	return stored, stored && s.isMarked(h, etcdRestored), err
+}
+
 // restore is the restore of one controller.
 type restore struct {
 	Cluster
@@ -89,8 +97,8 @@ func (o restore) snapshot() (s Snapshot, ok bool, err error) {
 
 // isRestored reports whether etcd has the restored data: what runs now was started after that.
 func (o restore) isRestored() (bool, error) {
-	s, ok, err := o.snapshot()
-	return ok && s.isMarked(o.Host, etcdRestored), err
+	_, restored, err := RestoreProgress(o.Host, o.DataDir, o.Source)
+	return restored, err
 }
 
 // stop returns the step that stops k0s, and with it etcd. Pods keep running.

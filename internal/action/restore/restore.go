@@ -123,17 +123,28 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 		if err := o.inspectBackup(env); err != nil {
 			return err
 		}
-	} else if _, err := env.Host.Lstat(ownDatabase); err != nil && !o.isStarted(env) {
-		return problem.New(problem.ExitUsage, doing, fmt.Errorf("this host has no data of etcd: %w", err),
-			"restore from a backup: plinth restore --control-plane FILE")
+	}
+	stored, restored, err := plan.RestoreProgress(env.Host, env.DataDir, o.source)
+	if err != nil {
+		return problem.New(problem.ExitUsage, doing, err, "the state of the unfinished restore cannot be read; nothing was changed")
+	}
+	if o.opts.FromThisNode && !stored {
+		if _, err := env.Host.Lstat(ownDatabase); err != nil {
+			return problem.New(problem.ExitUsage, doing, fmt.Errorf("this host has no data of etcd: %w", err),
+				"restore from a backup: plinth restore --control-plane FILE")
+		}
 	}
 	if err := o.checkRuns(env); err != nil {
 		return err
 	}
-	if o.isStarted(env) { // the same was checked before, and etcd may be stopped now
+	switch {
+	case restored: // etcd has one member now
 		return nil
+	case stored: // etcd's own data may be gone
+		return o.checkOthersOff(ctx)
+	default:
+		return o.checkQuorum(ctx, env)
 	}
-	return o.checkQuorum(ctx, env)
 }
 
 // inspectHost reads what is installed, and refuses a host that is not the one on which it was installed.
@@ -215,7 +226,7 @@ func (o *operation) checkRuns(env *action.Env) error {
 	switch {
 	case last.Verb != Verb:
 		return problem.Newf(problem.ExitUsage, doing, "finish it first: run the same `plinth "+last.Verb+"` again; nothing was changed", "%s", what)
-	case last.Args.From != o.source:
+	case last.Args.From != o.source && o.hasStored(env, last.Args.From):
 		return problem.Newf(problem.ExitUsage, doing, "finish it first: run the same `plinth restore` again; nothing was changed",
 			"%s, and restores other data", what)
 	}
@@ -230,10 +241,11 @@ func (o *operation) checkRuns(env *action.Env) error {
 	return nil
 }
 
-// isStarted reports whether an unfinished restore has stored the data: etcd's own may be gone since.
-func (o *operation) isStarted(env *action.Env) bool {
-	runs := env.Journal().Runs()
-	return len(runs) > 0 && runs[len(runs)-1].Verb == Verb && runs[len(runs)-1].Unfinished()
+// hasStored reports whether an unfinished restore from source has put its data on this host, so that another must not
+// begin.
+func (o *operation) hasStored(env *action.Env, source string) bool {
+	stored, _, err := plan.RestoreProgress(env.Host, env.DataDir, source)
+	return stored || err != nil
 }
 
 // checkQuorum refuses a restore while the cluster works, or while another controller runs: two clusters with
@@ -249,6 +261,11 @@ func (o *operation) checkQuorum(ctx context.Context, env *action.Env) error {
 		return problem.New(problem.ExitUsage, doing, fmt.Errorf("the members of etcd cannot be read, so it is not known which controllers must be off: %w", err),
 			"run it again in a minute; or restore from a backup: plinth restore --control-plane FILE; nothing was changed")
 	}
+	return o.checkOthersOff(ctx)
+}
+
+// checkOthersOff refuses a restore while another controller runs.
+func (o *operation) checkOthersOff(ctx context.Context) error {
 	for _, n := range o.others {
 		if n.Address != "" && o.answers(ctx, n.Address) {
 			return problem.Newf(problem.ExitUsage, doing, "start k0s on enough controllers, and the cluster works again without a restore; or stop it for good on all others: sudo systemctl disable --now "+k0s.ControllerUnit+"; nothing was changed",

@@ -3,6 +3,7 @@ package restore
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
@@ -137,17 +138,24 @@ func TestInspect_RefusesByName(t *testing.T) {
 			exit: 2, text: "is a worker"},
 		"nothing installed": {change: func(t *testing.T, s survivor) { testkit.Must(t, s.env.Host.RemoveAll(journal.ReceiptPath(dataDir))) },
 			exit: 2, text: "no finished install"},
-		"unfinished upgrade":       {change: func(t *testing.T, s survivor) { s.begin(t, "upgrade", "") }, exit: 2, text: "the upgrade started at"},
-		"unfinished other restore": {change: func(t *testing.T, s survivor) { s.begin(t, Verb, "sha256:other") }, exit: 2, text: "restores other data"},
+		"unfinished upgrade": {change: func(t *testing.T, s survivor) { s.begin(t, "upgrade", "") }, exit: 2, text: "the upgrade started at"},
+		"unfinished other restore": {change: func(t *testing.T, s survivor) { s.begin(t, Verb, "sha256:other"); s.store(t, "sha256:other") },
+			exit: 2, text: "restores other data"},
+		"other restore that stored nothing": {members: three, change: func(t *testing.T, s survivor) { s.begin(t, Verb, "sha256:other") }},
 		"no data of etcd": {thisNode: true, change: func(t *testing.T, s survivor) { testkit.Must(t, s.env.Host.RemoveAll(k0s.EtcdDir)) },
 			exit: 2, text: "this host has no data of etcd"},
 		"unfinished, etcd is gone": {thisNode: true, change: func(t *testing.T, s survivor) {
 			s.begin(t, Verb, plan.ThisNode)
+			s.store(t, plan.ThisNode)
 			testkit.Must(t, s.env.Host.RemoveAll(k0s.EtcdDir))
 		}},
-		"unfinished, one is back": {thisNode: true, members: three, answering: []string{"10.0.0.7"}, change: func(t *testing.T,
-			s survivor) {
-			s.begin(t, Verb, plan.ThisNode)
+		"nothing is stored, one is back": {thisNode: true, members: three, answering: []string{"10.0.0.7"},
+			change: func(t *testing.T, s survivor) { s.begin(t, Verb, plan.ThisNode) }, exit: 2, text: "etcd on controller n3 (10.0.0.7) answers"},
+		"stored, one of the backup is back": {answering: []string{"10.0.0.6"}, change: func(t *testing.T, s survivor) { s.store(t, etcdDigest) },
+			exit: 2, text: "etcd on controller n2 (10.0.0.6) answers"},
+		"restored, one has joined again": {members: led, answering: []string{"10.0.0.6"}, change: func(t *testing.T, s survivor) {
+			s.store(t, etcdDigest)
+			testkit.WriteFiles(t, s.Root, 0o600, map[string]string{plan.RestoreDir(dataDir) + "/etcd-restored": ""})
 		}},
 		"authority cannot be read": {change: func(t *testing.T, s survivor) { testkit.Must(t, s.env.Host.RemoveAll(k0s.CACertPath)) }, exit: 2,
 			text: "no such file"},
@@ -209,6 +217,17 @@ func (s survivor) begin(t *testing.T, verb, from string) {
 	t.Helper()
 	j, err := journal.Open(s.env.Host, dataDir, clock)
 	testkit.Must(t, err, j.BeginRun(verb, journal.Args{From: from}))
+}
+
+// etcdDigest identifies the data in the backup of newSurvivor.
+var etcdDigest = digest.FromString("etcd").String()
+
+// store writes what a killed restore from source has stored.
+func (s survivor) store(t *testing.T, source string) {
+	t.Helper()
+	raw, err := json.Marshal(plan.Snapshot{Version: 1, To: source, Data: &plan.SnapshotData{}})
+	testkit.Must(t, err)
+	testkit.WriteFiles(t, s.Root, 0o600, map[string]string{plan.RestoreDir(dataDir) + "/snapshot.json": string(raw)})
 }
 
 func TestOpenEtcd_EndsOnlyAfterTheWholeFileIsVerified(t *testing.T) {
