@@ -165,26 +165,8 @@ func describeBatch(b upgrade.Batch) string {
 
 // recordNodesUpgraded returns the step that records in the cluster that all nodes run the new version.
 func (u nodeUpgrade) recordNodesUpgraded() step.Step {
-	return step.Step{ID: "nodes-upgraded", Title: "Record that all nodes have the new version", Affects: []string{upgradeObject},
-		Check: func(ctx context.Context) (step.State, error) {
-			if !u.changes() {
-				return step.Done(), nil
-			}
-			records, err := u.records(ctx)
-			if err != nil {
-				return step.Needed(err.Error()), ctx.Err()
-			}
-			r, err := records.UpgradeRecord(ctx)
-			switch {
-			case err != nil:
-				return step.Needed(err.Error()), ctx.Err()
-			case r.To == u.To && (r.Phase == kube.UpgradeAddOns || r.Phase == kube.UpgradeDone):
-				return step.Done(), nil
-			}
-			return step.Needed("the cluster does not know that"), nil
-		},
-		Apply: func(ctx context.Context, _ step.Report) error { return u.setPhase(ctx, kube.UpgradeAddOns) },
-	}
+	return u.recordPhase(step.Step{ID: "nodes-upgraded", Title: "Record that all nodes have the new version"},
+		"the cluster does not know that", kube.UpgradeAddOns, kube.UpgradeDone)
 }
 
 // waitReadyBefore returns the step s, which restarts k0s on this controller, so that it waits first until the cluster
