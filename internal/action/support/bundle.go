@@ -202,8 +202,14 @@ func forBundle(s diagnosis.Snapshot, r *supportbundle.Redactor) diagnosis.Snapsh
 	return s
 }
 
-// addCluster adds the objects of the cluster, and the logs of pods.
+// addCluster adds the objects of the cluster, and the logs of pods. Both can have values of Secrets, so neither is added
+// if those are not known.
 func (p packer) addCluster(ctx context.Context, b *supportbundle.Writer, s diagnosis.Snapshot) {
+	if p.secretsErr != nil {
+		b.LeaveOut("objects of the cluster and logs of pods",
+			"the Secrets, whose values are removed from them, cannot be read: "+explain(p.secretsErr))
+		return
+	}
 	p.report("collect the objects of the cluster", 0, 0)
 	all, failed := p.clusterFiles(ctx)
 	for _, f := range all {

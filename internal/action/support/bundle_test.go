@@ -9,8 +9,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +27,7 @@ import (
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/supportbundle"
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
@@ -207,6 +211,30 @@ func TestCreateBundle_LeavesNoFileWhenItFails(t *testing.T) {
 	}
 	if _, err := m.Host.Lstat("/root/a.tar.gz"); err == nil {
 		t.Error("the file exists")
+	}
+}
+
+func TestCreateBundle_LeavesTheClusterOutWithoutItsSecrets(t *testing.T) {
+	m := newMachine(t, nil)
+	m.fake.Expect("journalctl").AnyTimes().Return("", nil)
+	api := m.serveAPI(t)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == pathSecrets {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		api.ServeHTTP(w, r)
+	}))
+	t.Cleanup(srv.Close)
+	testkit.WriteFiles(t, m.fake.Root, 0o600, map[string]string{k0s.AdminConf: kubeconfig(srv.URL)})
+	r, raw := m.createBundle(t, BundleOptions{})
+	if !slices.ContainsFunc(r.LeftOut, func(l supportbundle.LeftOut) bool { return strings.Contains(l.Reason, "the Secrets, whose values") }) {
+		t.Errorf("%+v", r.LeftOut)
+	}
+	for name := range readBundle(t, bytes.NewReader(raw)) {
+		if strings.Contains(name, folderCluster) {
+			t.Errorf("the bundle has %s", name)
+		}
 	}
 }
 

@@ -55,6 +55,8 @@ type collector struct {
 	install  diagnosis.Install
 	client   *kube.Client // nil if there are no credentials
 
+	secretsErr error // why the Secrets of the cluster, whose values are removed from a bundle, could not be read
+
 	mu      sync.Mutex
 	missing []facts.Unknown
 	objects objectLists // of the cluster
