@@ -140,7 +140,7 @@ func registryWithoutClient(a addons.AddOn) registry.Registry {
 func (c Cluster) trustRegistry(a addons.AddOn) step.Step {
 	return c.consoleStep(step.Step{ID: "registry-trust", Title: "Have this node trust the registry", Affects: []string{registryWithoutClient(a).TrustDir(), "namespace " + a.Namespace}},
 		func(ctx context.Context, k *kots.Client) (string, error) {
-			if why, err := clusterRegistry(k, a).NeedsRenewal(ctx, c.Now()); err != nil || why != "" {
+			if why, err := clusterRegistry(k, a).Serving().NeedsRenewal(ctx, c.Now()); err != nil || why != "" {
 				return why, err
 			}
 			files, err := clusterRegistry(k, a).TrustFiles(ctx)

@@ -6,9 +6,7 @@ package registry
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"net"
@@ -18,7 +16,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/plinthdev/plinth/internal/kube"
-	"github.com/plinthdev/plinth/internal/pki"
+	"github.com/plinthdev/plinth/internal/servingcert"
 )
 
 // servicePort is the port of the registry's service.
@@ -27,13 +25,8 @@ const servicePort = "5000"
 // kotsUser is a user name by which KOTS recognizes an embedded registry.
 const kotsUser = "kurl"
 
-// Names of the secrets that the chart mounts, and of the secret of the
-// certificate authority.
-const (
-	tlsSecret      = "registry-tls"
-	htpasswdSecret = "registry-htpasswd"
-	caSecret       = "registry-ca"
-)
+// htpasswdSecret is the name of the secret that the chart mounts.
+const htpasswdSecret = "registry-htpasswd"
 
 // Registry is the registry of a cluster.
 type Registry struct {
@@ -54,11 +47,7 @@ func (r Registry) Prepare(ctx context.Context, now time.Time) error {
 	if err := r.Kube.EnsureNamespace(ctx, r.Namespace); err != nil {
 		return err
 	}
-	ca, err := r.ensureCA(ctx, now)
-	if err != nil {
-		return err
-	}
-	if err := r.ensureCertificate(ctx, ca, now); err != nil {
+	if err := r.Serving().Ensure(ctx, now); err != nil {
 		return err
 	}
 	return r.ensureUser(ctx)
@@ -79,8 +68,12 @@ func (r Registry) TrustFiles(ctx context.Context) (Files, error) {
 // CA returns the certificate of the registry's authority in PEM. Before
 // Prepare, it returns kube.ErrNotFound.
 func (r Registry) CA(ctx context.Context) ([]byte, error) {
-	s, err := r.Kube.Secret(ctx, r.Namespace, caSecret)
-	return s.Data["tls.crt"], err
+	return r.Serving().CA(ctx)
+}
+
+// Serving returns the registry as a service with a certificate.
+func (r Registry) Serving() servingcert.Service {
+	return servingcert.Service{Kube: r.Kube, Namespace: r.Namespace, Name: "registry", IP: r.IP, Domain: r.Domain}
 }
 
 // TrustFilesOf returns the TrustFiles for a registry whose authority has the
@@ -121,111 +114,6 @@ func (r Registry) KOTSConfigured(ctx context.Context) (bool, error) {
 }
 
 func (r Registry) hostPort() string { return net.JoinHostPort(r.IP, servicePort) }
-
-func (r Registry) ensureCA(ctx context.Context, now time.Time) (pki.Pair, error) {
-	ca, err := r.readPair(ctx, caSecret)
-	if !errors.Is(err, kube.ErrNotFound) {
-		return ca, err
-	}
-	if ca, err = pki.NewCA("plinth registry", now); err != nil {
-		return ca, err
-	}
-	return ca, r.putPair(ctx, caSecret, ca)
-}
-
-// NeedsRenewal returns the reason why Prepare would renew the certificate now,
-// or "" if it would not.
-func (r Registry) NeedsRenewal(ctx context.Context, now time.Time) (string, error) {
-	have, err := r.readPair(ctx, tlsSecret)
-	if errors.Is(err, kube.ErrNotFound) {
-		return "the registry has no certificate", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	if err := have.Check([]string{r.IP}, now); err != nil {
-		return "the registry's certificate cannot be used: " + err.Error(), nil
-	}
-	leaf, err := have.Leaf()
-	if err == nil && pki.LifeLeft(leaf, now) < pki.RenewBelow {
-		return "the registry's certificate ends on " + leaf.NotAfter.UTC().Format(time.DateOnly), nil
-	}
-	return "", err
-}
-
-// Certificate returns the registry's certificate in PEM. Before Prepare, it returns kube.ErrNotFound. Only
-// Kube and Namespace are needed.
-func (r Registry) Certificate(ctx context.Context) ([]byte, error) {
-	s, err := r.Kube.Secret(ctx, r.Namespace, tlsSecret)
-	return s.Data["tls.crt"], err
-}
-
-// Renew issues the certificate again, for the same names and addresses, and restarts the registry. Only Kube
-// and Namespace are needed.
-func (r Registry) Renew(ctx context.Context, now time.Time) error {
-	ca, err := r.readPair(ctx, caSecret)
-	if err != nil {
-		return err
-	}
-	have, err := r.readPair(ctx, tlsSecret)
-	if err != nil {
-		return err
-	}
-	leaf, err := have.Leaf()
-	if err != nil {
-		return err
-	}
-	return r.issue(ctx, ca, pki.Hosts(leaf), now)
-}
-
-func (r Registry) ensureCertificate(ctx context.Context, ca pki.Pair, now time.Time) error {
-	reason, err := r.NeedsRenewal(ctx, now)
-	if err != nil || reason == "" {
-		return err
-	}
-	service := "registry." + r.Namespace + ".svc"
-	return r.issue(ctx, ca, []string{r.IP, service, service + "." + r.Domain}, now)
-}
-
-// issue stores a new certificate for hosts and restarts the registry.
-func (r Registry) issue(ctx context.Context, ca pki.Pair, hosts []string, now time.Time) error {
-	pair, err := ca.IssueServerCert(hosts, now)
-	if err != nil {
-		return err
-	}
-	if err := r.putPair(ctx, tlsSecret, pair); err != nil {
-		return err
-	}
-	return r.restartRegistry(ctx, pair)
-}
-
-// restartRegistry restarts a running registry so that it serves its new
-// certificate: it reads the files only when it starts.
-func (r Registry) restartRegistry(ctx context.Context, p pki.Pair) error {
-	o := kube.Object{APIVersion: "apps/v1", Kind: "Deployment", Namespace: r.Namespace, Name: "registry"}
-	if there, err := r.Kube.Exists(ctx, o); err != nil || !there {
-		return err
-	}
-	sum := sha256.Sum256(p.Cert)
-	merge, err := json.Marshal(map[string]any{"spec": map[string]any{"template": map[string]any{"metadata": map[string]any{
-		"annotations": map[string]string{"plinth.dev/certificate": hex.EncodeToString(sum[:])}}}}})
-	if err != nil {
-		return err
-	}
-	return r.Kube.Patch(ctx, o, merge)
-}
-
-func (r Registry) readPair(ctx context.Context, name string) (pki.Pair, error) {
-	s, err := r.Kube.Secret(ctx, r.Namespace, name)
-	return pki.Pair{Cert: s.Data["tls.crt"], Key: s.Data["tls.key"]}, err
-}
-
-func (r Registry) putPair(ctx context.Context, name string, p pki.Pair) error {
-	return r.Kube.PutSecret(ctx, kube.Secret{
-		Namespace: r.Namespace, Name: name, Type: "kubernetes.io/tls",
-		Data: map[string][]byte{"tls.crt": p.Cert, "tls.key": p.Key},
-	})
-}
 
 // ensureUser creates the user with a random password unless it exists. Hash and
 // password are in one secret, so that a killed run cannot leave a hash whose

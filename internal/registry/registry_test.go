@@ -56,7 +56,7 @@ func TestPrepare_RenewsCertificateAndRestartsRegistry(t *testing.T) {
 	r, s := newBench(t)
 	checkNeedsRenewal := func(at time.Time, want string) {
 		t.Helper()
-		if reason, err := r.NeedsRenewal(t.Context(), at); err != nil || want == "" && reason != "" || !strings.Contains(reason, want) {
+		if reason, err := r.Serving().NeedsRenewal(t.Context(), at); err != nil || want == "" && reason != "" || !strings.Contains(reason, want) {
 			t.Errorf("needs renewal: %q, %v, want %q", reason, err, want)
 		}
 	}
@@ -85,7 +85,7 @@ func TestPrepare_RenewsCertificateAndRestartsRegistry(t *testing.T) {
 func TestRenew_KeepsNamesAndAuthority(t *testing.T) {
 	r, s := newBench(t)
 	now := time.Now()
-	if err := r.Renew(t.Context(), now); !errors.Is(err, kube.ErrNotFound) {
+	if err := r.Serving().Renew(t.Context(), now); !errors.Is(err, kube.ErrNotFound) {
 		t.Errorf("before Prepare: %v", err)
 	}
 	if err := r.Prepare(t.Context(), now); err != nil {
@@ -102,14 +102,14 @@ func TestRenew_KeepsNamesAndAuthority(t *testing.T) {
 	old := read()
 	s.Writes()
 	at := Registry{Kube: r.Kube, Namespace: r.Namespace} // the agent knows no more
-	if err := at.Renew(t.Context(), now.Add(time.Hour)); err != nil {
+	if err := at.Serving().Renew(t.Context(), now.Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	renewed := read()
 	if got := strings.Join(s.Writes(), " "); got != "PUT /api/v1/namespaces/registry/secrets/registry-tls" {
 		t.Errorf("wrote %q", got)
 	}
-	if pem, err := at.Certificate(t.Context()); err != nil || len(pem) == 0 {
+	if pem, err := at.Serving().Certificate(t.Context()); err != nil || len(pem) == 0 {
 		t.Errorf("%s %v", pem, err)
 	}
 	if !renewed.NotAfter.After(old.NotAfter) || strings.Join(pki.Hosts(renewed), " ") != strings.Join(pki.Hosts(old), " ") || pki.Hosts(old)[0] != "10.96.0.11" || old.Issuer.String() != renewed.Issuer.String() {

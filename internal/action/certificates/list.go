@@ -19,7 +19,7 @@ import (
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/pki"
 	"github.com/plinthdev/plinth/internal/problem"
-	"github.com/plinthdev/plinth/internal/registry"
+	"github.com/plinthdev/plinth/internal/servingcert"
 	"github.com/plinthdev/plinth/internal/token"
 )
 
@@ -130,25 +130,26 @@ func readWorkerCA(h host.Files, dataDir string, now time.Time) []Certificate {
 	return []Certificate{describe(table("")[0], node.IdentityPath(dataDir), ca, nil, now)}
 }
 
-// ReadCluster returns the certificates that the cluster of a controller stores: of the registry and the console.
+// ReadCluster returns the certificates that the cluster of a controller stores: of the services of add-ons and of the
+// console.
 func ReadCluster(ctx context.Context, client *kube.Client, receipt journal.Receipt, now time.Time) (all []Certificate, err error) {
 	for _, e := range table("") {
 		var raw []byte
 		var err error
 		namespace, selfSigned := receipt.Console.Namespace, true
-		if e.name != nameConsole {
-			namespace = registryNamespace(receipt)
+		if e.addOn != "" {
+			namespace = namespaceOf(receipt, e.addOn)
 		}
 		if e.object == "" || namespace == "" {
 			continue
 		}
-		switch r := (registry.Registry{Kube: client, Namespace: namespace}); e.name {
-		case nameRegCA:
-			raw, err = r.CA(ctx)
-		case nameRegistry:
-			raw, err = r.Certificate(ctx)
-		case nameConsole:
+		switch service := (servingcert.Service{Kube: client, Namespace: namespace, Name: e.service}); {
+		case e.name == nameConsole:
 			raw, selfSigned, err = kots.ConsoleProxy{Kube: client, Namespace: namespace}.Certificate(ctx)
+		case e.authority:
+			raw, err = service.CA(ctx)
+		default:
+			raw, err = service.Certificate(ctx)
 		}
 		if errors.Is(err, kube.ErrNotFound) {
 			continue
@@ -165,10 +166,10 @@ func ReadCluster(ctx context.Context, client *kube.Client, receipt journal.Recei
 	return sortByEnd(all), nil
 }
 
-// registryNamespace returns the namespace of the registry, or "" for a cluster without one.
-func registryNamespace(receipt journal.Receipt) string {
+// namespaceOf returns the namespace of an add-on, or "" for a cluster without it.
+func namespaceOf(receipt journal.Receipt, addOn string) string {
 	for _, a := range receipt.AddOns {
-		if a.Name == "registry" {
+		if a.Name == addOn {
 			return a.Namespace
 		}
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
-	"github.com/plinthdev/plinth/internal/registry"
+	"github.com/plinthdev/plinth/internal/servingcert"
 	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/token"
 )
@@ -209,9 +209,7 @@ func (r *renewal) steps(_ context.Context, env *action.Env) ([]step.Step, error)
 		case nameAgent:
 			p.Agent, n.Renew = n, func(ctx context.Context, _ step.Report) error { return renewAgent(ctx, env, r.receipt) }
 		case nameRegistry:
-			p.Registry, n.Renew = n, withClient(env, func(ctx context.Context, client *kube.Client) error {
-				return registry.Registry{Kube: client, Namespace: registryNamespace(r.receipt)}.Renew(ctx, env.Now())
-			})
+			p.Registry, n.Renew = n, r.renewService(env, "registry", "registry")
 		case nameConsole:
 			p.Console, n.Renew = n, withClient(env, func(ctx context.Context, client *kube.Client) error {
 				return kots.ConsoleProxy{Kube: client, Namespace: r.receipt.Console.Namespace}.RenewCertificate(ctx, env.Now())
@@ -233,6 +231,13 @@ func (r *renewal) steps(_ context.Context, env *action.Env) ([]step.Step, error)
 		r.noteDone(n, what...)
 	}
 	return plan.RenewCertificates(p), nil
+}
+
+// renewService returns the renewal of the certificate of an add-on's service.
+func (r *renewal) renewService(env *action.Env, addOn, name string) func(context.Context, step.Report) error {
+	return withClient(env, func(ctx context.Context, client *kube.Client) error {
+		return servingcert.Service{Kube: client, Namespace: namespaceOf(r.receipt, addOn), Name: name}.Renew(ctx, env.Now())
+	})
 }
 
 // noteDone has n add certificates to those that are renewed; n may be nil.

@@ -52,6 +52,8 @@ type entry struct {
 	owner      string // program that shows the certificate, or whose certificates the authority signs
 	file       string // on the node; "" for an object of the cluster, or a certificate in memory
 	object     string // of the cluster; "" for a file
+	addOn      string // whose namespace has the object; "" for the console
+	service    string // of the add-on, whose certificate or authority it is
 	renewer    Renewer
 	restarts   string
 	authority  bool
@@ -84,7 +86,7 @@ func table(identityPath string) []entry {
 		{name: nameCA, owner: "cluster", file: k0s.CACertPath}, // the first row
 		{name: "etcd-ca", owner: "etcd", file: pkiDir + "etcd/ca.crt"},
 		{name: "front-proxy-ca", owner: "kube-apiserver", file: pkiDir + "front-proxy-ca.crt"},
-		{name: nameRegCA, owner: "registry", object: "Secret registry-ca"},
+		{name: nameRegCA, owner: "registry", object: "Secret registry-ca", addOn: "registry", service: "registry"},
 	}
 	for i := range all {
 		all[i].authority = true
@@ -110,7 +112,7 @@ func table(identityPath string) []entry {
 		entry{name: nameClient, owner: "kubelet", file: k0s.KubeletClientCertPath, renewer: ByKubelet, restarts: restartsNothing, renewBelow: kubeletRenewBelow},
 		entry{name: nameServing, owner: "kubelet", file: k0s.KubeletCertPath, renewer: ByKubelet, restarts: restartsNothing, renewBelow: kubeletRenewBelow},
 		entry{name: nameAgent, owner: "plinth-agent", file: identityPath, renewer: ByAgent, restarts: restartsNothing, renewBelow: pki.RenewBelow},
-		entry{name: nameRegistry, owner: "registry", object: "Secret registry-tls", renewer: ByAgent, restarts: restartsRegistry, renewBelow: pki.RenewBelow},
+		entry{name: nameRegistry, owner: "registry", object: "Secret registry-tls", addOn: "registry", service: "registry", renewer: ByAgent, restarts: restartsRegistry, renewBelow: pki.RenewBelow},
 		entry{name: nameConsole, owner: "console", object: "Secret kotsadm-tls", renewer: ByAgent, restarts: restartsConsole, renewBelow: pki.RenewBelow},
 	)
 }
