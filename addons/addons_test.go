@@ -22,6 +22,7 @@ func fullInstaller() *spec.Installer {
 	in.Spec.LocalPathStorage = &spec.AddOn{Version: "0.0.30"}
 	in.Spec.Kotsadm = &spec.Kotsadm{Version: "1.131.2", Namespace: "kotsadm", UIBindPort: 8800}
 	in.Spec.Registry = &spec.AddOn{Version: "3.1.2"}
+	in.Spec.Velero = &spec.Velero{Version: "1.18.3"}
 	return in
 }
 
@@ -34,7 +35,7 @@ func TestResolve_ReturnsAddOnsInInstallOrder(t *testing.T) {
 	for _, a := range got {
 		names = append(names, a.Name+" "+a.Version+" "+a.Namespace+"/"+a.Release)
 	}
-	want := []string{"local-path-storage 0.0.30 local-path-storage/local-path-storage", "kotsadm 1.131.2 kotsadm/console-proxy", "registry 3.1.2 registry/registry"}
+	want := []string{"local-path-storage 0.0.30 local-path-storage/local-path-storage", "kotsadm 1.131.2 kotsadm/console-proxy", "registry 3.1.2 registry/registry", "velero 1.18.3 velero/velero"}
 	if strings.Join(names, "; ") != strings.Join(want, "; ") {
 		t.Errorf("got %q, want %q", names, want)
 	}
@@ -45,7 +46,7 @@ func TestResolve_ReturnsAddOnsInInstallOrder(t *testing.T) {
 
 func TestResolve_ReturnsOnlyRequestedAddOns(t *testing.T) {
 	in := fullInstaller()
-	in.Spec.Registry, in.Spec.LocalPathStorage = nil, nil
+	in.Spec.Registry, in.Spec.LocalPathStorage, in.Spec.Velero = nil, nil, nil
 	got, err := Resolve(in, "/var/lib/plinth")
 	if err != nil || len(got) != 1 || got[0].Name != "kotsadm" {
 		t.Errorf("got %d add-ons, %v", len(got), err)
@@ -56,7 +57,7 @@ func TestResolve_ReportsAllUnsupportedVersionsWithTheSupportedOnes(t *testing.T)
 	in := fullInstaller()
 	in.Spec.Kotsadm.Version = "1.75.0"
 	in.Spec.Registry.Version = "2.8.3"
-	in.Spec.Velero = &spec.AddOn{Version: "1.18.3"}
+	in.Spec.Velero = &spec.Velero{Version: "1.17.0"}
 	_, err := Resolve(in, "/var/lib/plinth")
 	if problem.ExitCode(err) != problem.ExitConfig {
 		t.Fatalf("exit code %d of %v", problem.ExitCode(err), err)
@@ -64,7 +65,7 @@ func TestResolve_ReportsAllUnsupportedVersionsWithTheSupportedOnes(t *testing.T)
 	for _, want := range []string{
 		"spec.kotsadm.version: 1.75.0 is not supported (supported: 1.109.0 and later)",
 		"spec.registry.version: 2.8.3 is not supported (supported: 3.1.2)",
-		"spec.velero: this build of plinth has no such add-on",
+		"spec.velero.version: 1.17.0 is not supported (supported: 1.18.3)",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v lacks %q", err, want)
@@ -85,6 +86,7 @@ func TestResolve_DerivesValuesFromTheInstaller(t *testing.T) {
 		{"path": "/srv/plinth/volumes"},
 		{"nodePort": 30880, "resolver": "172.20.0.10", "upstream": "kotsadm.console.svc.corp.local:3000"},
 		{"clusterIP": "172.20.0.11"},
+		{"kubeletDir": "/var/lib/k0s/kubelet", "consoleNamespace": "console"},
 	} {
 		if got[i].ClusterDomain != "corp.local" {
 			t.Errorf("%s: the domain is %s", got[i].Name, got[i].ClusterDomain)

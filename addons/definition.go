@@ -144,6 +144,7 @@ func (d definition) resolveVersion(in *spec.Installer, dataDir string, r addOnVe
 func renderTemplate(text string, data templateData) (string, error) {
 	t, err := template.New("").Option("missingkey=error").Funcs(template.FuncMap{
 		"json":  toJSON,
+		"join":  strings.Join,
 		"nthIP": nthIP,
 	}).Parse(text)
 	if err != nil {

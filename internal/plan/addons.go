@@ -37,6 +37,8 @@ func (c Cluster) addOnSteps() []step.Step {
 			steps = append(steps, c.installConsole(), c.ensureConsoleCertificate(), release, c.waitConsole())
 		case a.Name == registryName:
 			steps = append(steps, c.trustRegistry(a), release, c.configureKOTSRegistry(a))
+		case a.Name == veleroName && snapshotStore(a) != nil:
+			steps = append(steps, c.prepareStore(a), release, c.configureLocation(a))
 		default:
 			steps = append(steps, release)
 		}

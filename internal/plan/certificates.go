@@ -8,11 +8,12 @@ import (
 
 // CertificateRenewal has the certificates that RenewCertificates renews. A nil field is left as it is.
 type CertificateRenewal struct {
-	Agent    *Renewal // of this host's agent
-	Registry *Renewal // of the built-in registry
-	Console  *Renewal // of the console, if Plinth created it
-	Kubelet  *Renewal // of this host's kubelet, which uses them after K0s
-	K0s      *Renewal // of k0s on this host
+	Agent       *Renewal // of this host's agent
+	Registry    *Renewal // of the built-in registry
+	ObjectStore *Renewal // of the built-in object store
+	Console     *Renewal // of the console, if Plinth created it
+	Kubelet     *Renewal // of this host's kubelet, which uses them after K0s
+	K0s         *Renewal // of k0s on this host
 }
 
 // Renewal is one renewal.
@@ -32,6 +33,7 @@ func RenewCertificates(r CertificateRenewal) (steps []step.Step) {
 	}{
 		{"certificate-agent", "Renew the certificate of Plinth's agent", r.Agent},
 		{"certificate-registry", "Renew the certificate of the registry", r.Registry},
+		{"certificate-object-store", "Renew the certificate of the object store", r.ObjectStore},
 		{"certificate-console", "Renew the certificate of the console", r.Console},
 		{"certificate-kubelet", "Renew the certificates of kubelet", r.Kubelet},
 		{"certificate-k0s", "Restart k0s, which renews its certificates", r.K0s},

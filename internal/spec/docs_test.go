@@ -34,6 +34,7 @@ func rulePatterns() map[string]string {
 		"hostname":            label + `(\.` + label + `)*`,
 		"cidr-form":           `[0-9]+(\.[0-9]+){3}/[0-9]+`,
 		"node-port-range":     `[0-9]+-[0-9]+`,
+		"host-folder":         `/[^/].*`,
 		"proxy-url":           `[Hh][Tt][Tt][Pp][Ss]?://[^/]+/?`,
 		"version-exact/chart": "v?" + core + `(\+[0-9A-Za-z.-]+)?`,
 		"chart-name":          `[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?`,
@@ -87,6 +88,8 @@ func annotate(t *testing.T, s *jsonschema.Schema, typ reflect.Type, comments map
 			field.Const = spec.APIVersion
 		case rule == "kind":
 			field.Const = spec.Kind
+		case rule == "object-store-mode":
+			field.Enum = []any{"", "builtin", spec.ObjectStoreNone} // empty counts as absent
 		case rule == "ui-port":
 			field.Minimum, field.Maximum = "1", "65535"
 		case pattern != "" && required:

@@ -120,6 +120,8 @@ func TestRules_EachHasAnExampleThatBreaksIt(t *testing.T) {
 	for _, p := range pairs() {
 		note(spec.Lint([]spec.File{{Name: "pair.yaml", Data: []byte(installPair(p))}}, spec.ValidateVersions))
 	}
+	old := installPair(spec.Pair{K0s: "v1.33.8+k0s.1", Kotsadm: "1.130.6"}) + "  velero: {version: 1.18.3}\n"
+	note(spec.Lint([]spec.File{{Name: "velero.yaml", Data: []byte(old)}}, spec.ValidateVersions))
 	for _, rule := range spec.Rules() {
 		elsewhere := []string{"host-preflights", "k0s-config-later", // of validators of other packages, tested there
 			"chart-read", "chart-values", "chart-render", "chart-size", "chart-removed-api", "chart-port", "chart-kind", "chart-privileged", "chart-image-tag",

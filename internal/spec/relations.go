@@ -26,6 +26,7 @@ func checkRule(rule, value string) (message, hint string) {
 func (r reader) checkRelations(in *Installer) {
 	r.checkNetworks(in.Spec.Network)
 	r.checkK0sConfig(in.Spec.K0s)
+	r.checkVelero(in.Spec)
 	r.checkCharts(in)
 	k := in.Spec.Kotsadm
 	if k == nil || r.HasError("spec.kotsadm") {
@@ -38,6 +39,20 @@ func (r reader) checkRelations(in *Installer) {
 	if in.Spec.LocalPathStorage == nil && !r.HasError("spec.localPathStorage") {
 		r.Report("kotsadm-storage", "spec.kotsadm", r.NodeAt("spec.kotsadm"), "requires localPathStorage for its data",
 			"add spec.localPathStorage unless a chart of spec.charts installs a default storage class")
+	}
+}
+
+// checkVelero checks that the object store for snapshots has a place, and that it is used.
+func (r reader) checkVelero(s Spec) {
+	const store = "spec.velero.objectStore"
+	v := s.Velero
+	switch {
+	case v == nil || r.HasError("spec.velero"):
+	case v.ObjectStore.Mode == ObjectStoreNone && v.ObjectStore.Folder != "":
+		r.Report("object-store-folder", store+".folder", r.NodeAt(store+".folder"), "is not used with the mode none", "remove one of them")
+	case v.ObjectStore.Mode != ObjectStoreNone && v.ObjectStore.Folder == "" && s.LocalPathStorage == nil && !r.HasError("spec.localPathStorage"):
+		r.Report("velero-storage", "spec.velero", r.NodeAt("spec.velero"), "requires localPathStorage for its object store",
+			"add spec.localPathStorage or set objectStore.folder, unless a chart in spec.k0s.config installs a default storage class")
 	}
 }
 

@@ -45,8 +45,8 @@ type Spec struct {
 	LocalPathStorage *AddOn `json:"localPathStorage,omitempty" also:"openebs longhorn rook"`
 	// Image registry in the cluster. Air-gapped applications need it.
 	Registry *AddOn `json:"registry,omitempty"`
-	// Backup of the application and its volumes.
-	Velero *AddOn `json:"velero,omitempty"`
+	// Snapshots of the console and of applications with their volumes.
+	Velero *Velero `json:"velero,omitempty"`
 	// Helm charts of the vendor. They are in the bundle with all their images, and are installed, upgraded and removed like add-ons.
 	Charts         []Chart        `json:"charts,omitempty"`
 	HostPreflights HostPreflights `json:"hostPreflights"`
@@ -92,6 +92,25 @@ type Kotsadm struct {
 type AddOn struct {
 	// Exact release without a v.
 	Version string `json:"version" required:"true" rule:"version-exact/addon"`
+}
+
+// Velero makes snapshots for the KOTS admin console.
+type Velero struct {
+	// Exact release without a v.
+	Version     string      `json:"version" required:"true" rule:"version-exact/addon"`
+	ObjectStore ObjectStore `json:"objectStore"`
+}
+
+// ObjectStoreNone is the mode of an ObjectStore that is not installed.
+const ObjectStoreNone = "none"
+
+// ObjectStore is the S3 store in the cluster in which snapshots are kept until the console is told of another one.
+type ObjectStore struct {
+	// builtin, or none: there are no snapshots until the console is told of a store.
+	Mode string `json:"mode" default:"builtin" rule:"object-store-mode"`
+	// Folder for the snapshots on the first controller, such as the mount of another disk or of an NFS share. It
+	// remains after a reset. Empty: a volume of the default storage class.
+	Folder string `json:"folder" rule:"host-folder"`
 }
 
 // HostPreflights is the spec of a troubleshoot.sh/v1beta2 HostPreflight, merged with the built-in checks,
@@ -150,8 +169,18 @@ func (i *Installer) AddOns() []Pin {
 		pins = append(pins, Pin{"kotsadm", k.Version})
 	}
 	add("registry", i.Spec.Registry)
-	add("velero", i.Spec.Velero)
+	if v := i.Spec.Velero; v != nil {
+		pins = append(pins, Pin{"velero", v.Version})
+	}
 	return pins
+}
+
+// NoProxy returns what is reached without the proxy: this machine, others, the networks and names of the cluster, and the
+// list of the Installer.
+func (s Spec) NoProxy(others ...string) []string {
+	own := append([]string{"localhost", "127.0.0.1"}, others...)
+	own = append(own, s.Network.PodCIDR, s.Network.ServiceCIDR, ".svc", "."+s.K0s.ClusterDomain())
+	return append(own, s.Proxy.NoProxy...)
 }
 
 // NodePorts returns the first and last node port, or zeros if the range is not

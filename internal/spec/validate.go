@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -31,6 +33,12 @@ func CheckValue(rule, value string) (message, hint string) {
 		}
 	case "hostname":
 		return checkHostname(value)
+	case "object-store-mode":
+		if value != "builtin" && value != ObjectStoreNone {
+			return strictyaml.QuoteValue(value) + " is not a mode", "use builtin or none"
+		}
+	case "host-folder":
+		return checkHostFolder(value)
 	case "proxy-url":
 		return checkProxyURL(value)
 	case "no-proxy":
@@ -104,6 +112,27 @@ func checkHostname(value string) (message, hint string) {
 		return strictyaml.QuoteValue(value) + " is not a DNS name", "did you mean " + strictyaml.QuoteValue(u.Hostname()) + "?"
 	}
 	return strictyaml.QuoteValue(value) + " is not a DNS name", "such as console.example.com"
+}
+
+// checkHostFolder checks that value is the absolute path of a folder that belongs to no program.
+func checkHostFolder(value string) (message, hint string) {
+	clean := path.Clean(value)
+	switch {
+	case !path.IsAbs(value) || strings.ContainsAny(value, "\x00\n"):
+		return strictyaml.QuoteValue(value) + " is not an absolute path", "such as /srv/snapshots"
+	case value != clean:
+		return strictyaml.QuoteValue(value) + " is not written as expected", "did you mean " + strictyaml.QuoteValue(clean) + "?"
+	}
+	for _, taken := range []string{"/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys", "/tmp", "/usr",
+		"/var/cache", "/var/lib/k0s", "/var/lib/kubelet", "/var/lib/plinth", "/var/log", "/var/run", "/var/tmp"} {
+		if clean == taken || strings.HasPrefix(clean, taken+"/") {
+			return strictyaml.QuoteValue(value) + " is in " + taken + ", whose files belong to the system or are removed by a reset", "such as /srv/snapshots"
+		}
+	}
+	if slices.Contains([]string{"/", "/home", "/media", "/mnt", "/opt", "/srv", "/var", "/var/lib"}, clean) {
+		return strictyaml.QuoteValue(value) + " is not a folder of its own", "such as /srv/snapshots"
+	}
+	return "", ""
 }
 
 // checkCIDR checks that value is an IPv4 network without host bits.

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/Masterminds/semver/v3"
+
 	"github.com/plinthdev/plinth/internal/strictyaml"
 )
 
@@ -24,7 +26,7 @@ func ValidateVersions(in *Installer) []Violation {
 	if wrong := m.checkInstallable(in.Spec.K0s.Version); wrong != nil {
 		return wrong
 	}
-	return slices.Concat(m.checkEndOfLife(in.Spec.K0s.Version, m.AsOf), m.checkKOTS(in), m.checkTried(in))
+	return slices.Concat(m.checkEndOfLife(in.Spec.K0s.Version, m.AsOf), m.checkKOTS(in), m.checkVelero(in), m.checkTried(in))
 }
 
 // checkInstallable returns an error for a k0s version that this build does not install.
@@ -83,6 +85,35 @@ func (m Matrix) checkKOTS(in *Installer) []Violation {
 	return []Violation{{Rule: "kots-kubernetes", Path: kotsVersionPath,
 		Message: fmt.Sprintf("KOTS %s supports Kubernetes %s, and k0s %s is Kubernetes 1.%d", version, describeMinors(minors[0], minors[1]), in.Spec.K0s.Version, minor),
 		Hint:    "supported together: " + strings.Join(m.supportedPairs(in.Spec.K0s.Version, version, minors), ", or ")}}
+}
+
+// checkVelero returns an error if the KOTS of in does not support its Velero: the console's page of snapshots would not
+// work. Without the console any version does.
+func (m Matrix) checkVelero(in *Installer) []Violation {
+	if in.Spec.Kotsadm == nil || in.Spec.Velero == nil {
+		return nil
+	}
+	kots, velero := in.Spec.Kotsadm.Version, in.Spec.Velero.Version
+	v, err := semver.NewVersion(velero)
+	if err != nil {
+		return nil // version-exact
+	}
+	minors, known := m.SupportedVelero(kots)
+	if known && v.Major() == 1 && v.Minor() >= uint64(minors[0]) && v.Minor() <= uint64(minors[1]) {
+		return nil
+	}
+	message := fmt.Sprintf("KOTS %s supports Velero %s, not %s", kots, describeMinors(minors[0], minors[1]), velero)
+	if !known {
+		message = fmt.Sprintf("KOTS %s is older than every KOTS of which plinth knows whether it supports Velero %s", kots, velero)
+	}
+	hint := "no version of KOTS that plinth knows supports it"
+	for _, r := range m.Velero {
+		if v.Major() == 1 && v.Minor() >= uint64(r.Minors[0]) && v.Minor() <= uint64(r.Minors[1]) {
+			hint = "use KOTS " + r.Since + " or later"
+			break
+		}
+	}
+	return []Violation{{Rule: "kots-velero", Path: "spec.velero.version", Message: message, Hint: hint}}
 }
 
 // supportedPairs returns the pairs to use instead of a k0s and a KOTS that do not fit: the same KOTS with

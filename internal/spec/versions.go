@@ -25,6 +25,7 @@ type Matrix struct {
 	Kubernetes []MinorReleases `yaml:"kubernetes"` // the minors that this build installs, oldest first
 	Tried      []Pair          `yaml:"tried"`      // installed by the end-to-end tests of this build
 	KOTS       []KOTSReleases  `yaml:"kots"`       // oldest first
+	Velero     []VeleroRange   `yaml:"velero"`     // oldest first
 	Changes    []VersionChange `yaml:"changes"`
 }
 
@@ -39,6 +40,12 @@ type MinorReleases struct {
 type KOTSReleases struct {
 	Kubernetes [2]int   `yaml:"kubernetes"` // first and last minor: 34 and 36 for Kubernetes 1.34 to 1.36
 	Releases   []string `yaml:"releases"`   // oldest first
+}
+
+// VeleroRange is which minors of Velero 1 a release of KOTS and those after it support.
+type VeleroRange struct {
+	Since  string `yaml:"since"`  // release of KOTS
+	Minors [2]int `yaml:"minors"` // first and last: 11 and 18 for Velero 1.11 to 1.18
 }
 
 // Pair is a version of k0s with a version of KOTS.
@@ -171,6 +178,22 @@ func (m Matrix) SupportedKubernetes(kotsVersion string) (minors [2]int, ok bool)
 			break
 		}
 		minors, ok = r.Kubernetes, true
+	}
+	return minors, ok
+}
+
+// SupportedVelero returns the first and the last minor of Velero 1 that a version of KOTS supports. ok is false for a
+// version before the first of the matrix.
+func (m Matrix) SupportedVelero(kotsVersion string) (minors [2]int, ok bool) {
+	v, err := semver.NewVersion(kotsVersion)
+	if err != nil {
+		return minors, false
+	}
+	for _, r := range m.Velero {
+		if v.LessThan(semver.MustParse(r.Since)) {
+			break
+		}
+		minors, ok = r.Minors, true
 	}
 	return minors, ok
 }

@@ -48,6 +48,27 @@ func TestValidateVersions_MatchesGolden(t *testing.T) {
 	testkit.Golden(t, "testdata/versions-matrix.txt", []byte(b.String()))
 }
 
+// veleroPairs returns versions of KOTS with versions of Velero.
+func veleroPairs() [][2]string {
+	return [][2]string{{"1.131.2", "1.18.3"}, {"1.130.9", "1.18.3"}, {"1.130.7", "1.18.3"}, {"1.130.6", "1.18.3"}, {"1.131.2", "1.19.0"}, {"1.131.2", "1.10.0"},
+		{"1.131.2", "2.18.0"}, {"1.117.3", "1.14.1"}, {"1.117.3", "1.15.0"}, {"1.117.2", "1.11.0"}, {"", "1.19.0"}}
+}
+
+func TestValidateVersions_RefusesVeleroThatKOTSDoesNotSupport(t *testing.T) {
+	var b strings.Builder
+	for _, v := range veleroPairs() {
+		text := installPair(spec.Pair{K0s: "v1.33.8+k0s.1", Kotsadm: v[0]}) + "  velero: {version: " + v[1] + "}\n"
+		rep := spec.Lint([]spec.File{{Name: "i.yaml", Data: []byte(text)}}, spec.ValidateVersions)
+		fmt.Fprintf(&b, "KOTS %q, Velero %s: exit %d\n", v[0], v[1], problem.ExitCode(rep.Err("lint")))
+		for _, f := range rep.Findings {
+			if f.Rule == "kots-velero" {
+				fmt.Fprintf(&b, "  %s\n", f)
+			}
+		}
+	}
+	testkit.Golden(t, "testdata/versions-velero.txt", []byte(b.String()))
+}
+
 // A cluster of a k0s that this build no longer installs must still be read.
 func TestParseInstaller_ReadsK0sThatIsNotInstallable(t *testing.T) {
 	if in, findings := spec.ParseInstaller("old.yaml", []byte(installPair(spec.Pair{K0s: "v1.20.0+k0s.0"}))); in == nil || len(findings) > 0 {
@@ -194,6 +215,7 @@ What this build of Plinth knows about versions, as of %s. The data and their sou
 | k0s of another distribution, such as v1.33.8+k3s1 | error `+"`version-exact`"+`, exit code 3 |
 | a Kubernetes minor past its end of life | warning `+"`k0s-end-of-life`"+` |
 | KOTS on a Kubernetes minor that it does not support | warning `+"`kots-kubernetes`"+` |
+| a version of Velero that KOTS does not support | error `+"`kots-velero`"+`, exit code 3 |
 | a pair of versions that the end-to-end tests do not install | warning `+"`version-untried`"+` |
 
 The end of life is judged by the day of the data, %[1]s, and not by the clock: the same build of Plinth gives the
@@ -240,6 +262,22 @@ another question: rule ` + "`add-on-known`" + ` reports it.
 			upTo = " and later; newest known " + r.Releases[len(r.Releases)-1]
 		}
 		fmt.Fprintf(&b, "| %s%s | 1.%d to 1.%d |\n", r.Releases[0], upTo, r.Kubernetes[0], r.Kubernetes[1])
+	}
+	b.WriteString(`
+## Velero
+
+The versions of Velero that KOTS supports. Its page of snapshots and its commands do not work with others: error
+` + "`kots-velero`" + `.
+
+| KOTS | Velero |
+|---|---|
+`)
+	for i, r := range slices.Backward(m.Velero) {
+		upTo := " and later"
+		if i < len(m.Velero)-1 {
+			upTo = " and later, before " + m.Velero[i+1].Since
+		}
+		fmt.Fprintf(&b, "| %s%s | 1.%d to 1.%d |\n", r.Since, upTo, r.Minors[0], r.Minors[1])
 	}
 	b.WriteString("\n## What differs between releases of k0s\n\n| since Kubernetes | change |\n|---|---|\n")
 	for _, c := range m.Changes {

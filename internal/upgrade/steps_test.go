@@ -107,7 +107,7 @@ func TestCheckVersions_Notes(t *testing.T) {
 func TestRules_AreConsistent(t *testing.T) {
 	rules := upgrade.Rules()
 	known := []string{"k0s"}
-	in := spec.Installer{Spec: spec.Spec{Kotsadm: &spec.Kotsadm{}, LocalPathStorage: &spec.AddOn{}, Registry: &spec.AddOn{}, Velero: &spec.AddOn{}}}
+	in := spec.Installer{Spec: spec.Spec{Kotsadm: &spec.Kotsadm{}, LocalPathStorage: &spec.AddOn{}, Registry: &spec.AddOn{}, Velero: &spec.Velero{}}}
 	for _, pin := range in.AddOns() {
 		known = append(known, pin.Key)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/plinthdev/plinth/internal/servingcert"
 	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/token"
+	"github.com/plinthdev/plinth/internal/velero"
 )
 
 // Request is what to renew: the certificates that are due, if neither names nor All are given.
@@ -210,6 +211,8 @@ func (r *renewal) steps(_ context.Context, env *action.Env) ([]step.Step, error)
 			p.Agent, n.Renew = n, func(ctx context.Context, _ step.Report) error { return renewAgent(ctx, env, r.receipt) }
 		case nameRegistry:
 			p.Registry, n.Renew = n, r.renewService(env, "registry", "registry")
+		case nameStore:
+			p.ObjectStore, n.Renew = n, r.renewService(env, "velero", velero.StoreName)
 		case nameConsole:
 			p.Console, n.Renew = n, withClient(env, func(ctx context.Context, client *kube.Client) error {
 				return kots.ConsoleProxy{Kube: client, Namespace: r.receipt.Console.Namespace}.RenewCertificate(ctx, env.Now())

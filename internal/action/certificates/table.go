@@ -6,6 +6,7 @@ import (
 
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/pki"
+	"github.com/plinthdev/plinth/internal/velero"
 )
 
 // Renewer is who renews a certificate without being asked.
@@ -43,6 +44,7 @@ const (
 	restartsNothing  = ""
 	restartsK0s      = "k0s"
 	restartsRegistry = "pod of the registry"
+	restartsStore    = "pod of the object store"
 	restartsConsole  = "pods of the console's proxy"
 )
 
@@ -74,6 +76,8 @@ const (
 	nameRegistry = "registry"
 	nameConsole  = "console"
 	nameRegCA    = "registry-ca"
+	nameStore    = "object-store"
+	nameStoreCA  = "object-store-ca"
 )
 
 // table returns all certificates of a node and of its cluster. A node has only some of them.
@@ -87,6 +91,7 @@ func table(identityPath string) []entry {
 		{name: "etcd-ca", owner: "etcd", file: pkiDir + "etcd/ca.crt"},
 		{name: "front-proxy-ca", owner: "kube-apiserver", file: pkiDir + "front-proxy-ca.crt"},
 		{name: nameRegCA, owner: "registry", object: "Secret registry-ca", addOn: "registry", service: "registry"},
+		{name: nameStoreCA, owner: "object store", object: "Secret object-store-ca", addOn: "velero", service: velero.StoreName},
 	}
 	for i := range all {
 		all[i].authority = true
@@ -113,6 +118,7 @@ func table(identityPath string) []entry {
 		entry{name: nameServing, owner: "kubelet", file: k0s.KubeletCertPath, renewer: ByKubelet, restarts: restartsNothing, renewBelow: kubeletRenewBelow},
 		entry{name: nameAgent, owner: "plinth-agent", file: identityPath, renewer: ByAgent, restarts: restartsNothing, renewBelow: pki.RenewBelow},
 		entry{name: nameRegistry, owner: "registry", object: "Secret registry-tls", addOn: "registry", service: "registry", renewer: ByAgent, restarts: restartsRegistry, renewBelow: pki.RenewBelow},
+		entry{name: nameStore, owner: "object store", object: "Secret object-store-tls", addOn: "velero", service: velero.StoreName, renewer: ByAgent, restarts: restartsStore, renewBelow: pki.RenewBelow},
 		entry{name: nameConsole, owner: "console", object: "Secret kotsadm-tls", renewer: ByAgent, restarts: restartsConsole, renewBelow: pki.RenewBelow},
 	)
 }

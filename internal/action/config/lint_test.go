@@ -38,8 +38,8 @@ func TestLintFiles_IncludesRulesOfK0sAndAddOns(t *testing.T) {
 			"k0s refuses it: "},
 		"an unknown version": {"  localPathStorage: {version: 0.0.99}\n",
 			"f:7:31: error [add-on-known] spec.localPathStorage.version: 0.0.99 is not supported (supported: 0.0.30) (choose a version"},
-		"an unknown add-on": {"  velero: {version: 1.18.3}\n",
-			"f:7:11: error [add-on-known] spec.velero: this build of plinth has no such add-on (choose a version"},
+		"an unknown version of Velero": {"  velero: {version: 1.17.0}\n",
+			"f:7:21: error [add-on-known] spec.velero.version: 1.17.0 is not supported (supported: 1.18.3) (choose a version"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := LintFiles([]spec.File{{Name: "f", Data: []byte(head + c.yaml)}})

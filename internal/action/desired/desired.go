@@ -353,8 +353,7 @@ func proxySettings(in *spec.Installer, address netip.Addr) k0s.Proxy {
 	if p.HTTPProxy == "" && p.HTTPSProxy == "" {
 		return k0s.Proxy{}
 	}
-	own := []string{"localhost", "127.0.0.1", address.String(), in.Spec.Network.PodCIDR, in.Spec.Network.ServiceCIDR, ".svc", "." + in.Spec.K0s.ClusterDomain()}
-	return k0s.Proxy{HTTP: p.HTTPProxy, HTTPS: p.HTTPSProxy, NoProxy: append(own, p.NoProxy...)}
+	return k0s.Proxy{HTTP: p.HTTPProxy, HTTPS: p.HTTPSProxy, NoProxy: in.Spec.NoProxy(address.String())}
 }
 
 // pointerPath returns the path of the file that tells later commands where dataDir

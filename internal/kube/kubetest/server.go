@@ -135,7 +135,7 @@ func MarkReady(obj map[string]any) {
 }
 
 // knownKinds are the plural names of the supported kinds by group version. All
-// of them are namespaced, except Namespace, Node and those whose name begins
+// of them are namespaced, except Namespace, Node, PersistentVolume and those whose name begins
 // with Cluster, Certificate, Custom or ValidatingAdmission.
 var knownKinds = map[string]map[string]string{
 	"v1": {
@@ -153,6 +153,7 @@ var knownKinds = map[string]map[string]string{
 	"certificates.k8s.io/v1":       {"CertificateSigningRequest": "certificatesigningrequests"},
 	"coordination.k8s.io/v1":       {"Lease": "leases"},
 	"policy/v1":                    {"PodDisruptionBudget": "poddisruptionbudgets"},
+	"velero.io/v1":                 {"BackupStorageLocation": "backupstoragelocations"},
 	"rbac.authorization.k8s.io/v1": {"ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings", "Role": "roles", "RoleBinding": "rolebindings"},
 }
 
@@ -365,7 +366,8 @@ func (s *Server) discoveryBody(at string) any {
 	if gv := strings.TrimPrefix(strings.TrimPrefix(at, "/apis/"), "/api/"); knownKinds[gv] != nil && s.serves(gv) {
 		resources := []any{}
 		for kind, plural := range knownKinds[gv] {
-			namespaced := kind != "Namespace" && kind != "Node" && !strings.HasPrefix(kind, "Cluster") && !strings.HasPrefix(kind, "Certificate") && !strings.HasPrefix(kind, "ValidatingAdmission") && !strings.HasPrefix(kind, "Custom")
+			namespaced := !slices.Contains([]string{"Namespace", "Node", "PersistentVolume"}, kind) &&
+				!slices.ContainsFunc([]string{"Cluster", "Certificate", "Custom", "ValidatingAdmission"}, func(p string) bool { return strings.HasPrefix(kind, p) })
 			resources = append(resources, map[string]any{"name": plural, "kind": kind, "namespaced": namespaced, "verbs": []string{"get"}})
 		}
 		return map[string]any{"kind": "APIResourceList", "groupVersion": gv, "resources": resources}

@@ -1,0 +1,103 @@
+package plan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/plinthdev/plinth/addons"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/velero"
+)
+
+// veleroName is the name of the add-on whose object store needs a certificate, credentials and a volume.
+const veleroName = "velero"
+
+// snapshotStore returns the object store of the add-on a without a client of the cluster; nil if a has none.
+func snapshotStore(a addons.AddOn) *velero.Store {
+	values, _ := a.Values["objectStore"].(map[string]any)
+	if enabled, _ := values["enabled"].(bool); !enabled {
+		return nil
+	}
+	ip, _ := values["clusterIP"].(string)
+	folder, _ := values["folder"].(string)
+	return &velero.Store{Namespace: a.Namespace, IP: ip, Domain: a.ClusterDomain, Folder: folder}
+}
+
+// storeStep returns s with a Check and an Apply that call check and apply with the object store of the add-on a.
+func (c Cluster) storeStep(a addons.AddOn, s step.Step, check func(context.Context, velero.Store) (string, error),
+	apply func(context.Context, velero.Store, step.Report) error) step.Step {
+	store := func(ctx context.Context) (velero.Store, error) {
+		client, err := c.kubeClient(ctx)
+		at := *snapshotStore(a)
+		at.Kube, at.Node = client, c.NodeName
+		return at, err
+	}
+	s.Check = func(ctx context.Context) (step.State, error) {
+		at, err := store(ctx)
+		if err != nil {
+			return step.Unknown("k0s-start"), nil
+		}
+		why, err := check(ctx, at)
+		if err != nil {
+			return step.Needed(err.Error()), ctx.Err()
+		}
+		return stepState(why, nil)
+	}
+	s.Apply = func(ctx context.Context, report step.Report) error {
+		at, err := store(ctx)
+		if err != nil {
+			return err
+		}
+		return apply(ctx, at, report)
+	}
+	return s
+}
+
+// prepareStore returns the step that creates what the object store needs before it starts. Its folder on this host
+// belongs to the user: a reset leaves it, so that it is not among the paths that the step changes.
+func (c Cluster) prepareStore(a addons.AddOn) step.Step {
+	touches := []string{"namespace " + a.Namespace}
+	if folder := snapshotStore(a).Folder; folder != "" {
+		touches = append(touches, "folder "+folder+", which a reset leaves")
+	}
+	return c.storeStep(a, step.Step{ID: "object-store", Title: "Prepare the object store for snapshots", Affects: touches},
+		func(ctx context.Context, s velero.Store) (string, error) { return s.PrepareNeeded(ctx, c.Now()) },
+		func(ctx context.Context, s velero.Store, _ step.Report) error {
+			there, err := s.HasClaim(ctx)
+			if err == nil && !there && s.Folder != "" {
+				err = c.ensureFolder(s.Folder)
+			}
+			if err != nil {
+				return err
+			}
+			return s.Prepare(ctx, c.Now())
+		})
+}
+
+// ensureFolder creates a folder of this host with mode 0700. An existing one, such as a mount, is left as it is.
+func (c Cluster) ensureFolder(path string) error {
+	info, err := c.Host.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return c.Host.MkdirAll(path, 0o700)
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%s is not a folder: remove it, or set another spec.velero.objectStore.folder", path)
+	}
+	return nil
+}
+
+// configureLocation returns the step that has Velero and the console keep snapshots in the object store.
+func (c Cluster) configureLocation(a addons.AddOn) step.Step {
+	return c.storeStep(a, step.Step{ID: "snapshot-location", Title: "Have snapshots kept in the object store",
+		Affects: []string{"BackupStorageLocation " + a.Namespace + "/default", "secret " + a.Namespace + "/cloud-credentials"}},
+		func(ctx context.Context, s velero.Store) (string, error) { return s.LocationNeeded(ctx) },
+		func(ctx context.Context, s velero.Store, report step.Report) error {
+			return s.EnsureLocation(ctx, kube.Wait{Timeout: 3 * time.Minute, Report: report, Diagnose: c.K0s.Diagnose})
+		})
+}
