@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -67,6 +68,39 @@ func ReleasablePVCs(ctx context.Context, c *Client, node string) ([]PVC, error) 
 			out = append(out, PVC{Namespace: ref.Namespace, Name: ref.Name, Volume: v.Name})
 		}
 	}
+	return out, nil
+}
+
+// consoleLabel is the label that KOTS gives the claims of the console, which its snapshots do not need (KOTS 1.131.2,
+// pkg/kotsadm/types/constants.go).
+const consoleLabel = "kots.io/kotsadm"
+
+// HostPathPVCs returns the claims on volumes of the type hostPath, sorted, which Velero leaves out of a snapshot with a
+// mere warning (Velero 1.18.3, pkg/podvolume/backupper.go). The claims of the console are not among them.
+func HostPathPVCs(ctx context.Context, c *Client) ([]PVC, error) {
+	volumes, err := c.Core().PersistentVolumes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var out []PVC
+	for i := range volumes.Items {
+		v := &volumes.Items[i]
+		ref := v.Spec.ClaimRef
+		if ref == nil || v.Spec.HostPath == nil {
+			continue
+		}
+		claim, err := c.Core().PersistentVolumeClaims(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) || err == nil && claim.UID != ref.UID {
+			continue // released
+		}
+		if err != nil {
+			return nil, err
+		}
+		if claim.Labels[consoleLabel] == "" {
+			out = append(out, PVC{Namespace: ref.Namespace, Name: ref.Name, Volume: v.Name})
+		}
+	}
+	slices.SortFunc(out, func(a, b PVC) int { return strings.Compare(a.String(), b.String()) })
 	return out, nil
 }
 

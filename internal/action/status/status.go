@@ -9,6 +9,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,6 +30,7 @@ import (
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/probe"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/velero"
 )
 
 // Status is what is installed on this host and its state. Its JSON format is public.
@@ -276,9 +278,11 @@ func inspectCluster(ctx context.Context, h host.Files, r journal.Receipt, s *Sta
 	}
 	var queries sync.WaitGroup
 	var certs []certificates.Certificate
+	var snapshots []string
 	if r.Role != nodes.Worker { // a worker's credentials can only read nodes
 		queries.Go(func() { s.AddOns = addOnStatuses(ctx, client, r) })
 		queries.Go(func() { certs, _ = certificates.ReadCluster(ctx, client, r, now) }) // the other queries report an error
+		queries.Go(func() { snapshots = snapshotWarnings(ctx, client, r) })
 		if r.Console.Port != 0 {
 			queries.Go(func() { s.Console = consoleStatus(ctx, client, r) })
 		}
@@ -292,7 +296,7 @@ func inspectCluster(ctx context.Context, h host.Files, r journal.Receipt, s *Sta
 	case err != nil:
 		s.warnNoAnswer(err)
 	}
-	s.Warnings = append(s.Warnings, s.Problems...)
+	s.Warnings = append(append(s.Warnings, s.Problems...), snapshots...)
 	for _, a := range s.AddOns {
 		if a.err != nil {
 			s.Details = append(s.Details, a.Name+": "+a.err.Error())
@@ -360,6 +364,28 @@ func addOnReason(ctx context.Context, client *kube.Client, a journal.AddOn) (str
 		return helm.NotReadyReason(ctx, client, a.Namespace, a.Name)
 	}
 	return client.PodsReason(ctx, a.Namespace)
+}
+
+// snapshotWarnings returns why snapshots of a cluster with Velero fail or are not complete. Queries that fail are
+// reported by others.
+func snapshotWarnings(ctx context.Context, client *kube.Client, r journal.Receipt) (warnings []string) {
+	i := slices.IndexFunc(r.AddOns, func(a journal.AddOn) bool { return a.Name == "velero" })
+	if i < 0 {
+		return nil
+	}
+	if problem, err := velero.LocationProblem(ctx, client, r.AddOns[i].Namespace); err == nil && problem != "" {
+		warnings = append(warnings, problem+"; until it is available, snapshots fail")
+	}
+	claims, err := kube.HostPathPVCs(ctx, client)
+	if err != nil || len(claims) == 0 {
+		return warnings
+	}
+	names := make([]string, 0, len(claims))
+	for _, c := range claims {
+		names = append(names, c.String())
+	}
+	return append(warnings, "snapshots leave out the data of volumes of the type hostPath, those of the claims "+strings.Join(names, ", ")+
+		"; how to change their type: docs/guide/snapshots.md")
 }
 
 // consoleStatus returns the state of the console, as reported by its own health endpoint

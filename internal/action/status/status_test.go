@@ -424,3 +424,48 @@ func TestInspect_OfUnfinishedInstallDoesNotCallItsNodeUnknown(t *testing.T) {
 		})
 	}
 }
+
+// putVolume adds a volume whose source is of a type, with a claim default/NAME that has labels.
+func putVolume(api *kubetest.Server, name, source string, labels map[string]any) {
+	api.Put("/api/v1/persistentvolumes/pv-"+name, map[string]any{"apiVersion": "v1", "kind": "PersistentVolume", "metadata": map[string]any{"name": "pv-" + name},
+		"spec": map[string]any{source: map[string]any{"path": "/x"}, "claimRef": map[string]any{"namespace": "default", "name": name, "uid": name}}})
+	api.Put("/api/v1/namespaces/default/persistentvolumeclaims/"+name, map[string]any{"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+		"metadata": map[string]any{"name": name, "namespace": "default", "uid": name, "labels": labels}, "spec": map[string]any{"volumeName": "pv-" + name}})
+}
+
+func TestInspect_NamesWhatSnapshotsLeaveOut(t *testing.T) {
+	velero := []journal.AddOn{{Name: "velero", Version: "1.18.3", Namespace: "velero"}}
+	location := func(phase string) func(api *kubetest.Server) {
+		return func(api *kubetest.Server) {
+			api.Put("/apis/velero.io/v1/namespaces/velero/backupstoragelocations/default", map[string]any{"apiVersion": "velero.io/v1", "kind": "BackupStorageLocation",
+				"metadata": map[string]any{"name": "default", "namespace": "velero"}, "status": map[string]any{"phase": phase, "message": "no such host"}})
+		}
+	}
+	for name, c := range map[string]struct {
+		addOns []journal.AddOn
+		put    func(api *kubetest.Server)
+		want   string // in a warning; "" for none
+	}{
+		"no volumes":     {velero, func(*kubetest.Server) {}, ""},
+		"without Velero": {nil, func(api *kubetest.Server) { putVolume(api, "db", "hostPath", nil) }, ""},
+		"old volumes": {velero, func(api *kubetest.Server) {
+			putVolume(api, "db", "hostPath", nil)
+			putVolume(api, "a", "hostPath", nil)
+			putVolume(api, "new", "local", nil)
+			putVolume(api, "kotsadmdata", "hostPath", map[string]any{"kots.io/kotsadm": "true"})
+		}, "those of the claims default/a, default/db; how to change their type"},
+		"new volumes":   {velero, func(api *kubetest.Server) { putVolume(api, "new", "local", nil) }, ""},
+		"a good store":  {velero, location("Available"), ""},
+		"no such store": {velero, location("Unavailable"), "the location of snapshots is Unavailable: no such host; until it is available, snapshots fail"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, api := newCluster(t)
+			c.put(api)
+			testkit.Must(t, journal.WriteReceipt(f.Host(), dataDir, journal.Receipt{Name: "my-app", Address: "127.0.0.1", AddOns: c.addOns}))
+			found := slices.DeleteFunc(inspect(t, f).Warnings, func(w string) bool { return !strings.Contains(w, "snapshots") })
+			if c.want == "" && len(found) > 0 || c.want != "" && (len(found) != 1 || !strings.Contains(found[0], c.want)) {
+				t.Errorf("%q, want %q", found, c.want)
+			}
+		})
+	}
+}
