@@ -200,7 +200,8 @@ func TestDigest_DependsOnEveryField(t *testing.T) {
 
 func TestUninstall_RemovesObjectsAndRecords(t *testing.T) {
 	s, c := kubetest.New(t)
-	r := newRelease(t, map[string]string{"a.yaml": configMap, "b.yaml": deployment, "c.yaml": "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data}\n"})
+	r := newRelease(t, map[string]string{"a.yaml": configMap, "b.yaml": deployment, "c.yaml": "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data}\n",
+		"d.yaml": "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: toys.example.com}\n"})
 	if err := helm.InstallOrUpgrade(t.Context(), c, r, longWait()); err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +218,9 @@ func TestUninstall_RemovesObjectsAndRecords(t *testing.T) {
 			t.Errorf("%s remains", path)
 		}
 	}
-	if s.Object("/api/v1/namespaces/a/persistentvolumeclaims/data") == nil {
-		t.Error("its data is gone")
+	for _, path := range []string{"/api/v1/namespaces/a/persistentvolumeclaims/data", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/toys.example.com"} {
+		if s.Object(path) == nil {
+			t.Errorf("%s is gone, and its data", path)
+		}
 	}
 }
