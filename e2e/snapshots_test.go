@@ -115,7 +115,8 @@ func checkStoreAvailable(t *testing.T, ctx context.Context, h *lab.Host) {
 // Velero may.
 func checkNodeAgentIsConfined(t *testing.T, ctx context.Context, h *lab.Host) {
 	as := []string{binary, "kubectl", "--as=system:serviceaccount:velero:node-agent", "-n", "velero"}
-	for _, verb := range [][]string{{"create", "restores.velero.io"}, {"create", "backups.velero.io"}, {"update", "pods"}, {"create", "pods/exec"}, {"create", "serviceaccounts/token"}} {
+	for _, verb := range [][]string{{"create", "restores.velero.io"}, {"create", "backups.velero.io"}, {"update", "pods"}, {"create", "pods/exec"}, {"create", "serviceaccounts/token"},
+		{"create", "secrets"}, {"list", "secrets"}, {"get", "secrets/object-store-ca"}} {
 		if out, _, code := h.Run(ctx, append(append([]string{}, as...), append([]string{"auth", "can-i"}, verb...)...)...); code == 0 {
 			t.Errorf("may %s: %s", strings.Join(verb, " "), out)
 		}
