@@ -196,7 +196,7 @@ func Uninstall(ctx context.Context, c *kube.Client, namespace, name string, w ku
 // removeObjects removes the objects of all revisions of a release, between the hooks of the newest.
 func removeObjects(ctx context.Context, c *kube.Client, history []*release.Release, w kube.Wait) error {
 	last := history[len(history)-1]
-	kept, err := dataOf(history, last.Namespace)
+	claims, err := claimsOf(history, last.Namespace)
 	if err != nil {
 		return err
 	}
@@ -204,28 +204,26 @@ func removeObjects(ctx context.Context, c *kube.Client, history []*release.Relea
 	if err := hooks.run(ctx, release.HookPreDelete); err != nil {
 		return err
 	}
-	if err := pruneObjects(ctx, c, last.Namespace, history, kept); err != nil {
+	if err := pruneObjects(ctx, c, last.Namespace, history, claims); err != nil {
 		return err
 	}
 	return hooks.run(ctx, release.HookPostDelete)
 }
 
-// dataOf returns the objects in the revisions of a release with which data would be deleted. With the definition of a
-// custom resource, that is every resource of its kind; one with a finalizer, such as a Restore of Velero, would stay
-// half deleted without its controller.
-func dataOf(history []*release.Release, namespace string) (kept []kube.Object, err error) {
+// claimsOf returns the PersistentVolumeClaims in the revisions of a release.
+func claimsOf(history []*release.Release, namespace string) (claims []kube.Object, err error) {
 	for _, revision := range history {
 		objects, err := kube.Decode([]byte(revision.Manifest))
 		if err != nil {
 			return nil, fmt.Errorf("revision %d: %w", revision.Version, err)
 		}
 		for _, obj := range objects {
-			if ref := kube.RefOf(obj, namespace); ref.Kind == "PersistentVolumeClaim" || ref.Kind == "CustomResourceDefinition" {
-				kept = append(kept, ref)
+			if ref := kube.RefOf(obj, namespace); ref.Kind == "PersistentVolumeClaim" {
+				claims = append(claims, ref)
 			}
 		}
 	}
-	return kept, nil
+	return claims, nil
 }
 
 // installOrUpgrade uses only the loader, the renderer and the release storage
