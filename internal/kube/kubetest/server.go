@@ -150,7 +150,6 @@ var knownKinds = map[string]map[string]string{
 	"admissionregistration.k8s.io/v1": {
 		"ValidatingAdmissionPolicy": "validatingadmissionpolicies", "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
 	},
-	"apiextensions.k8s.io/v1":      {"CustomResourceDefinition": "customresourcedefinitions"},
 	"certificates.k8s.io/v1":       {"CertificateSigningRequest": "certificatesigningrequests"},
 	"coordination.k8s.io/v1":       {"Lease": "leases"},
 	"policy/v1":                    {"PodDisruptionBudget": "poddisruptionbudgets"},
