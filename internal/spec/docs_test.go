@@ -35,6 +35,8 @@ func rulePatterns() map[string]string {
 		"cidr-form":           `[0-9]+(\.[0-9]+){3}/[0-9]+`,
 		"node-port-range":     `[0-9]+-[0-9]+`,
 		"host-folder":         `/[^/].*`,
+		"backup-schedule":     `hourly|daily|weekly|((Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?([01][0-9]|2[0-3]):[0-5][0-9]`,
+		"backup-target":       `/[^/].*`,
 		"proxy-url":           `[Hh][Tt][Tt][Pp][Ss]?://[^/]+/?`,
 		"version-exact/chart": "v?" + core + `(\+[0-9A-Za-z.-]+)?`,
 		"chart-name":          `[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?`,
@@ -90,6 +92,8 @@ func annotate(t *testing.T, s *jsonschema.Schema, typ reflect.Type, comments map
 			field.Const = spec.Kind
 		case rule == "object-store-mode":
 			field.Enum = []any{"", "builtin", spec.ObjectStoreNone} // empty counts as absent
+		case rule == "backup-keep":
+			field.Minimum, field.Maximum = "1", "10000"
 		case rule == "ui-port":
 			field.Minimum, field.Maximum = "1", "65535"
 		case pattern != "" && required:

@@ -120,3 +120,15 @@ func TestParse_RejectsHostileFilesInBoundedTime(t *testing.T) {
 		})
 	}
 }
+
+func FuzzParseSchedule(f *testing.F) {
+	for _, text := range []string{"hourly", "daily", "weekly", "02:30", "Sun 03:30", "24:00", "Sun  03:30", "Mon Tue 1:00", "2:30"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := spec.ParseSchedule(text)
+		if err == nil && (s.Interval <= 0 || s.Delay <= 0 || s.Delay >= s.Interval || strings.Trim(s.Calendar, "abcdefghijklmnopqrstuvwxyzMTWFS0123456789:*- ") != "") {
+			t.Errorf("%q is %+v", text, s)
+		}
+	})
+}

@@ -27,6 +27,7 @@ func (r reader) checkRelations(in *Installer) {
 	r.checkNetworks(in.Spec.Network)
 	r.checkK0sConfig(in.Spec.K0s)
 	r.checkVelero(in.Spec)
+	r.checkBackup(in.Spec.Backup)
 	r.checkCharts(in)
 	k := in.Spec.Kotsadm
 	if k == nil || r.HasError("spec.kotsadm") {

@@ -47,6 +47,8 @@ type Spec struct {
 	Registry *AddOn `json:"registry,omitempty"`
 	// Snapshots of the console and of applications with their volumes.
 	Velero *Velero `json:"velero,omitempty"`
+	// Schedule of control-plane backups, which each controller writes.
+	Backup *Backup `json:"backup,omitempty"`
 	// Helm charts of the vendor. They are in the bundle with all their images, and are installed, upgraded and removed like add-ons.
 	Charts         []Chart        `json:"charts,omitempty"`
 	HostPreflights HostPreflights `json:"hostPreflights"`
@@ -111,6 +113,18 @@ type ObjectStore struct {
 	// Folder for the snapshots on the first controller, such as the mount of another disk or of an NFS share. It
 	// remains after a reset. Empty: a volume of the default storage class.
 	Folder string `json:"folder" rule:"host-folder"`
+}
+
+// Backup is the schedule of control-plane backups. It has no secret: each backup is encrypted to public keys.
+type Backup struct {
+	// hourly, daily, weekly, HH:MM, or a day and a time such as Sun 03:30; in the time zone of the host, with a random delay.
+	Schedule string `json:"schedule" required:"true" rule:"backup-schedule"`
+	// Folder that exists on each controller, such as the mount of an NFS share. Each controller writes to a folder of its name below it.
+	To string `json:"to" required:"true" rule:"backup-target"`
+	// Number of backups that each controller keeps.
+	Keep int `json:"keep" default:"14" rule:"backup-keep"`
+	// Public keys of age, which begin with age1. The private key of any of them decrypts a backup.
+	Recipients []string `json:"recipients,omitempty" rule:"backup-recipient"`
 }
 
 // HostPreflights is the spec of a troubleshoot.sh/v1beta2 HostPreflight, merged with the built-in checks,

@@ -38,7 +38,15 @@ func CheckValue(rule, value string) (message, hint string) {
 			return strictyaml.QuoteValue(value) + " is not a mode", "use builtin or none"
 		}
 	case "host-folder":
-		return checkHostFolder(value)
+		return checkHostFolder(value, "such as /srv/snapshots")
+	case "backup-schedule":
+		if _, err := ParseSchedule(value); err != nil {
+			return strictyaml.QuoteValue(value) + " " + err.Error(), "use hourly, daily, weekly, a time such as 02:30, or a day and a time such as Sun 03:30"
+		}
+	case "backup-target":
+		return checkBackupTarget(value)
+	case "backup-recipient":
+		return checkRecipient(value)
 	case "proxy-url":
 		return checkProxyURL(value)
 	case "no-proxy":
@@ -114,23 +122,23 @@ func checkHostname(value string) (message, hint string) {
 	return strictyaml.QuoteValue(value) + " is not a DNS name", "such as console.example.com"
 }
 
-// checkHostFolder checks that value is the absolute path of a folder that belongs to no program.
-func checkHostFolder(value string) (message, hint string) {
+// checkHostFolder checks that value is the absolute path of a folder that belongs to no program. example is the hint.
+func checkHostFolder(value, example string) (message, hint string) {
 	clean := path.Clean(value)
 	switch {
 	case !path.IsAbs(value) || strings.ContainsAny(value, "\x00\n"):
-		return strictyaml.QuoteValue(value) + " is not an absolute path", "such as /srv/snapshots"
+		return strictyaml.QuoteValue(value) + " is not an absolute path", example
 	case value != clean:
 		return strictyaml.QuoteValue(value) + " is not written as expected", "did you mean " + strictyaml.QuoteValue(clean) + "?"
 	}
 	for _, taken := range []string{"/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys", "/tmp", "/usr",
 		"/var/cache", "/var/lib/k0s", "/var/lib/kubelet", "/var/lib/plinth", "/var/log", "/var/run", "/var/tmp"} {
 		if clean == taken || strings.HasPrefix(clean, taken+"/") {
-			return strictyaml.QuoteValue(value) + " is in " + taken + ", whose files belong to the system or are removed by a reset", "such as /srv/snapshots"
+			return strictyaml.QuoteValue(value) + " is in " + taken + ", whose files belong to the system or are removed by a reset", example
 		}
 	}
 	if slices.Contains([]string{"/", "/home", "/media", "/mnt", "/opt", "/srv", "/var", "/var/lib"}, clean) {
-		return strictyaml.QuoteValue(value) + " is not a folder of its own", "such as /srv/snapshots"
+		return strictyaml.QuoteValue(value) + " is not a folder of its own", example
 	}
 	return "", ""
 }

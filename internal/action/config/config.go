@@ -16,6 +16,7 @@ import (
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/airgap/trust"
 	"github.com/plinthdev/plinth/hostpreflight/troubleshoot"
+	"github.com/plinthdev/plinth/internal/backup"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -33,13 +34,27 @@ func LintFiles(files []spec.File) spec.Report { return lintFiles(files) }
 
 // lintFiles is LintFiles with more validators.
 func lintFiles(files []spec.File, more ...spec.Validator) spec.Report {
-	return spec.Lint(files, append([]spec.Validator{spec.ValidateVersions, k0s.Validate, addons.Validate, addons.ValidateCharts, validateHostPreflights}, more...)...)
+	return spec.Lint(files, append([]spec.Validator{spec.ValidateVersions, k0s.Validate, addons.Validate, addons.ValidateCharts, validateHostPreflights, validateBackup}, more...)...)
 }
 
 // ParseHostPreflights returns the vendor's own host preflights in Installer in.
 func ParseHostPreflights(in *spec.Installer) (troubleshoot.Preflights, error) {
 	lists := in.Spec.HostPreflights.Lists()
 	return troubleshoot.Parse(lists.Path, lists.Collectors, lists.Analyzers)
+}
+
+// validateBackup returns a violation for each public key with which age cannot encrypt.
+func validateBackup(in *spec.Installer) (all []spec.Violation) {
+	if in.Spec.Backup == nil {
+		return nil
+	}
+	for i, r := range in.Spec.Backup.Recipients {
+		if _, err := backup.ParseRecipients(r); err != nil {
+			all = append(all, spec.Violation{Rule: "backup-recipient", Path: fmt.Sprintf("spec.backup.recipients[%d]", i), Message: strings.TrimPrefix(err.Error(), "it "),
+				Hint: "copy all of the public key; its last six characters are a checksum"})
+		}
+	}
+	return all
 }
 
 // validateHostPreflights returns an objection for each host preflight that is not
