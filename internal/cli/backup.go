@@ -33,6 +33,7 @@ func (s commandSet) backupCommand() *cobra.Command {
 	f.StringArrayVar(&opts.Lock.Recipients, "recipient", nil, "public `key` of age, or file with such keys; repeatable")
 	f.StringVar(&opts.Lock.PassphraseFile, "passphrase-file", "", "`file` with a passphrase, - for stdin (default: ask for it)")
 	f.BoolVar(&opts.Lock.Unencrypted, "unencrypted", false, "write all keys and secrets of the cluster in plain text")
+	f.BoolVar(&opts.PerNode, "per-node", false, "write to a folder with the name of this node in the folder")
 	f.IntVar(&opts.Keep, "keep", 0, "keep `N` backups of this cluster in the folder, remove older ones")
 	cmd.AddCommand(s.listBackupsCommand(), s.verifyBackupCommand())
 	return cmd

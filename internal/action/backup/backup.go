@@ -35,6 +35,8 @@ type Options struct {
 	To   string // file to write, or folder in which the file gets a name
 	Lock KeyFlags
 	Keep int // backups of this cluster to keep in the folder; 0 for all
+	// PerNode writes to a folder with the name of this node in the folder To, and creates it.
+	PerNode bool
 }
 
 // Result is the result of a backup. Its JSON format is public.
@@ -165,9 +167,14 @@ func (o *operation) chooseFile(env *action.Env) error {
 			return refuse("name a folder on another disk, or on a mounted share", "a reset removes %s", dir)
 		}
 	}
-	if _, err := env.Host.ReadDir(to); err == nil {
+	_, missing := env.Host.ReadDir(to)
+	if missing == nil && o.opts.PerNode {
+		o.file = path.Join(to, o.receipt.Node, fileName(o.manifest.Header))
+		return nil
+	}
+	if missing == nil {
 		o.file = path.Join(to, fileName(o.manifest.Header))
-	} else if o.file = to; strings.HasSuffix(o.opts.To, "/") {
+	} else if o.file = to; strings.HasSuffix(o.opts.To, "/") || o.opts.PerNode {
 		return refuse("create the folder first: sudo mkdir -p "+to, "there is no such folder")
 	}
 	if o.opts.Keep > 0 && o.file == to {

@@ -162,6 +162,7 @@ func TestRun_RefusesByName(t *testing.T) {
 		"no parent folder":     {opts: Options{To: "/mnt/other/file", Lock: good}, exit: 2, text: "its folder cannot be read"},
 		"existing file":        {opts: Options{To: "/mnt/backup/other.txt", Lock: good}, exit: 2, text: "exists already"},
 		"inside the data":      {opts: Options{To: dataDir + "/b", Lock: good}, exit: 2, text: "a reset removes"},
+		"no folder for nodes":  {opts: Options{To: "/mnt/other", PerNode: true, Lock: good}, exit: 2, text: "no such folder"},
 		"keep with a file":     {opts: Options{To: "/mnt/backup/b", Keep: 3, Lock: good}, exit: 2, text: "--keep needs a folder"},
 		"nothing installed": {opts: Options{To: "/mnt/backup", Lock: good}, exit: 2, text: "no finished install",
 			change: func(_ *hosttest.Fake, env *action.Env) { _ = env.Host.RemoveAll(journal.ReceiptPath(dataDir)) }},

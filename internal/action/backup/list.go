@@ -22,7 +22,7 @@ type Entry struct {
 	Problem string `json:"problem,omitempty"` // why its header cannot be read
 }
 
-// List returns the backups in a folder, newest first, by their headers.
+// List returns the backups in a folder and in the folders of nodes in it, newest first, by their headers.
 func List(env *action.Env, folder string) ([]Entry, error) {
 	dir, err := filepath.Abs(folder)
 	if err != nil {
@@ -32,7 +32,25 @@ func List(env *action.Env, folder string) ([]Entry, error) {
 	if err != nil {
 		return nil, problem.New(problem.ExitUsage, "list the backups in "+folder, err, "give the folder of --to")
 	}
+	entries, err := env.Host.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		if more, err := listFolder(env.Host, path.Join(dir, e.Name())); err == nil { // lost+found and others are not ours
+			all = append(all, more...)
+		}
+	}
+	sortNewestFirst(all)
 	return all, nil
+}
+
+// sortNewestFirst sorts backups by their time; those without a header are last.
+func sortNewestFirst(all []Entry) {
+	slices.SortStableFunc(all, func(x, y Entry) int { return y.TakenAt.Compare(x.TakenAt) })
 }
 
 // folderReader is the part of a host that listFolder needs.
@@ -61,7 +79,7 @@ func listFolder(h folderReader, dir string) ([]Entry, error) {
 		}
 		all = append(all, e)
 	}
-	slices.SortStableFunc(all, func(x, y Entry) int { return y.TakenAt.Compare(x.TakenAt) })
+	sortNewestFirst(all)
 	return all, nil
 }
 

@@ -90,6 +90,11 @@ func (w writer) writeFile(_ context.Context, report step.Report) error {
 		w.result.Digest, err = format.Write(out, m, w.lock, w.open)
 		out.CloseWithError(err)
 	}()
+	if w.opts.PerNode {
+		if err := w.env.Host.MkdirAll(path.Dir(w.file), 0o700); err != nil {
+			return err
+		}
+	}
 	counted := &counter{r: r, report: func(n int64) { report("writing "+w.file, n, 0) }}
 	err = w.env.Host.Write(w.file, counted, 0o600)
 	if err := errors.Join(err, r.Close()); err != nil {
