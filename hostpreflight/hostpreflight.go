@@ -108,6 +108,7 @@ type Requirements struct {
 	MissingBlobs    []string             // problems of the bundle's blobs at the sources, one entry per blob
 	Proxy           string               // URL of the proxy to the sources; may contain credentials
 	WritePaths      []WritePath          // every path that the install writes to
+	Backup          Backup               // schedule of backups; zero for none
 	EvictBelow      int                  // percent of free space below which kubelet evicts pods; 0 for its default of 15
 	NotBefore       time.Time            // when the bundle was built: an earlier clock is wrong
 	Quick           bool                 // skip the benchmarks (--quick)
@@ -120,6 +121,13 @@ type Requirements struct {
 type Refusal struct {
 	Found string
 	Fix   string // what to do
+}
+
+// Backup is the schedule of control-plane backups.
+type Backup struct {
+	Calendar string // OnCalendar of systemd
+	Folder   string // "" if backups are not written to a folder
+	DataDir  string // folder of Plinth, which a reset removes
 }
 
 // Previous is what the last install or join found on this host.

@@ -1,9 +1,11 @@
 package checks
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	hp "github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/facts"
@@ -45,7 +47,67 @@ func diskChecks() []hp.Check {
 			Expected:  "no symbolic link in the path of images and pods; a disk that is mounted there, also as a bind mount",
 			Rationale: "the kernel lists mounts and programs by their real path, so kubelet, containerd and `plinth reset` would not recognize their own (Embedded Cluster does not allow it either).",
 			Run:       checkEachPath(checkSymlink)},
+		{ID: "backup-schedule", Group: "Disk", Title: "Schedule of backups", Severity: hp.Fail, Roles: []hp.Role{hp.Controller},
+			Expected:  "spec.backup of the Installer: a schedule that this systemd understands, and a folder outside of Plinth's; warns if the folder does not exist",
+			Rationale: "the timer of systemd would not start, or every backup would fail; Plinth does not create the folder, which may be the mount point of a share.",
+			Run:       checkBackupSchedule},
 	}
+}
+
+// Programs whose results checkBackupSchedule reads, by their names in the facts.
+const (
+	runCalendar     = "plinth-backup-calendar"
+	runBackupFolder = "plinth-backup-folder"
+)
+
+// backupRuns returns the programs for checkBackupSchedule.
+func backupRuns(req hp.Requirements) (runs []facts.CommandKey) {
+	const limit = 5 * time.Second // a share may not answer
+	b := req.Backup
+	if b.Calendar == "" || req.IsWorker() {
+		return nil
+	}
+	runs = append(runs, facts.CommandKey{Name: runCalendar, Argv: []string{"systemd-analyze", "calendar", b.Calendar}, Timeout: limit})
+	if b.Folder != "" {
+		runs = append(runs, facts.CommandKey{Name: runBackupFolder, Argv: []string{"test", "-d", b.Folder}, Timeout: limit})
+	}
+	return runs
+}
+
+func checkBackupSchedule(f facts.Facts, req hp.Requirements) hp.Result {
+	b := req.Backup
+	if b.Calendar == "" {
+		return hp.Skip("install", "the Installer has no schedule")
+	}
+	if b.Folder == b.DataDir || strings.HasPrefix(b.Folder, b.DataDir+"/") {
+		return hp.Failed("change spec.backup.to in the Installer, or --data-dir", "%s is in %s, which a reset removes", b.Folder, b.DataDir)
+	}
+	result := func(name string) (facts.CommandResult, string) {
+		i := slices.IndexFunc(f.Runs, func(r facts.CommandResult) bool { return r.Name == name })
+		if i < 0 {
+			return facts.CommandResult{}, cmp.Or(f.UnknownReason(facts.FactRun+":"+name), "it was not checked")
+		}
+		return f.Runs[i], ""
+	}
+	calendar, why := result(runCalendar)
+	switch {
+	case why != "":
+		return hp.Undetermined("systemd-analyze: " + why)
+	case calendar.Code != 0 && !strings.Contains(calendar.Error, "calendar specification"): // an older one does not know the command
+		return hp.Undetermined("systemd-analyze: " + calendar.Error)
+	case calendar.Code != 0:
+		return hp.Failed("change spec.backup.schedule in the Installer", "systemd does not accept the schedule %q: %s", b.Calendar, calendar.Error)
+	}
+	if b.Folder != "" {
+		folder, why := result(runBackupFolder)
+		if why != "" {
+			return hp.Undetermined(b.Folder + ": " + why)
+		}
+		if folder.Code != 0 {
+			return hp.Warned("sudo mkdir -p "+b.Folder+"; for a share, mount it first, and create the folder in it", "%s is not a folder, or does not answer: backups will fail", b.Folder)
+		}
+	}
+	return hp.Passed("%s", b.Calendar)
 }
 
 // volume is one file system, or one mount of it, and the paths on it that the install

@@ -182,6 +182,14 @@ func withImageDisk(edit func(*facts.Disk)) func(*facts.Facts, *hp.Requirements) 
 	}
 }
 
+// withBackup adds a schedule of backups to folder, and the results of the programs that check it.
+func withBackup(folder string, calendar int, text string, exists int) func(*facts.Facts, *hp.Requirements) {
+	return func(f *facts.Facts, req *hp.Requirements) {
+		req.Backup = hp.Backup{Calendar: "daily", Folder: folder, DataDir: "/data/plinth"}
+		f.Runs = []facts.CommandResult{{Name: runCalendar, Code: calendar, Error: text}, {Name: runBackupFolder, Code: exists}}
+	}
+}
+
 func diskFaults() []fault {
 	return []fault{
 		{"disk-space", "too small for the sum", hp.Fail, editDisks(func(d *facts.Disk) { d.Available = 4.1e9 })},
@@ -191,6 +199,15 @@ func diskFaults() []fault {
 			withImageDisk(func(d *facts.Disk) { d.Available = 5e9 })(f, req)
 		}},
 		{"disk-filesystem", "NFS for images", hp.Fail, withImageDisk(func(d *facts.Disk) { d.FSType = "nfs4" })},
+		{"backup-schedule", "not known to this systemd", hp.Fail, withBackup("/mnt/backup/my-app", 1, "Failed to parse calendar specification 'daily': Invalid argument", 0)},
+		{"backup-schedule", "a systemd that cannot tell", hp.Unknown, withBackup("/mnt/backup/my-app", 1, "Unknown operation calendar.", 0)},
+		{"backup-schedule", "a folder that is missing", hp.Warn, withBackup("/mnt/backup/my-app", 0, "", 1)},
+		{"backup-schedule", "in the data folder", hp.Fail, withBackup("/data/plinth/backup", 0, "", 0)},
+		{"backup-schedule", "a good one", hp.Pass, withBackup("/mnt/backup/my-app", 0, "", 0)},
+		{"backup-schedule", "not checked", hp.Unknown, func(f *facts.Facts, req *hp.Requirements) {
+			withBackup("/mnt/backup/my-app", 0, "", 0)(f, req)
+			f.Runs = nil
+		}},
 		{"disk-symlink", "for images", hp.Fail, withImageDisk(func(d *facts.Disk) { d.Symlink, d.Target = d.Path, "/data/images" })},
 		{"disk-space", "one file system, mounted twice", hp.Fail, mountTwice("ext4", "/dev/sdb1", "/dev/sdb1", "8:17", "8:17")},
 		{"disk-space", "two file systems of the same size", hp.Pass, mountTwice("ext4", "/dev/sdb1", "/dev/sdc1", "8:17", "8:33")},

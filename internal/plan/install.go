@@ -27,11 +27,12 @@ type Cluster struct {
 	NodeName     string      // Kubernetes node name of this host
 	K0s          k0s.Service // service and its configuration
 	K0sFile      node.Artifact
-	KotsFile     node.Artifact // zero if the cluster has no console
-	AgentFile    node.Artifact // this program, for the agent; zero if the node runs no agent
-	ProgramFile  node.Artifact // this program, for the PATH; zero to leave it out
-	BundleCache  BundleCache   // documents of the bundle to keep on the host
-	CleanupScope cleanup.Scope // what this cluster may create on the host
+	KotsFile     node.Artifact    // zero if the cluster has no console
+	AgentFile    node.Artifact    // this program, for the agent; zero if the node runs no agent
+	ProgramFile  node.Artifact    // this program, for the PATH; zero to leave it out
+	BackupTimer  node.BackupTimer // schedule of backups; without one, an earlier one is removed
+	BundleCache  BundleCache      // documents of the bundle to keep on the host
+	CleanupScope cleanup.Scope    // what this cluster may create on the host
 	Images       Images
 	AddOns       []addons.AddOn // in order of installation
 	Console      Console
@@ -83,7 +84,8 @@ func Install(c Cluster) []step.Step {
 		steps = append(steps, c.placeFile("kots-binary", "Put the kots CLI in place", c.KotsFile))
 	}
 	steps = append(steps, c.waitSystemPodsReady(), c.applyNodePolicies(), c.secureNamespaces())
-	return append(append(steps, c.addOnSteps()...), c.agentSteps()...)
+	steps = append(append(steps, c.addOnSteps()...), c.agentSteps()...)
+	return append(steps, c.scheduleSteps()...)
 }
 
 // RecordHostStateID is the id of the step that saves the state of the host before the first change,

@@ -37,5 +37,5 @@ func Join(c Cluster, admitter Admitter, access *APIAccess) []step.Step {
 	if hasConsole && c.Console.Namespace != "" {
 		steps = append(steps, c.enableConsoleHA())
 	}
-	return steps
+	return append(steps, c.scheduleSteps()...)
 }

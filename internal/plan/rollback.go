@@ -43,7 +43,7 @@ func NeedsData(began []string, otherMinor bool) bool {
 	for _, id := range began {
 		switch id {
 		case "nodes-deliver", "nodes-upgraded", "upgrade-lock", "snapshot-files", RecordHostStateID, "data-dir", programStepID, "kernel", "images-boot", "images-rest", "snapshot-data",
-			"node-ready", "system-images", "system-pods-start", "system-pods", "kots-binary", "agent-binary", "agent", "keep-bundle", "health", "upgrade-end":
+			"node-ready", "system-images", "system-pods-start", "system-pods", "kots-binary", "agent-binary", "agent", BackupScheduleID, "keep-bundle", "health", "upgrade-end":
 		case UpgradeK0sID:
 			restarted = true
 		default:
@@ -91,7 +91,7 @@ func Rollback(c Cluster, r Reversal) []step.Step {
 	if (withEtcd || b.RestoreConsole) && data != nil && data.Console != nil {
 		steps = append(steps, b.restoreConsole())
 	}
-	steps = append(steps, b.startAgent())
+	steps = append(steps, b.startAgent(), b.startBackupTimer())
 	if c.Console.URL != "" {
 		steps = append(steps, c.waitConsole())
 	}
@@ -102,7 +102,7 @@ func Rollback(c Cluster, r Reversal) []step.Step {
 // that of a node which another controller has upgraded, or of a controller beside others.
 func RollbackNode(c Cluster, r Reversal) []step.Step {
 	b := rollback{c, r}
-	steps := []step.Step{b.restoreFiles(), c.serveK0s("rollback-start"), c.waitNodeReady(), b.startAgent(), b.removeSnapshot()}
+	steps := []step.Step{b.restoreFiles(), c.serveK0s("rollback-start"), c.waitNodeReady(), b.startAgent(), b.startBackupTimer(), b.removeSnapshot()}
 	if c.K0s.Worker { // k0s reaches the controllers through the agent
 		steps = []step.Step{b.restoreFiles(), b.startAgent(), c.serveK0s("rollback-start"), c.waitNodeReady(), b.removeSnapshot()}
 	}
@@ -151,7 +151,7 @@ func (b rollback) restoreFiles() step.Step {
 			if err := b.K0s.RequireRestart(ctx); err != nil {
 				return err
 			}
-			if err := b.stopChangedAgent(ctx); err != nil {
+			if err := b.stopChangedUnits(ctx); err != nil {
 				return err
 			}
 			return b.Snapshot.Files.Restore(ctx, b.Host)
@@ -172,9 +172,9 @@ func (b rollback) agentUnitPath() string {
 	return node.NewAgentService(b.Host, node.Artifact{}, b.DataDir).UnitPath()
 }
 
-// stopChangedAgent stops the agent if its unit, which names its program, will be restored: startAgent starts the
-// restored one.
-func (b rollback) stopChangedAgent(ctx context.Context) error {
+// stopChangedUnits stops the agent and the timer of backups if their unit files will be restored or removed: startAgent and
+// startBackupTimer start the restored ones. The unit of the agent names its program.
+func (b rollback) stopChangedUnits(ctx context.Context) error {
 	restore, remove, err := b.Snapshot.Files.Changed(ctx, b.Host)
 	if err != nil {
 		return err
@@ -182,9 +182,12 @@ func (b rollback) stopChangedAgent(ctx context.Context) error {
 	for _, f := range restore {
 		remove = append(remove, f.Path)
 	}
-	for _, p := range remove {
-		if p == b.agentUnitPath() {
-			return b.Host.StopUnit(ctx, node.AgentUnit)
+	_, timer := node.BackupTimerPaths()
+	for p, unit := range map[string]string{b.agentUnitPath(): node.AgentUnit, timer: cleanup.BackupTimer} {
+		if slices.Contains(remove, p) {
+			if err := b.Host.StopUnit(ctx, unit); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -192,18 +195,29 @@ func (b rollback) stopChangedAgent(ctx context.Context) error {
 
 // startAgent returns the step that starts the agent again.
 func (b rollback) startAgent() step.Step {
-	return step.Step{ID: "rollback-agent", Title: "Start Plinth's agent", Affects: []string{node.AgentUnit},
+	return b.startUnit("rollback-agent", "Start Plinth's agent", node.AgentUnit, b.agentUnitPath())
+}
+
+// startBackupTimer returns the step that starts the timer of backups again.
+func (b rollback) startBackupTimer() step.Step {
+	_, timer := node.BackupTimerPaths()
+	return b.startUnit("rollback-backup-schedule", "Start the timer of backups", cleanup.BackupTimer, timer)
+}
+
+// startUnit returns the step that starts a unit, if its file exists.
+func (b rollback) startUnit(id, title, unit, file string) step.Step {
+	return step.Step{ID: id, Title: title, Affects: []string{unit},
 		Check: func(ctx context.Context) (step.State, error) {
-			if _, err := b.Host.Lstat(b.agentUnitPath()); errors.Is(err, fs.ErrNotExist) {
+			if _, err := b.Host.Lstat(file); errors.Is(err, fs.ErrNotExist) {
 				return step.Done(), nil
 			}
-			st, err := b.Host.UnitState(ctx, node.AgentUnit)
+			st, err := b.Host.UnitState(ctx, unit)
 			if err != nil || st.StartingOrRunning() && st.Enable == "enabled" {
 				return step.Done(), err
 			}
-			return step.Needed(fmt.Sprintf("%s is %s (%s)", node.AgentUnit, st.Active, st.Sub)), nil
+			return step.Needed(fmt.Sprintf("%s is %s (%s)", unit, st.Active, st.Sub)), nil
 		},
-		Apply: func(ctx context.Context, _ step.Report) error { return b.Host.StartUnit(ctx, node.AgentUnit) },
+		Apply: func(ctx context.Context, _ step.Report) error { return b.Host.StartUnit(ctx, unit) },
 	}
 }
 

@@ -132,7 +132,11 @@ func (u nodeUpgrade) kotsSteps() []step.Step {
 
 // finishSteps returns the steps after which the node serves the new bundle.
 func (u nodeUpgrade) finishSteps() []step.Step {
-	return append(u.agentSteps(), u.BundleCache.storeStep(u.Host))
+	steps := u.agentSteps()
+	if !u.K0s.Worker && u.AgentFile.Path != "" {
+		steps = append(steps, u.scheduleStep())
+	}
+	return append(steps, u.BundleCache.storeStep(u.Host))
 }
 
 // snapshot returns the snapshot of this upgrade; ok is false if there is none yet.

@@ -55,6 +55,10 @@ func (u nodeUpgrade) filesToSave(ctx context.Context) ([]string, error) {
 	if u.PointerFile != "" {
 		all = append(all, u.PointerFile)
 	}
+	if !u.K0s.Worker {
+		service, timer := node.BackupTimerPaths()
+		all = append(all, service, timer)
+	}
 	for _, program := range []node.Artifact{u.K0sFile, u.KotsFile, u.AgentFile, u.ProgramFile} {
 		if program.Path == "" {
 			continue

@@ -131,7 +131,8 @@ func (w writer) describe(name, p string) (f format.File, err error) {
 // listFiles returns the files of this host that belong to the control plane, sorted.
 func (w writer) listFiles() ([]string, error) {
 	dataDir, unit := w.env.DataDir, (k0s.Service{}).UnitPath()
-	files := []string{unit, cleanup.ModulesFile, cleanup.SysctlFile, journal.PointerFile, path.Join(path.Dir(unit), node.AgentUnit)}
+	service, timer := node.BackupTimerPaths()
+	files := []string{unit, cleanup.ModulesFile, cleanup.SysctlFile, journal.PointerFile, path.Join(path.Dir(unit), node.AgentUnit), service, timer}
 	for _, name := range []string{journal.File, journal.CopyFile, journal.ReceiptFile, "facts.json"} {
 		files = append(files, path.Join(dataDir, name))
 	}

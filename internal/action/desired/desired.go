@@ -236,8 +236,21 @@ func buildCluster(ctx context.Context, target Target, b *airgap.Bundle, in *spec
 	c.ProgramFile.Path = node.ProgramPath
 	if !target.Worker {
 		c.KotsFile = files[kots.BinaryPath]
+		c.BackupTimer, err = backupTimer(target.DataDir, in.Spec.Backup)
 	}
-	return c, nil
+	return c, err
+}
+
+// backupTimer returns the timer that backs the control plane up as b says; none if b is nil.
+func backupTimer(dataDir string, b *spec.Backup) (node.BackupTimer, error) {
+	if b == nil {
+		return node.BackupTimer{}, nil
+	}
+	s, err := spec.ParseSchedule(b.Schedule)
+	if err != nil { // lint refuses it
+		return node.BackupTimer{}, problem.Newf(problem.ExitConfig, "schedule backups", "fix spec.backup in the Installer", "%q %w", b.Schedule, err)
+	}
+	return node.NewBackupTimer(node.AgentBinary, dataDir, node.BackupSchedule{Calendar: s.Calendar, Delay: s.Delay, To: b.To, Keep: b.Keep, Recipients: b.Recipients}), nil
 }
 
 // withCharts returns parts with the charts of the bundle, for the version of k0s. The charts that were

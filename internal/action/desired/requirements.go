@@ -77,6 +77,10 @@ func InstallRequirements(b *airgap.Bundle, in *spec.Installer, j *journal.Journa
 	if _, arch, ok := strings.Cut(b.Platform(), "/"); ok {
 		w.Arch = arch
 	}
+	if b := in.Spec.Backup; b != nil {
+		s, _ := spec.ParseSchedule(b.Schedule) // lint has parsed it
+		w.Backup = hostpreflight.Backup{Calendar: s.Calendar, Folder: b.To, DataDir: dataDir}
+	}
 	if in.Spec.Kotsadm != nil {
 		w.ConsolePort = in.Spec.Kotsadm.UIBindPort
 	}

@@ -128,6 +128,7 @@ func (s *simulation) steps(env *action.Env, m *sim.Machine, j *journal.Journal) 
 		K0sFile: fakeProgram(k0s.BinaryPath), ProgramFile: fakeProgram(node.ProgramPath), CleanupScope: env.CleanupScope(), Console: plan.Console{Namespace: "kotsadm", App: &kots.App{}}}
 	if !s.scenario.worker {
 		c.KotsFile = fakeProgram(kots.BinaryPath)
+		c.BackupTimer = node.NewBackupTimer(node.AgentBinary, dataDir, node.BackupSchedule{Calendar: "daily", To: "/mnt/backup", Keep: 1})
 	}
 	steps := plan.Install(c)
 	if joins {
@@ -153,7 +154,7 @@ func (s *simulation) apiAccess(env *action.Env) *plan.APIAccess {
 // simulateSteps returns steps in which some of those after the start of k0s are simulated.
 // The others that need k0s are left out, because they would show nothing new.
 func (s *simulation) simulateSteps(steps []step.Step, service k0s.Service, m *sim.Machine) []step.Step {
-	realSteps := []string{"kots-binary", "forget-token"}
+	realSteps := []string{"kots-binary", "forget-token", plan.BackupScheduleID}
 	simulated := []string{"images-boot", "console", "kotsadm-ha"}
 	up := slices.IndexFunc(steps, func(s step.Step) bool { return s.ID == "k0s-start" })
 	all := slices.Clone(steps[:up+1])

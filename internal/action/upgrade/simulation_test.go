@@ -115,12 +115,13 @@ func receiptOf(bundle string) journal.Receipt {
 // cluster returns the cluster of the simulated host with the bundle.
 func (s *simulation) cluster(env *action.Env, bundle string) plan.Cluster {
 	settings := k0s.NewSettings(s.in, "10.0.0.5", "n1")
-	proxy := k0s.Proxy{}
+	proxy, schedule := k0s.Proxy{}, node.BackupSchedule{To: "/mnt/backup", Keep: 1}
 	programs := bundle
 	if bundle == newBundle {
 		if s.changes.config {
 			settings.NodePortRange = "80-32000"
 			proxy.HTTP = "http://proxy" // with files that did not exist
+			schedule.Calendar = "daily"
 		}
 		if s.changes.arguments {
 			settings.WorkerProfile = "other"
@@ -132,6 +133,7 @@ func (s *simulation) cluster(env *action.Env, bundle string) plan.Cluster {
 	return plan.Cluster{Host: env.Host, StateStore: env.Journal(), Now: env.Now, DataDir: dataDir, NodeName: "n1", AddOns: s.parts,
 		K0s: k0s.Service{Host: env.Host, Settings: settings, Proxy: proxy}, CleanupScope: env.CleanupScope(), Console: plan.Console{Namespace: "kotsadm"},
 		K0sFile: programOf(k0s.BinaryPath, programs), KotsFile: programOf(kots.BinaryPath, programs), ProgramFile: programOf(node.ProgramPath, programs), AgentFile: programOf(node.AgentBinary, programs),
+		BackupTimer: node.NewBackupTimer(node.AgentBinary, dataDir, schedule),
 		BundleCache: plan.BundleCache{Dir: dataDir + "/bundle", Files: map[string][]byte{"index.json": []byte(bundle), "blobs/" + bundle: []byte("{}")}},
 		APIAnswers: func(ctx context.Context) string {
 			_, err := fakeCluster{env: env}.read(ctx)

@@ -28,8 +28,17 @@ const unitDir = "/etc/systemd/system"
 // AgentUnit is the systemd unit of Plinth's agent.
 const AgentUnit = "plinth-agent.service"
 
-// UnitNames returns the names of the units that `k0s install` creates and of Plinth's agent.
-func UnitNames() []string { return append([]string{AgentUnit}, K0sUnitNames()...) }
+// The systemd units that back the control plane up on a schedule, and the file in which systemd stores when it has last done so.
+const (
+	BackupTimer   = "plinth-backup.timer"
+	BackupService = "plinth-backup.service"
+	BackupStamp   = "/var/lib/systemd/timers/stamp-" + BackupTimer
+)
+
+// UnitNames returns the names of the units that `k0s install` creates and of those of Plinth.
+func UnitNames() []string {
+	return append([]string{BackupTimer, BackupService, AgentUnit}, K0sUnitNames()...)
+}
 
 // K0sUnitNames returns the names of the units that `k0s install` creates.
 func K0sUnitNames() []string { return []string{"k0scontroller.service", "k0sworker.service"} }
@@ -39,7 +48,7 @@ func K0sUnitNames() []string { return []string{"k0scontroller.service", "k0swork
 func (f Finder) ownPaths() []string {
 	all := []string{f.ConfigDir, f.DataDir, f.KubeletDir, f.RunDir,
 		"/etc/cni/net.d/10-kuberouter.conflist", "/etc/cni/net.d/.tmp-kuberouter-cfg", // kube-router's init container
-		"/var/lib/cni/networks/" + f.CNINetwork, "/usr/libexec/k0s", ModulesFile, SysctlFile}
+		"/var/lib/cni/networks/" + f.CNINetwork, "/usr/libexec/k0s", ModulesFile, SysctlFile, BackupStamp}
 	for _, unit := range UnitNames() {
 		all = append(all, path.Join(unitDir, unit), path.Join(unitDir, unit+".d"))
 	}

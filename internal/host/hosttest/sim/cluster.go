@@ -19,6 +19,7 @@ const (
 	controllerUnit = "k0scontroller.service"
 	workerUnit     = "k0sworker.service"
 	agentUnit      = "plinth-agent.service"
+	backupTimer    = "plinth-backup.timer"
 )
 
 // NewHost returns the state of a host without a cluster. It has objects of other software that
@@ -71,6 +72,8 @@ func (s State) addForeignObjects() {
 func (s State) addUnitEffects(unit string) {
 	slice := "system.slice/" + unit
 	switch unit {
+	case backupTimer: // a timer is no process
+		return
 	case agentUnit:
 		s.AddProcess(agentPID, 1, slice, "/usr/local/bin/plinth-agent", "agent")
 		return
