@@ -75,11 +75,18 @@ func WriteBackupVerification(w io.Writer, v backup.Verification) {
 
 // writeLastBackup writes when this host wrote its last good backup.
 func writeLastBackup(w io.Writer, b *status.Backup) {
-	if b == nil || b.Path == "" {
+	if b == nil || b.Path == "" && b.Schedule == "" {
+		return
+	}
+	if b.Path == "" {
+		fmt.Fprintf(w, "\nLast backup: none; scheduled: %s, to %s\n", b.Schedule, b.To)
 		return
 	}
 	fmt.Fprintf(w, "\nLast backup: %s (%s ago), %s, %s\n", b.TakenAt.Format(time.RFC3339), describeAge(time.Duration(b.AgeSeconds)*time.Second),
 		ui.FormatBytes(b.Size), b.Path)
+	if b.Schedule != "" {
+		fmt.Fprintf(w, "Scheduled: %s, to %s\n", b.Schedule, b.To)
+	}
 }
 
 // describeAge returns a duration in its largest unit.

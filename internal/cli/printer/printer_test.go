@@ -224,6 +224,14 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 		"restore-plan": func(w io.Writer) {
 			WriteRestoreResult(w, restore.Result{Plan: plannedSteps()}, "plinth restore --from-this-node")
 		},
+		"status-backup-scheduled": func(w io.Writer) {
+			WriteStatus(w, status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "active", Versions: map[string]string{"k0s": "v1.33.8+k0s.1"},
+				Backup: &status.Backup{Record: backup.Record{Path: "/mnt/backup/my-app/n1/a.plinth-backup", TakenAt: at.Add(-24 * time.Hour), Size: 12e6}, AgeSeconds: 86400, Schedule: "daily", To: "/mnt/backup/my-app"}}, false)
+		},
+		"status-backup-none": func(w io.Writer) {
+			WriteStatus(w, status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "active", Versions: map[string]string{"k0s": "v1.33.8+k0s.1"},
+				Backup: &status.Backup{Schedule: "daily", To: "/mnt/backup/my-app"}}, false)
+		},
 		"backup-written": func(w io.Writer) {
 			WriteBackupResult(w, backup.Result{Path: "/mnt/my app.plinth-backup", Size: 12e6, Digest: "sha256:abc", Verified: backup.Bytes})
 		},
