@@ -23,7 +23,7 @@ const module = "github.com/plinthdev/plinth/"
 // it is listed itself. Imports go down only.
 var layers = map[string][]string{
 	"cmd/plinth":            {"internal/cli"},
-	"internal/cli":          {"internal/cli/printer", "internal/action", "internal/ui", "internal/spec", "internal/step", "airgap", "hostpreflight"},
+	"internal/cli":          {"internal/cli/printer", "internal/action", "internal/objectstore", "internal/ui", "internal/spec", "internal/step", "airgap", "hostpreflight"},
 	"internal/cli/printer":  {"internal/action", "internal/diagnosis", "internal/kurl", "internal/lockfile", "internal/ui", "internal/spec", "internal/step", "airgap", "hostpreflight"},
 	"internal/plan":         {"internal/step", "internal/host", "internal/ports", "internal/node", "internal/nodecert", "internal/pki", "internal/token", "internal/k0s", "internal/etcd", "internal/images", "internal/kube", "internal/helm", "internal/kots", "internal/registry", "internal/upgrade", "internal/velero", "internal/wait", "addons"},
 	"internal/step":         {},
@@ -49,6 +49,7 @@ var layers = map[string][]string{
 	"internal/loadbalancer": {"internal/host", "internal/k0s", "internal/kube", "internal/ports"},
 	"internal/etcd":         {"internal/ports"},
 	"internal/backup":       {},
+	"internal/objectstore":  {},
 	"internal/upgrade":      {"internal/compat", "internal/spec"},
 	"internal/kube":         {"internal/token", "internal/upgrade", "internal/wait"},
 	"internal/helm":         {"internal/kube", "internal/upgrade", "internal/wait"},
