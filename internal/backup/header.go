@@ -15,13 +15,16 @@ import (
 // Suffix is the end of the name of every file that Plinth names itself.
 const Suffix = ".plinth-backup"
 
+// HeaderSize is the size of the header, which is all that ReadHeader reads, in bytes.
+const HeaderSize = 4096
+
 // Layout of a file: a header of headerSize bytes, the archive (tar, zstd, age), a trailer of trailerSize
 // bytes. Both sizes are fixed, so that the archive can also be unpacked with the tools head, tail, age,
 // zstd and tar (docs/guide/backup.md).
 const (
 	formatVersion = 1
 	magic         = "plinth-backup "
-	headerSize    = 4096
+	headerSize    = HeaderSize
 	trailerPrefix = "\nsha256:"
 	trailerSize   = len(trailerPrefix) + 64 // the digest of everything before it, in hex
 )

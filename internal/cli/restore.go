@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -27,16 +28,18 @@ func (s commandSet) restoreCommand() *cobra.Command {
 					"add --yes, or use --plan to see what would be done")
 			}
 			s.prepareKeyFlags(&opts.Key)
+			opts.Store = opts.Store.WithEnvironment(os.Getenv)
 			res, err := restore.Run(ctx, env, opts)
 			return newOutput(res, func(w io.Writer) { printer.WriteRestoreResult(w, res, s.CommandLineWithout("--plan")) }).OrError(err)
 		}))
 	f := cmd.Flags()
-	f.StringVar(&opts.ControlPlane, "control-plane", "", "backup `file` of the control plane")
+	f.StringVar(&opts.ControlPlane, "control-plane", "", "backup `file` of the control plane, or s3://BUCKET/NAME")
 	f.BoolVar(&opts.FromThisNode, "from-this-node", false, "use the data of etcd on this host instead of a backup")
 	f.BoolVar(&opts.RemoveLost, "remove-lost-controllers", false, "remove all other controllers from the cluster, and their volumes")
 	f.BoolVar(&opts.Plan, "plan", false, "show what would be done, change nothing")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask for confirmation")
 	addKeyFileFlags(cmd, &opts.Key)
+	addStoreFlags(cmd, &opts.Store)
 	cmd.MarkFlagsMutuallyExclusive("control-plane", "from-this-node")
 	return cmd
 }

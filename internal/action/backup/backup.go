@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/objectstore"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
@@ -32,11 +34,12 @@ import (
 
 // Options are the options of a backup.
 type Options struct {
-	To   string // file to write, or folder in which the file gets a name
+	To   string // file to write, or folder in which the file gets a name, or s3://BUCKET/PREFIX
 	Lock KeyFlags
 	Keep int // backups of this cluster to keep in the folder; 0 for all
 	// PerNode writes to a folder with the name of this node in the folder To, and creates it.
 	PerNode bool
+	Store   objectstore.Settings // how to reach the object store
 }
 
 // Result is the result of a backup. Its JSON format is public.
@@ -88,7 +91,8 @@ type operation struct {
 
 	receipt  journal.Receipt
 	manifest format.Manifest
-	file     string // path of the backup
+	dir      string // folder or prefix of the backup
+	file     string // path of the backup in it
 	result   Result
 }
 
@@ -144,11 +148,11 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 		return problem.New(problem.ExitUsage, doing, errors.New("the cluster does not answer: "+problem.ExplainConnection(err)),
 			"check the cluster: plinth status; a backup needs an API server that answers")
 	}
-	return o.chooseFile(env)
+	return o.chooseFile(ctx, env)
 }
 
 // chooseFile sets the path of the backup.
-func (o *operation) chooseFile(env *action.Env) error {
+func (o *operation) chooseFile(ctx context.Context, env *action.Env) error {
 	doing := "write the backup to " + o.opts.To
 	refuse := func(hint, text string, args ...any) error {
 		return problem.Newf(problem.ExitUsage, doing, hint, text, args...)
@@ -157,8 +161,10 @@ func (o *operation) chooseFile(env *action.Env) error {
 	switch {
 	case o.opts.To == "":
 		return problem.Newf(problem.ExitUsage, "back up the control plane", "add --to FILE, or --to FOLDER", "the flag --to is missing")
+	case objectstore.IsURL(o.opts.To):
+		return o.chooseObject(ctx, env, doing)
 	case strings.Contains(o.opts.To, "://"):
-		return refuse("give a file or a folder, which may be a mounted share", "URLs are not supported")
+		return refuse("give a file, a folder, which may be a mounted share, or s3://BUCKET/PREFIX", "of URLs, only those of S3 are supported")
 	case err != nil:
 		return err
 	}
@@ -168,23 +174,53 @@ func (o *operation) chooseFile(env *action.Env) error {
 		}
 	}
 	_, missing := env.Host.ReadDir(to)
-	if missing == nil && o.opts.PerNode {
-		o.file = path.Join(to, o.receipt.Node, fileName(o.manifest.Header))
+	switch {
+	case missing == nil && o.opts.PerNode:
+		o.dir = path.Join(to, o.receipt.Node)
+		o.file = path.Join(o.dir, fileName(o.manifest.Header))
 		return nil
-	}
-	if missing == nil {
+	case missing == nil:
 		o.file = path.Join(to, fileName(o.manifest.Header))
-	} else if o.file = to; strings.HasSuffix(o.opts.To, "/") || o.opts.PerNode {
+	case strings.HasSuffix(o.opts.To, "/") || o.opts.PerNode:
 		return refuse("create the folder first: sudo mkdir -p "+to, "there is no such folder")
+	default:
+		o.file = to
 	}
 	if o.opts.Keep > 0 && o.file == to {
 		return refuse("name a folder, or omit --keep", "--keep needs a folder")
 	}
-	if _, err := env.Host.ReadDir(path.Dir(o.file)); err != nil {
-		return refuse("create the folder first: sudo mkdir -p "+path.Dir(o.file), "its folder cannot be read: %w", err)
+	o.dir = path.Dir(o.file)
+	if _, err := env.Host.ReadDir(o.dir); err != nil {
+		return refuse("create the folder first: sudo mkdir -p "+o.dir, "its folder cannot be read: %w", err)
 	}
 	if _, err := env.Host.Lstat(o.file); !errors.Is(err, fs.ErrNotExist) {
 		return refuse("name a new file, or a folder", "it exists already")
+	}
+	return nil
+}
+
+// chooseObject sets the path of a backup in an object store, which has to answer.
+func (o *operation) chooseObject(ctx context.Context, env *action.Env, doing string) error {
+	env.Secrets.Hide(o.opts.Store.SecretKey)
+	env.Secrets.Hide(o.opts.Store.SessionToken)
+	l, err := objectstore.ParseURL(o.opts.To)
+	if err != nil {
+		return problem.New(problem.ExitUsage, doing, err, "give s3://BUCKET/PREFIX")
+	}
+	if o.opts.PerNode {
+		l = l.Join(o.receipt.Node)
+	}
+	o.dir, o.file = l.String(), l.Join(fileName(o.manifest.Header)).String()
+	p, err := placeOf(env, o.dir, o.opts.Store)
+	var all []Entry
+	if err == nil {
+		all, err = p.List(ctx, o.dir, false)
+	}
+	if err != nil {
+		return problem.New(problem.ExitUsage, doing, err, problem.Hint(err))
+	}
+	if slices.ContainsFunc(all, func(e Entry) bool { return e.Path == o.file }) {
+		return problem.Newf(problem.ExitUsage, doing, "wait a second, and run the command again", "%s exists already", o.file)
 	}
 	return nil
 }
@@ -197,7 +233,11 @@ func fileName(h format.Header) string {
 
 // steps returns the steps of the backup on env's host.
 func (o *operation) steps(_ context.Context, env *action.Env) ([]step.Step, error) {
-	w := writer{operation: o, env: env}
+	p, err := placeOf(env, o.file, o.opts.Store)
+	if err != nil {
+		return nil, err
+	}
+	w := writer{operation: o, env: env, place: p}
 	b := plan.Backup{Spool: spoolDir(env.DataDir), File: o.file, SaveEtcd: w.saveEtcd, WriteFile: w.writeFile, Verify: w.verify}
 	if o.opts.Keep > 0 {
 		b.RemoveOlder = w.removeOlder

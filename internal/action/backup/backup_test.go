@@ -19,6 +19,7 @@ import (
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/objectstore"
 	"github.com/plinthdev/plinth/internal/pki"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
@@ -110,7 +111,7 @@ func TestRun_WritesWhatARestoreNeeds(t *testing.T) {
 	if info.Mode().Perm() != 0o600 || info.Size() != res.Size {
 		t.Errorf("%v, %d bytes", info.Mode(), info.Size())
 	}
-	open, err := OpenFile(env, res.Path)
+	open, err := OpenFile(t.Context(), env, res.Path, objectstore.Settings{})
 	testkit.Must(t, err)
 	names := map[string]bool{}
 	m, err := format.Extract(open, format.Key{Passphrase: "five random words here"}, func(_ format.Manifest, f format.File, _ io.Reader) error {
@@ -157,7 +158,9 @@ func TestRun_RefusesByName(t *testing.T) {
 		"recipient is no key":  {opts: Options{To: "/mnt/backup", Lock: KeyFlags{Recipients: []string{"age1abc"}}}, exit: 2, text: "not a public key"},
 		"private key":          {opts: Options{To: "/mnt/backup", Lock: KeyFlags{Recipients: []string{"AGE-SECRET-KEY-1ABC"}}}, exit: 2, text: "private key"},
 		"recipient is missing": {opts: Options{To: "/mnt/backup", Lock: KeyFlags{Recipients: []string{"/nowhere"}}}, exit: 2, text: "no such file"},
-		"object store":         {opts: Options{To: "s3://bucket/backup", Lock: good}, exit: 2, text: "URLs are not supported"},
+		"another URL":          {opts: Options{To: "https://bucket/backup", Lock: good}, exit: 2, text: "only those of S3"},
+		"no bucket":            {opts: Options{To: "s3:///backup", Lock: good}, exit: 2, text: "is not the name of a bucket"},
+		"no credentials":       {opts: Options{To: "s3://bucket/backup", Lock: good}, exit: 2, text: "no credentials"},
 		"no such folder":       {opts: Options{To: "/mnt/other/", Lock: good}, exit: 2, text: "no such folder"},
 		"no parent folder":     {opts: Options{To: "/mnt/other/file", Lock: good}, exit: 2, text: "its folder cannot be read"},
 		"existing file":        {opts: Options{To: "/mnt/backup/other.txt", Lock: good}, exit: 2, text: "exists already"},
@@ -193,7 +196,7 @@ func TestRun_RefusesByName(t *testing.T) {
 			if problem.ExitCode(err) != c.exit || !strings.Contains(err.Error(), c.text) || problem.Hint(err) == "" {
 				t.Errorf("exit %d, %v → %s", problem.ExitCode(err), err, problem.Hint(err))
 			}
-			if left, _ := List(env, "/mnt/backup"); len(left) != 0 {
+			if left, _ := List(t.Context(), env, "/mnt/backup", objectstore.Settings{}); len(left) != 0 {
 				t.Errorf("%+v", left)
 			}
 		})
@@ -239,7 +242,7 @@ func TestRun_ToAPublicKeyVerifiesBytes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.key.Secrets = env.Secrets
-			v, err := Verify(env, "/mnt/backup/one", c.key)
+			v, err := Verify(t.Context(), env, "/mnt/backup/one", c.key, objectstore.Settings{})
 			if (err == nil) != (c.text == "") || err == nil && v.Verified != c.want || err != nil && !strings.Contains(err.Error(), c.text) {
 				t.Errorf("%+v %v", v, err)
 			}
@@ -249,7 +252,7 @@ func TestRun_ToAPublicKeyVerifiesBytes(t *testing.T) {
 	testkit.Must(t, err)
 	raw[len(raw)-200] ^= 1
 	testkit.Must(t, os.WriteFile(f.Root+"/mnt/backup/one", raw, 0o600))
-	if _, err := Verify(env, "/mnt/backup/one", KeyFlags{}); problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), "it is damaged") {
+	if _, err := Verify(t.Context(), env, "/mnt/backup/one", KeyFlags{}, objectstore.Settings{}); problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), "it is damaged") {
 		t.Error(err)
 	}
 }
@@ -274,7 +277,7 @@ func TestRun_RemovesABackupThatCannotBeReadBack(t *testing.T) {
 	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "cannot be read back, and was removed: it is damaged") {
 		t.Error(err)
 	}
-	if all, err := List(env, "/mnt/backup"); err != nil || len(all) != 0 {
+	if all, err := List(t.Context(), env, "/mnt/backup", objectstore.Settings{}); err != nil || len(all) != 0 {
 		t.Errorf("%+v %v", all, err)
 	}
 }
@@ -296,7 +299,7 @@ func TestRun_KeepsTheNewestOfThisCluster(t *testing.T) {
 	env.Now = func() time.Time { return clock().Add(-time.Hour) } // the clock was set back
 	res, err := run(t, env, Options{To: "/mnt/backup", Keep: 2, Lock: KeyFlags{Unencrypted: true}}, fakeData{etcd: "etcd"})
 	testkit.Must(t, err)
-	all, err := List(env, "/mnt/backup")
+	all, err := List(t.Context(), env, "/mnt/backup", objectstore.Settings{})
 	testkit.Must(t, err)
 	if len(all) != 3 || all[0].Path != paths[4] || all[1].Path != res.Path || all[2].Problem == "" {
 		t.Errorf("%+v", all)

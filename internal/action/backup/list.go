@@ -1,16 +1,17 @@
 package backup
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"io"
-	"path"
+	"io/fs"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/plinthdev/plinth/internal/action"
 	format "github.com/plinthdev/plinth/internal/backup"
-	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/objectstore"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -22,70 +23,50 @@ type Entry struct {
 	Problem string `json:"problem,omitempty"` // why its header cannot be read
 }
 
-// List returns the backups in a folder and in the folders of nodes in it, newest first, by their headers.
-func List(env *action.Env, folder string) ([]Entry, error) {
-	dir, err := filepath.Abs(folder)
+// List returns the backups in a folder or below a prefix of an object store, and in the folders of nodes in it, newest
+// first, by their headers.
+func List(ctx context.Context, env *action.Env, folder string, store objectstore.Settings) ([]Entry, error) {
+	dir, err := absolute(folder)
 	if err != nil {
 		return nil, err
 	}
-	all, err := listFolder(env.Host, dir)
+	p, err := placeOf(env, dir, store)
+	var all []Entry
+	if err == nil {
+		all, err = listBackups(ctx, p, dir, true)
+	}
 	if err != nil {
-		return nil, problem.New(problem.ExitUsage, "list the backups in "+folder, err, "give the folder of --to")
+		return nil, problem.New(problem.ExitUsage, "list the backups in "+folder, err, cmp.Or(problem.Hint(err), "give the folder of --to"))
 	}
-	entries, err := env.Host.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range entries {
-		if !e.IsDir() {
-			continue
-		}
-		if more, err := listFolder(env.Host, path.Join(dir, e.Name())); err == nil { // lost+found and others are not ours
-			all = append(all, more...)
-		}
-	}
-	sortNewestFirst(all)
 	return all, nil
 }
 
-// sortNewestFirst sorts backups by their time; those without a header are last.
-func sortNewestFirst(all []Entry) {
+// absolute returns the absolute path of p; a URL stays as it is.
+func absolute(p string) (string, error) {
+	if objectstore.IsURL(p) {
+		return p, nil
+	}
+	return filepath.Abs(p)
+}
+
+// listBackups returns the backups in dir, newest first; deep includes those in the folders in it.
+func listBackups(ctx context.Context, p place, dir string, deep bool) ([]Entry, error) {
+	all, err := p.List(ctx, dir, deep)
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		if all[i].Header, err = readHeader(ctx, p, all[i].Path); err != nil {
+			all[i].Problem = err.Error()
+		}
+	}
 	slices.SortStableFunc(all, func(x, y Entry) int { return y.TakenAt.Compare(x.TakenAt) })
-}
-
-// folderReader is the part of a host that listFolder needs.
-type folderReader interface {
-	host.Files
-	host.Streams
-}
-
-// listFolder returns the backups in dir, newest first.
-func listFolder(h folderReader, dir string) ([]Entry, error) {
-	names, err := h.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	all := []Entry{}
-	for _, n := range names {
-		if !strings.HasSuffix(n.Name(), format.Suffix) || !n.Type().IsRegular() {
-			continue
-		}
-		e := Entry{Path: path.Join(dir, n.Name())}
-		if info, err := n.Info(); err == nil {
-			e.Size = info.Size()
-		}
-		if e.Header, err = readHeader(h, e.Path); err != nil {
-			e.Problem = err.Error()
-		}
-		all = append(all, e)
-	}
-	sortNewestFirst(all)
 	return all, nil
 }
 
-// readHeader returns the header of the file p.
-func readHeader(h host.Streams, p string) (format.Header, error) {
-	r, err := h.OpenFile(p)
+// readHeader returns the header of a file.
+func readHeader(ctx context.Context, p place, file string) (format.Header, error) {
+	r, err := p.OpenHeader(ctx, file)
 	if err != nil {
 		return format.Header{}, err
 	}
@@ -104,9 +85,9 @@ type Verification struct {
 
 // Verify reads a whole backup. Without a key for an encrypted one, it compares the file with the digest at
 // its end only.
-func Verify(env *action.Env, file string, flags KeyFlags) (Verification, error) {
+func Verify(ctx context.Context, env *action.Env, file string, flags KeyFlags, store objectstore.Settings) (Verification, error) {
 	v := Verification{Path: file}
-	open, err := OpenFile(env, file)
+	open, err := OpenFile(ctx, env, file, store)
 	if err != nil {
 		return v, err
 	}
@@ -130,16 +111,25 @@ func Verify(env *action.Env, file string, flags KeyFlags) (Verification, error) 
 	return v, nil
 }
 
-// OpenFile returns the source of a backup that the user named.
-func OpenFile(env *action.Env, file string) (format.Source, error) {
-	p, err := filepath.Abs(file)
+// OpenFile returns the source of a backup that the user named. An object is read again from the store each time.
+func OpenFile(ctx context.Context, env *action.Env, file string, store objectstore.Settings) (format.Source, error) {
+	p, err := absolute(file)
 	if err != nil {
 		return nil, err
 	}
-	open := func() (io.ReadCloser, error) { return env.Host.OpenFile(p) }
+	doing := "open the backup " + file
+	from, err := placeOf(env, p, store)
+	if err != nil {
+		return nil, problem.New(problem.ExitUsage, doing, err, problem.Hint(err))
+	}
+	open := func() (io.ReadCloser, error) { return from.Open(ctx, p) }
 	r, err := open()
 	if err != nil {
-		return nil, problem.New(problem.ExitUsage, "open the backup "+file, errors.Unwrap(err), "check the path; a backup can be read by root only")
+		var missing *fs.PathError
+		if errors.As(err, &missing) {
+			err = missing.Err
+		}
+		return nil, problem.New(problem.ExitUsage, doing, err, cmp.Or(problem.Hint(err), "check the path; a backup can be read by root only"))
 	}
 	return open, r.Close()
 }
@@ -148,6 +138,8 @@ func OpenFile(env *action.Env, file string) (format.Source, error) {
 func Refusal(operation string, err error) error {
 	hint := ""
 	switch {
+	case objectstore.IsFailure(err): // what ends in the middle seems to be damaged
+		return problem.New(problem.ExitUsage, operation, err, cmp.Or(problem.Hint(err), "run the command again"))
 	case errors.Is(err, format.ErrDamaged):
 		hint = "use another copy or an older backup: plinth backup list FOLDER"
 	case errors.Is(err, format.ErrKey):

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/plinthdev/plinth/internal/objectstore"
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
@@ -26,7 +27,7 @@ func TestRun_KeepsBackupsPerNode(t *testing.T) {
 	if info.Mode().Perm() != 0o700 {
 		t.Errorf("%v", info.Mode())
 	}
-	all, err := List(env, "/mnt/backup")
+	all, err := List(t.Context(), env, "/mnt/backup", objectstore.Settings{})
 	testkit.Must(t, err)
 	if len(all) != 3 || all[0].Path != "/mnt/backup/n1/my-app-20261129T150000Z.plinth-backup" || all[2].Path != other.Path {
 		t.Errorf("%+v", all)

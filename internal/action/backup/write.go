@@ -26,7 +26,8 @@ import (
 // writer writes the backup of an operation on env's host.
 type writer struct {
 	*operation
-	env *action.Env
+	env   *action.Env
+	place place
 }
 
 // etcdPath returns the path of the copy of etcd's snapshot.
@@ -64,7 +65,7 @@ func (c *counter) Read(p []byte) (int, error) {
 }
 
 // writeFile writes the backup. Its name appears when it is complete.
-func (w writer) writeFile(_ context.Context, report step.Report) error {
+func (w writer) writeFile(ctx context.Context, report step.Report) error {
 	paths, err := w.listFiles()
 	if err != nil {
 		return err
@@ -90,13 +91,8 @@ func (w writer) writeFile(_ context.Context, report step.Report) error {
 		w.result.Digest, err = format.Write(out, m, w.lock, w.open)
 		out.CloseWithError(err)
 	}()
-	if w.opts.PerNode {
-		if err := w.env.Host.MkdirAll(path.Dir(w.file), 0o700); err != nil {
-			return err
-		}
-	}
 	counted := &counter{r: r, report: func(n int64) { report("writing "+w.file, n, 0) }}
-	err = w.env.Host.Write(w.file, counted, 0o600)
+	err = w.place.Write(ctx, w.file, counted)
 	if err := errors.Join(err, r.Close()); err != nil {
 		return err
 	}
@@ -154,25 +150,25 @@ func (w writer) listFiles() ([]string, error) {
 }
 
 // verify reads the backup back. Without a private key, it is compared with what was written.
-func (w writer) verify(_ context.Context, report step.Report) error {
-	open := w.source(w.file, func(n int64) { report("reading "+w.file, n, w.result.Size) })
+func (w writer) verify(ctx context.Context, report step.Report) error {
+	open := w.source(ctx, func(n int64) { report("reading "+w.file, n, w.result.Size) })
 	if len(w.lock.Recipients) > 0 {
 		h, sum, err := format.VerifyBytes(open)
 		if err == nil && sum != w.result.Digest {
 			err = fmt.Errorf("%w: it is not what was written", format.ErrDamaged)
 		}
 		w.result.Backup, w.result.Verified = h, Bytes
-		return w.explain(err)
+		return w.explain(ctx, err)
 	}
 	m, err := format.Verify(open, format.Key{Passphrase: w.lock.Passphrase})
 	w.result.Backup, w.result.Verified = m.Header, Content
-	return w.explain(err)
+	return w.explain(ctx, err)
 }
 
-// source returns the source of a backup that reports how much of it was read.
-func (w writer) source(p string, report func(int64)) format.Source {
+// source returns the source of the backup that reports how much of it was read.
+func (w writer) source(ctx context.Context, report func(int64)) format.Source {
 	return func() (io.ReadCloser, error) {
-		r, err := w.env.Host.OpenFile(p)
+		r, err := w.place.Open(ctx, w.file)
 		if err != nil {
 			return nil, err
 		}
@@ -185,24 +181,24 @@ func (w writer) source(p string, report func(int64)) format.Source {
 
 // explain returns err as the failure of the verification, and removes the backup then: a user must not rely
 // on it.
-func (w writer) explain(err error) error {
+func (w writer) explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	return errors.Join(fmt.Errorf("the backup %s cannot be read back, and was removed: %w; check the disk", w.file, err), w.env.Host.RemoveAll(w.file))
+	return errors.Join(fmt.Errorf("the backup %s cannot be read back, and was removed: %w; check the disk or the store", w.file, err), w.place.Remove(ctx, w.file))
 }
 
 // removeOlder removes the oldest backups of this cluster in the folder. The one that was just written stays,
 // whatever the clock says.
-func (w writer) removeOlder(context.Context, step.Report) error {
-	all, err := listFolder(w.env.Host, path.Dir(w.file))
+func (w writer) removeOlder(ctx context.Context, _ step.Report) error {
+	all, err := listBackups(ctx, w.place, w.dir, false)
 	if err != nil {
 		return err
 	}
 	all = slices.DeleteFunc(all, func(e Entry) bool { return e.Problem != "" || e.ClusterID != w.manifest.ClusterID || e.Path == w.file })
 	for len(all) > w.opts.Keep-1 { // the oldest is the last
 		oldest := all[len(all)-1]
-		if err := w.env.Host.RemoveAll(oldest.Path); err != nil {
+		if err := w.place.Remove(ctx, oldest.Path); err != nil {
 			return err
 		}
 		w.result.Removed = append(w.result.Removed, oldest.Path)

@@ -20,6 +20,7 @@ import (
 	"github.com/plinthdev/plinth/internal/etcd"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/objectstore"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/ports"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -33,8 +34,9 @@ type Options struct {
 	ControlPlane string // file of a backup
 	FromThisNode bool   // from the data of etcd on this host
 	Key          backup.KeyFlags
-	RemoveLost   bool // remove the other controllers from the cluster
-	Plan         bool // only return the plan
+	RemoveLost   bool                 // remove the other controllers from the cluster
+	Plan         bool                 // only return the plan
+	Store        objectstore.Settings // how to reach the object store of ControlPlane
 }
 
 // Result is the result of a restore. Its JSON format is public.
@@ -120,7 +122,7 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	}
 	o.source = plan.ThisNode
 	if !o.opts.FromThisNode {
-		if err := o.inspectBackup(env); err != nil {
+		if err := o.inspectBackup(ctx, env); err != nil {
 			return err
 		}
 	}
@@ -160,8 +162,8 @@ func (o *operation) inspectHost(ctx context.Context, env *action.Env) error {
 }
 
 // inspectBackup verifies the backup completely, and refuses one that does not fit this host.
-func (o *operation) inspectBackup(env *action.Env) (err error) {
-	if o.file, err = backup.OpenFile(env, o.opts.ControlPlane); err != nil {
+func (o *operation) inspectBackup(ctx context.Context, env *action.Env) (err error) {
+	if o.file, err = backup.OpenFile(ctx, env, o.opts.ControlPlane, o.opts.Store); err != nil {
 		return err
 	}
 	doing := "restore from the backup " + o.opts.ControlPlane

@@ -1,0 +1,145 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+
+	"github.com/plinthdev/plinth/internal/action"
+	format "github.com/plinthdev/plinth/internal/backup"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/objectstore"
+)
+
+// place is where backups are: the folders of a host, or a bucket. Paths are absolute, or URLs of objects.
+type place interface {
+	// Write stores the content of r as a file that appears when it is complete.
+	Write(ctx context.Context, p string, r io.Reader) error
+	// Open opens a file for reading. The error is fs.ErrNotExist if there is none.
+	Open(ctx context.Context, p string) (io.ReadCloser, error)
+	// OpenHeader opens the beginning of a file.
+	OpenHeader(ctx context.Context, p string) (io.ReadCloser, error)
+	// List returns the backups in a folder, without their headers; deep includes those in the folders in it.
+	List(ctx context.Context, dir string, deep bool) ([]Entry, error)
+	// Remove removes a file.
+	Remove(ctx context.Context, p string) error
+}
+
+// placeOf returns the place of p, a path or the URL of a bucket.
+func placeOf(env *action.Env, p string, settings objectstore.Settings) (place, error) {
+	if !objectstore.IsURL(p) {
+		return folders{env.Host}, nil
+	}
+	l, err := objectstore.ParseURL(p)
+	if err != nil {
+		return nil, err
+	}
+	s, err := objectstore.Open(l.Bucket, settings)
+	return bucket{s}, err
+}
+
+// hostFolders is the part of a host that folders needs.
+type hostFolders interface {
+	host.Files
+	host.Streams
+}
+
+// folders are the folders of a host.
+type folders struct{ hostFolders }
+
+// Write creates the folder of the file, if that is missing.
+func (f folders) Write(_ context.Context, p string, r io.Reader) error {
+	if _, err := f.Lstat(path.Dir(p)); errors.Is(err, fs.ErrNotExist) {
+		if err := f.MkdirAll(path.Dir(p), 0o700); err != nil {
+			return err
+		}
+	}
+	return f.hostFolders.Write(p, r, 0o600)
+}
+
+func (f folders) Open(_ context.Context, p string) (io.ReadCloser, error) { return f.OpenFile(p) }
+
+func (f folders) OpenHeader(_ context.Context, p string) (io.ReadCloser, error) { return f.OpenFile(p) }
+
+func (f folders) Remove(_ context.Context, p string) error { return f.RemoveAll(p) }
+
+func (f folders) List(ctx context.Context, dir string, deep bool) ([]Entry, error) {
+	names, err := f.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	all := []Entry{}
+	for _, n := range names {
+		p := path.Join(dir, n.Name())
+		switch {
+		case n.IsDir() && deep:
+			if more, err := f.List(ctx, p, false); err == nil { // lost+found and others are not ours
+				all = append(all, more...)
+			}
+		case strings.HasSuffix(n.Name(), format.Suffix) && n.Type().IsRegular():
+			e := Entry{Path: p}
+			if info, err := n.Info(); err == nil {
+				e.Size = info.Size()
+			}
+			all = append(all, e)
+		}
+	}
+	return all, nil
+}
+
+// bucket is a bucket of an object store.
+type bucket struct{ *objectstore.Store }
+
+func (b bucket) Write(ctx context.Context, p string, r io.Reader) error {
+	l, err := objectstore.ParseURL(p)
+	if err != nil {
+		return err
+	}
+	return b.Store.Write(ctx, l.Key, r)
+}
+
+func (b bucket) Open(ctx context.Context, p string) (io.ReadCloser, error) {
+	l, err := objectstore.ParseURL(p)
+	if err != nil {
+		return nil, err
+	}
+	return b.Store.Open(ctx, l.Key)
+}
+
+func (b bucket) OpenHeader(ctx context.Context, p string) (io.ReadCloser, error) {
+	l, err := objectstore.ParseURL(p)
+	if err != nil {
+		return nil, err
+	}
+	return b.OpenStart(ctx, l.Key, format.HeaderSize)
+}
+
+func (b bucket) Remove(ctx context.Context, p string) error {
+	l, err := objectstore.ParseURL(p)
+	if err != nil {
+		return err
+	}
+	return b.Store.Remove(ctx, l.Key)
+}
+
+func (b bucket) List(ctx context.Context, dir string, deep bool) ([]Entry, error) {
+	l, err := objectstore.ParseURL(dir)
+	if err != nil {
+		return nil, err
+	}
+	prefix := l.Key
+	if prefix != "" {
+		prefix += "/"
+	}
+	objects, err := b.Store.List(ctx, prefix, deep)
+	all := []Entry{}
+	for _, o := range objects {
+		if strings.HasSuffix(o.Key, format.Suffix) {
+			all = append(all, Entry{Path: objectstore.Location{Bucket: l.Bucket, Key: o.Key}.String(), Size: o.Size})
+		}
+	}
+	return all, err
+}
