@@ -127,6 +127,7 @@ type Refusal struct {
 type Backup struct {
 	Calendar string // OnCalendar of systemd
 	Folder   string // "" if backups are not written to a folder
+	EnvFile  string // file with the settings of the object store; "" if backups are written to a folder
 	DataDir  string // folder of Plinth, which a reset removes
 }
 

@@ -48,7 +48,7 @@ func diskChecks() []hp.Check {
 			Rationale: "the kernel lists mounts and programs by their real path, so kubelet, containerd and `plinth reset` would not recognize their own (Embedded Cluster does not allow it either).",
 			Run:       checkEachPath(checkSymlink)},
 		{ID: "backup-schedule", Group: "Disk", Title: "Schedule of backups", Severity: hp.Fail, Roles: []hp.Role{hp.Controller},
-			Expected:  "spec.backup of the Installer: a schedule that this systemd understands, and a folder outside of Plinth's; warns if the folder does not exist",
+			Expected:  "spec.backup of the Installer: a schedule that this systemd understands, and a folder outside of Plinth's; warns if the folder, or the file with the settings of the object store, does not exist",
 			Rationale: "the timer of systemd would not start, or every backup would fail; Plinth does not create the folder, which may be the mount point of a share.",
 			Run:       checkBackupSchedule},
 	}
@@ -58,6 +58,7 @@ func diskChecks() []hp.Check {
 const (
 	runCalendar     = "plinth-backup-calendar"
 	runBackupFolder = "plinth-backup-folder"
+	runBackupEnv    = "plinth-backup-env"
 )
 
 // backupRuns returns the programs for checkBackupSchedule.
@@ -70,6 +71,9 @@ func backupRuns(req hp.Requirements) (runs []facts.CommandKey) {
 	runs = append(runs, facts.CommandKey{Name: runCalendar, Argv: []string{"systemd-analyze", "calendar", b.Calendar}, Timeout: limit})
 	if b.Folder != "" {
 		runs = append(runs, facts.CommandKey{Name: runBackupFolder, Argv: []string{"test", "-d", b.Folder}, Timeout: limit})
+	}
+	if b.EnvFile != "" {
+		runs = append(runs, facts.CommandKey{Name: runBackupEnv, Argv: []string{"test", "-f", b.EnvFile}, Timeout: limit})
 	}
 	return runs
 }
@@ -105,6 +109,15 @@ func checkBackupSchedule(f facts.Facts, req hp.Requirements) hp.Result {
 		}
 		if folder.Code != 0 {
 			return hp.Warned("sudo mkdir -p "+b.Folder+"; for a share, mount it first, and create the folder in it", "%s is not a folder, or does not answer: backups will fail", b.Folder)
+		}
+	}
+	if b.EnvFile != "" {
+		file, why := result(runBackupEnv)
+		if why != "" {
+			return hp.Undetermined(b.EnvFile + ": " + why)
+		}
+		if file.Code != 0 {
+			return hp.Warned("write it, with mode 0600: AWS_ENDPOINT_URL=…, AWS_ACCESS_KEY_ID=…, AWS_SECRET_ACCESS_KEY=…", "%s with the settings of the object store is missing: backups will fail", b.EnvFile)
 		}
 	}
 	return hp.Passed("%s", b.Calendar)

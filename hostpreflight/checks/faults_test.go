@@ -204,6 +204,11 @@ func diskFaults() []fault {
 		{"backup-schedule", "a folder that is missing", hp.Warn, withBackup("/mnt/backup/my-app", 0, "", 1)},
 		{"backup-schedule", "in the data folder", hp.Fail, withBackup("/data/plinth/backup", 0, "", 0)},
 		{"backup-schedule", "a good one", hp.Pass, withBackup("/mnt/backup/my-app", 0, "", 0)},
+		{"backup-schedule", "an object store without settings", hp.Warn, func(f *facts.Facts, req *hp.Requirements) {
+			withBackup("", 0, "", 0)(f, req)
+			req.Backup.EnvFile = "/etc/plinth-backup.env"
+			f.Runs = append(f.Runs, facts.CommandResult{Name: runBackupEnv, Code: 1})
+		}},
 		{"backup-schedule", "not checked", hp.Unknown, func(f *facts.Facts, req *hp.Requirements) {
 			withBackup("/mnt/backup/my-app", 0, "", 0)(f, req)
 			f.Runs = nil

@@ -17,10 +17,14 @@ import (
 type BackupSchedule struct {
 	Calendar   string        // OnCalendar of systemd.timer(5)
 	Delay      time.Duration // largest random delay
-	To         string        // folder in which each controller has one of its own
+	To         string        // folder in which each controller has one of its own, or s3://BUCKET/PREFIX
 	Keep       int
 	Recipients []string // public keys of age
 }
+
+// BackupEnvFile is the file with the endpoint and the credentials of the object store of scheduled backups. The administrator
+// writes it, in the format of systemd.exec(5), and it stays after a reset.
+const BackupEnvFile = "/etc/plinth-backup.env"
 
 // BackupTimer is the timer of systemd that runs backups, and the service that it starts.
 type BackupTimer struct {
@@ -42,7 +46,7 @@ Wants=network-online.target
 Type=oneshot
 ExecStart="%[1]s" --data-dir "%[2]s" --progress none backup --per-node --to "%[3]s" --keep %[4]d%[5]s
 Environment=GOMEMLIMIT=200MiB GOMAXPROCS=2
-TimeoutStartSec=2h
+%[11]sTimeoutStartSec=2h
 Nice=10
 UMask=0077
 MemoryMax=1G
@@ -98,10 +102,11 @@ func NewBackupTimer(program, dataDir string, s BackupSchedule) BackupTimer {
 	if s.Calendar == "" {
 		return BackupTimer{}
 	}
-	home, tmp, target := "yes", "yes", ""
+	home, tmp, target, environment := "yes", "yes", "", "EnvironmentFile=-"+BackupEnvFile+"\n"
 	dirs := []string{resolveExisting(dataDir)}
 	if path.IsAbs(s.To) {
 		dirs = append(dirs, resolveExisting(s.To))
+		environment = ""
 		target = fmt.Sprintf(` "-%s"`, quoteUnitPath(s.To))
 	}
 	for _, dir := range dirs {
@@ -119,7 +124,7 @@ func NewBackupTimer(program, dataDir string, s BackupSchedule) BackupTimer {
 	argument := func(text string) string { return strings.ReplaceAll(quoteUnitPath(text), "$", "$$") } // ExecStart expands variables
 	return BackupTimer{
 		service: fmt.Sprintf(backupServiceText, argument(program), argument(dataDir), argument(s.To), s.Keep, recipients.String(), quoteUnitPath(dataDir), target,
-			quoteUnitPath(path.Join(dataDir, VolumesDir)), home, tmp),
+			quoteUnitPath(path.Join(dataDir, VolumesDir)), home, tmp, environment),
 		timer: fmt.Sprintf(backupTimerText, s.Calendar, int(s.Delay.Seconds()))}
 }
 

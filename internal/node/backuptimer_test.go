@@ -37,6 +37,17 @@ func TestNewBackupTimer_RestrictsService(t *testing.T) {
 	}
 }
 
+func TestNewBackupTimer_ReadsTheSettingsOfAnObjectStore(t *testing.T) {
+	for to, want := range map[string]bool{"s3://bucket/prefix": true, "/mnt/backup": false} {
+		t.Run(to, func(t *testing.T) {
+			b := NewBackupTimer(AgentBinary, "/var/lib/plinth", daily(to))
+			if strings.Contains(b.service, "\nEnvironmentFile=-/etc/plinth-backup.env\n") != want || strings.Contains(b.service, `"-s3:`) {
+				t.Error(b.service)
+			}
+		})
+	}
+}
+
 func TestNewBackupTimer_KeepsFoldersVisible(t *testing.T) {
 	for to, want := range map[string]string{"/home/op/backup": "ProtectHome=read-only", `/srv/50% "of" $HOME`: `ReadWritePaths="/var/lib/plinth" /run "-/srv/50%% \"of\" $HOME"`} {
 		t.Run(to, func(t *testing.T) {

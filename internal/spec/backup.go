@@ -3,8 +3,11 @@ package spec
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
+
+	"github.com/plinthdev/plinth/internal/strictyaml"
 )
 
 // Schedule is when backups are written.
@@ -48,6 +51,12 @@ const maxRecipients = 20
 
 // checkBackupTarget checks where backups are written.
 func checkBackupTarget(value string) (message, hint string) {
+	if strings.HasPrefix(value, "s3:") {
+		if !regexp.MustCompile(`^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9][A-Za-z0-9._-]*)*$`).MatchString(value) {
+			return strictyaml.QuoteValue(value) + " is not the URL of a bucket", "such as s3://backups/my-app"
+		}
+		return "", ""
+	}
 	return checkHostFolder(value, "such as /mnt/backup/my-app")
 }
 

@@ -36,7 +36,7 @@ func rulePatterns() map[string]string {
 		"node-port-range":     `[0-9]+-[0-9]+`,
 		"host-folder":         `/[^/].*`,
 		"backup-schedule":     `hourly|daily|weekly|((Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?([01][0-9]|2[0-3]):[0-5][0-9]`,
-		"backup-target":       `/[^/].*`,
+		"backup-target":       `(s3:/)?/[^/].*`,
 		"proxy-url":           `[Hh][Tt][Tt][Pp][Ss]?://[^/]+/?`,
 		"version-exact/chart": "v?" + core + `(\+[0-9A-Za-z.-]+)?`,
 		"chart-name":          `[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?`,

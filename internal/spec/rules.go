@@ -82,7 +82,7 @@ func Rules() []Rule {
 		warn("velero-storage", "The object store of velero needs a volume: without localPathStorage and without a folder, something else must provide a default storage class."),
 		fail("kots-velero", "KOTS supports the version of Velero."),
 		fail("backup-schedule", "The schedule of backups is hourly, daily, weekly, HH:MM, or a day and a time such as `Sun 03:30`."),
-		fail("backup-target", "The target of backups is an absolute path, a folder of its own, and not in a folder of the system, of k0s or of Plinth."),
+		fail("backup-target", "The target of backups is s3://BUCKET/PREFIX, or an absolute path: a folder of its own, and not in a folder of the system, of k0s or of Plinth."),
 		fail("backup-keep", "The number of backups that are kept is between 1 and 10000."),
 		fail("backup-recipient", "Backups are encrypted to 1 to 20 public keys of age. A private key does not belong into an Installer."),
 		fail("app-missing", "A file given as Application contains a kots.io/v1beta1 Application."),

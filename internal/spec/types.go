@@ -119,7 +119,7 @@ type ObjectStore struct {
 type Backup struct {
 	// hourly, daily, weekly, HH:MM, or a day and a time such as Sun 03:30; in the time zone of the host, with a random delay.
 	Schedule string `json:"schedule" required:"true" rule:"backup-schedule"`
-	// Folder that exists on each controller, such as the mount of an NFS share. Each controller writes to a folder of its name below it.
+	// Folder that exists on each controller, such as the mount of an NFS share, or s3://BUCKET/PREFIX. Each controller writes to a folder of its name below it.
 	To string `json:"to" required:"true" rule:"backup-target"`
 	// Number of backups that each controller keeps.
 	Keep int `json:"keep" default:"14" rule:"backup-keep"`

@@ -9,6 +9,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
@@ -80,6 +81,9 @@ func InstallRequirements(b *airgap.Bundle, in *spec.Installer, j *journal.Journa
 	if b := in.Spec.Backup; b != nil {
 		s, _ := spec.ParseSchedule(b.Schedule) // lint has parsed it
 		w.Backup = hostpreflight.Backup{Calendar: s.Calendar, Folder: b.To, DataDir: dataDir}
+		if strings.HasPrefix(b.To, "s3://") {
+			w.Backup.Folder, w.Backup.EnvFile = "", node.BackupEnvFile
+		}
 	}
 	if in.Spec.Kotsadm != nil {
 		w.ConsolePort = in.Spec.Kotsadm.UIBindPort
