@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/desired"
 	format "github.com/plinthdev/plinth/internal/backup"
+	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/node"
@@ -209,8 +211,30 @@ func (w writer) removeOlder(ctx context.Context, _ step.Report) error {
 
 // recordSuccess stores the backup as the last good one of this host.
 func (o *operation) recordSuccess(env *action.Env) error {
-	return writeRecord(env.Host, env.DataDir, Record{Path: o.result.Path, TakenAt: o.result.Backup.TakenAt, Size: o.result.Size,
+	err := writeRecord(env.Host, env.DataDir, Record{Path: o.result.Path, TakenAt: o.result.Backup.TakenAt, Size: o.result.Size,
 		Digest: o.result.Digest, Verified: o.result.Verified})
+	return errors.Join(err, removeOldLogs(env.Host))
+}
+
+// keptLogs is the number of logs of backups that stay: a schedule would fill the folder otherwise.
+const keptLogs = 100
+
+// removeOldLogs removes the oldest logs of backups. Their names begin with the verb and have the time, so they are sorted.
+func removeOldLogs(h host.Files) error {
+	entries, err := h.ReadDir(action.LogDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var logs []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), Verb+"-") && strings.HasSuffix(e.Name(), ".log") && e.Type().IsRegular() {
+			logs = append(logs, e.Name())
+		}
+	}
+	for ; err == nil && len(logs) > keptLogs; logs = logs[1:] {
+		err = h.RemoveAll(path.Join(action.LogDir, logs[0]))
+	}
+	return err
 }
 
 // recordFailure stores that a backup of this host has failed, beside the last good one, and returns the
