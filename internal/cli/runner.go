@@ -82,7 +82,7 @@ type runner struct {
 	Parsed    bool  // the command line was parsed without an error
 	helpError error // the command named before --help does not exist
 	output    commandOutput
-	prompting atomic.Bool // a question waits for its answer
+	idle      atomic.Bool // nothing runs that has to be stopped safely: a question waits for its answer, or a status is watched
 }
 
 // commandOutput is the result of a command: data for programs and text for people.
@@ -120,11 +120,20 @@ func (s *runner) writeOutcome(err error) int {
 		}
 		s.writeError(err)
 	}
-	if err == nil && written != nil && !errors.Is(written, s.ErrNoReader) { // "plinth status | head" is not a failure
-		err = problem.New(problem.ExitInternal, "write the output", written, "the command itself was carried out; check where standard output leads: a full disk, a closed pipe")
+	if written = s.outputError(written); err == nil && written != nil {
+		err = written
 		s.writeError(err)
 	}
 	return problem.ExitCode(err)
+}
+
+// outputError returns the problem of an output that could not be written because of err. It returns nil if its reader
+// has ended: "plinth status | head" is not a failure.
+func (s *runner) outputError(err error) error {
+	if err == nil || errors.Is(err, s.ErrNoReader) {
+		return nil
+	}
+	return problem.New(problem.ExitInternal, "write the output", err, "the command itself was carried out; check where standard output leads: a full disk, a closed pipe")
 }
 
 // writeOutputText writes the output of the command as text.
@@ -185,15 +194,21 @@ func interruptedError(err error) error {
 // terminalWidth returns the number of columns of the terminal stream; 0 if it is
 // not a terminal.
 func terminalWidth(stream any) int {
+	width, _ := terminalSize(stream)
+	return width
+}
+
+// terminalSize returns the numbers of columns and rows of the terminal stream; 0 if it is not a terminal.
+func terminalSize(stream any) (columns, rows int) {
 	f, ok := stream.(*os.File)
 	if !ok {
-		return 0
+		return 0, 0
 	}
-	width, _, err := term.GetSize(int(f.Fd()))
+	columns, rows, err := term.GetSize(int(f.Fd()))
 	if err != nil {
-		return 0
+		return 0, 0
 	}
-	return width
+	return columns, rows
 }
 
 // isTerminal reports whether stream is a terminal.

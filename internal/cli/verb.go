@@ -35,7 +35,7 @@ func (s *runner) WithEnv(events bool, yes *bool, do verbFunc) actionFunc {
 		progress := ui.New(ui.Options{Mode: mode, Out: s.Out, Err: s.Err, Secrets: s.secrets, Now: s.Now, Width: terminalWidth(s.Err)})
 		note := func(text string) { progress.Note(ui.Wrap(s.adaptCommands(s.secrets.Mask(text)), terminalWidth(s.Err))) }
 		stopNote := context.AfterFunc(ctx, func() {
-			if !s.prompting.Load() { // nothing runs while a question waits
+			if !s.idle.Load() {
 				note("Stopping at a point from which the same command can resume. Press Ctrl-C again to quit at once.")
 			}
 		})
@@ -76,10 +76,10 @@ func (s *runner) confirmTyped(ctx context.Context, question, word, instead strin
 // cause declined: the user decided, and nothing was interrupted.
 func (s *runner) ask(ctx context.Context, p ui.Prompt, declined string) error {
 	p.In, p.Out, p.TTY, p.Width = s.In, s.Err, isTerminal(s.In) && isTerminal(s.Err), terminalWidth(s.Err)
-	s.prompting.Store(true)
+	s.idle.Store(true)
 	agreed, err := p.Confirm(ctx)
 	if ctx.Err() == nil {
-		s.prompting.Store(false)
+		s.idle.Store(false)
 	}
 	return answerError(agreed, err, declined)
 }

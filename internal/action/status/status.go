@@ -37,6 +37,7 @@ import (
 
 // Status is what is installed on this host and its state. Its JSON format is public.
 type Status struct {
+	Time      time.Time         `json:"time,omitzero"` // when it was read, UTC
 	Installed bool              `json:"installed"`
 	Name      string            `json:"name,omitempty"`
 	Role      string            `json:"role,omitempty"`
@@ -198,7 +199,7 @@ func Inspect(ctx context.Context, h host.Host, dataDir string, now func() time.T
 	if err != nil {
 		return Status{}, err
 	}
-	s := Status{Installed: installed, Name: r.Name, Role: r.Role, Bundle: r.Bundle, Versions: r.Versions, Warnings: slices.Clone(r.Warnings)}
+	s := Status{Time: now().UTC(), Installed: installed, Name: r.Name, Role: r.Role, Bundle: r.Bundle, Versions: r.Versions, Warnings: slices.Clone(r.Warnings)}
 	if j.RecoveryNotice() != "" {
 		s.Warnings = append(s.Warnings, j.RecoveryNotice())
 	}
