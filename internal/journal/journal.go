@@ -50,6 +50,12 @@ type Step struct {
 // Unfinished reports whether the run was killed, interrupted or failed.
 func (r Run) Unfinished() bool { return r.EndedAt == nil || r.Failed != "" }
 
+// IsOf reports whether the run is the one of h, which holds the lock now: it has no end, and h has begun it. An earlier run
+// without an end was killed.
+func (r Run) IsOf(h Holder) bool {
+	return r.EndedAt == nil && r.Verb == h.Verb && !r.StartedAt.Before(h.StartedAt)
+}
+
 // HasBegun reports whether the run has started the step id.
 func (r Run) HasBegun(id string) bool {
 	return slices.ContainsFunc(r.Steps, func(s Step) bool { return s.ID == id })

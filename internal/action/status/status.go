@@ -138,7 +138,7 @@ func (s Status) WithRunning(holder journal.Holder, runs []journal.Run) Status {
 		return s
 	}
 	last := runs[len(runs)-1]
-	if last.EndedAt != nil || last.Verb != holder.Verb || last.StartedAt.Before(holder.StartedAt) {
+	if !last.IsOf(holder) {
 		return s // holder has not changed anything yet
 	}
 	s.Unfinished = nil
