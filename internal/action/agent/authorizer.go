@@ -6,9 +6,6 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
-	"io"
-	"log"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -21,7 +18,6 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/nodecert"
 	"github.com/plinthdev/plinth/internal/ports"
-	"github.com/plinthdev/plinth/internal/wait"
 )
 
 // Authorizer answers the authorization reviews of the API server. It denies every request, also to
@@ -96,9 +92,9 @@ func (a *Authorizer) review(ctx context.Context, s reviewedUser) (why string) {
 	return why
 }
 
-// limitReviews answers at most maxReviews requests at the same time.
-func limitReviews(next http.Handler) http.Handler {
-	slots := make(chan struct{}, maxReviews)
+// limitRequests answers at most limit requests at the same time.
+func limitRequests(limit int, next http.Handler) http.Handler {
+	slots := make(chan struct{}, limit)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case slots <- struct{}{}:
@@ -109,31 +105,15 @@ func limitReviews(next http.Handler) http.Handler {
 	})
 }
 
-// listenInterval is how often serveAuthorizer tries to listen while another program has the port.
-const listenInterval = 5 * time.Second
-
 // serveAuthorizer serves the authorizer to the API server on the same host until ctx ends.
 func serveAuthorizer(ctx context.Context, a *Authorizer, identity *identity, note func(string)) {
 	mux := http.NewServeMux()
-	mux.Handle("POST "+k0s.AuthorizePath, limitReviews(a))
-	noted := false
-	for {
-		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(k0s.Loopback, ports.AuthorizerText))
-		if err == nil {
-			srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10,
-				ErrorLog: log.New(io.Discard, "", 0), TLSConfig: identity.authorizerConfig()}
-			stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
-			err = srv.ServeTLS(listener, "", "")
-			stop()
-		}
-		if ctx.Err() == nil && !noted {
-			noted = true
-			note("cannot answer the API server's authorization reviews, so nodes that were removed can still read: " + err.Error())
-		}
-		if wait.Sleep(ctx, listenInterval) != nil {
-			return
-		}
-	}
+	mux.Handle("POST "+k0s.AuthorizePath, limitRequests(maxReviews, a))
+	srv := newLoopbackServer(ports.AuthorizerText, mux)
+	srv.TLSConfig = identity.authorizerConfig()
+	serveLoopback(ctx, srv, func(err error) {
+		note("cannot answer the API server's authorization reviews, so nodes that were removed can still read: " + err.Error())
+	})
 }
 
 // authorizerConfig returns the TLS configuration of the authorizer: its only client is the API server.
