@@ -223,6 +223,10 @@ func checkAgentRestrictions(t *testing.T, ctx context.Context, h *lab.Host) {
 			t.Errorf("the agent's process lacks %q:\n%s", want, status)
 		}
 	}
+	metrics := h.MustRun(ctx, "curl", "-sfS", "http://127.0.0.1:9446/metrics")
+	if unread := regexp.MustCompile(`(?m)^plinth_source_success.* 0$`).FindAllString(metrics, -1); len(unread) > 0 || !strings.Contains(metrics, "plinth_admitted_nodes{") {
+		t.Errorf("the agent cannot read what its metrics are about: %q\n%s", unread, metrics)
+	}
 }
 
 // checkPodReachesService runs a pod that resolves a service by name and calls it.

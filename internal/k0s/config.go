@@ -47,6 +47,10 @@ const (
 	ContainerdDropInPath = "/etc/k0s/containerd.d/plinth.toml" // sets RegistryDir in containerd's configuration
 )
 
+// ContentDir is where containerd stores complete blobs of images, by digest. This layout of its local
+// content store has not changed since containerd 1.0.
+const ContentDir = DataDir + "/containerd/io.containerd.content.v1.content/blobs/sha256"
+
 // KubeletCertPath is the path of the kubelet's serving certificate and key,
 // PEM, signed by the cluster's authority for the node's name and addresses.
 const KubeletCertPath = KubeletPKIDir + "/kubelet-server-current.pem"

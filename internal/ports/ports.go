@@ -14,10 +14,12 @@ const (
 	API           = 6443  // Kubernetes API on controllers; its load balancer, on loopback, on workers
 	Agent         = 9444  // Plinth's agent, and a host that listens for peer checks
 	Authorizer    = 9445  // Plinth's agent, for the API server on the same host
+	Metrics       = 9446  // Plinth's agent, for Prometheus on the same host
 	Kubelet       = 10250 // also where the peer checks try UDP
 
 	APIText        = "6443"
 	AuthorizerText = "9445"
+	MetricsText    = "9446"
 	EtcdClientText = "2379"
 	EtcdPeerText   = "2380"
 )
@@ -77,6 +79,7 @@ func All() []Port {
 		{Use: "etcd-peer", Number: EtcdPeer, Scope: Cluster, Nodes: Controllers, Why: "etcd, for the other controllers."},
 		{Use: "plinth-agent", Number: Agent, Scope: Cluster, Why: "Plinth's agent; nodes and joining hosts ask it."},
 		{Use: "plinth-authorizer", Number: Authorizer, Scope: Loopback, Nodes: Controllers, Why: "Plinth's agent; the API server asks it whether a node is still admitted."},
+		{Use: "plinth-metrics", Number: Metrics, Scope: Loopback, Why: "metrics of Plinth's agent, in Prometheus's text format."},
 		{Use: "kube-controller-manager", Number: 10257, Scope: Loopback, Nodes: Controllers, Why: "status of the controller manager."},
 		{Use: "kube-scheduler", Number: 10259, Scope: Loopback, Nodes: Controllers, Why: "status of the scheduler."},
 		{Use: "kubelet", Number: Kubelet, Scope: Cluster, Why: "kubelet; logs, exec and metrics go through it."},

@@ -75,7 +75,7 @@ func TestReserved_FindsEveryFixedPort(t *testing.T) {
 }
 
 func TestText_IsTheNumber(t *testing.T) {
-	for text, number := range map[string]int{APIText: API, EtcdClientText: EtcdClient} {
+	for text, number := range map[string]int{APIText: API, EtcdClientText: EtcdClient, AuthorizerText: Authorizer, MetricsText: Metrics} {
 		if text != strconv.Itoa(number) {
 			t.Errorf("%s is not %d", text, number)
 		}

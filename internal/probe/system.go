@@ -48,7 +48,7 @@ func localSystem() System {
 		Arch:           runtime.GOARCH,
 		Now:            time.Now,
 		BindPort:       bindPort,
-		StatFilesystem: statFilesystem,
+		StatFilesystem: StatFilesystem,
 		ResolveName: func(ctx context.Context, name string) ([]netip.Addr, error) {
 			return resolver.LookupNetIP(ctx, "ip", name)
 		},
@@ -98,9 +98,9 @@ func bindPort(ctx context.Context, key facts.PortKey) error {
 	return l.Close()
 }
 
-// statFilesystem returns the size and free space of the file system that holds
+// StatFilesystem returns the size and free space of the file system that holds
 // path.
-func statFilesystem(path string) (DiskSpace, error) {
+func StatFilesystem(path string) (DiskSpace, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {
 		return DiskSpace{}, err

@@ -40,7 +40,7 @@ func Run(ctx context.Context, env *action.Env) error {
 	watches := append(d.watches(openStore), every(removalInterval, newRemovalWatch(env, d.refreshControllers).run))
 	end := runBackground(ctx, append(watches, func(ctx context.Context) {
 		serveAuthorizer(ctx, &Authorizer{Records: records}, identity, env.Note)
-	})...)
+	}, func(ctx context.Context) { serveMetrics(ctx, env) })...)
 	defer end()
 	store := newBlobStore(env)
 	return serveHTTPS(ctx, env, identity, agent.Service{Backend: d, Store: store, Upgrader: newNodeUpgrader(env, store), UpgradeOffer: upgradeOffer(env), NodeRemover: nodes.NewLeaveServer(env), PeerCheck: peerCheckHandler(env), Membership: membershipServer{d, records}.Membership,
@@ -147,6 +147,7 @@ func runWorker(ctx context.Context, env *action.Env) error {
 	defer serving.Wait()
 	serving.Go(func() { every(renewalInterval, w.watchCertificate)(ctx) })
 	serving.Go(func() { every(removalInterval, newRemovalWatch(env, nil).run)(ctx) })
+	serving.Go(func() { serveMetrics(ctx, env) })
 	serving.Go(func() {
 		if err := serveHTTPS(ctx, env, identity, agent.Service{Backend: w, Store: store, Upgrader: newNodeUpgrader(env, store), MaxStreams: agent.WorkerStreams}); err != nil {
 			env.Note("cannot serve blobs on this node: " + err.Error())

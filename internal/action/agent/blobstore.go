@@ -19,10 +19,6 @@ import (
 	"github.com/plinthdev/plinth/internal/k0s"
 )
 
-// contentDir is where the containerd of k0s stores complete blobs by digest. This layout
-// of its local content store has not changed since containerd 1.0.
-const contentDir = k0s.DataDir + "/containerd/io.containerd.content.v1.content/blobs/sha256"
-
 // blobStore serves the parts of the bundle that this node has, and this program.
 type blobStore struct {
 	*action.Env
@@ -89,7 +85,7 @@ func openBundleContent(b *airgap.Bundle, d digest.Digest, dir string, hostFile f
 	if !isInBundle(b, d) {
 		return nil, fs.ErrNotExist
 	}
-	for _, dir := range []string{path.Join(dir, "blobs", "sha256"), contentDir} {
+	for _, dir := range []string{path.Join(dir, "blobs", "sha256"), k0s.ContentDir} {
 		if f, err := openContent(path.Join(dir, d.Encoded())); err == nil {
 			return f, nil
 		}

@@ -8,7 +8,10 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/metrics"
 	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/ports"
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
@@ -44,4 +47,17 @@ func serveLoopback(ctx context.Context, srv *http.Server, failed func(error)) {
 			return
 		}
 	}
+}
+
+// maxScrapes is how many scrapes are answered at the same time; further ones wait.
+const maxScrapes = 4
+
+// serveMetrics serves the metrics of this node to programs on the same host until ctx ends. They contain no secrets, so
+// that clients need no credentials.
+func serveMetrics(ctx context.Context, env *action.Env) {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", limitRequests(maxScrapes, metrics.New(env)))
+	serveLoopback(ctx, newLoopbackServer(ports.MetricsText, mux), func(err error) {
+		env.Note("cannot serve metrics: " + err.Error())
+	})
 }
