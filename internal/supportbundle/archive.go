@@ -103,7 +103,14 @@ func ParseRecipient(key string) (age.Recipient, error) {
 
 // Add adds a file without its secrets. If it does not fit any more, the beginning of it is left out, because the end of a
 // log is the newest part. A name that exists is an error.
-func (b *Writer) Add(name string, content []byte) {
+func (b *Writer) Add(name string, content []byte) { b.add(name, content, b.fit) }
+
+// AddAlways is Add for a small file that is in the bundle even if its limit is reached.
+func (b *Writer) AddAlways(name string, content []byte) {
+	b.add(name, content, func(_ string, content []byte) ([]byte, bool) { return content, true })
+}
+
+func (b *Writer) add(name string, content []byte, fit func(name string, content []byte) ([]byte, bool)) {
 	if b.err != nil {
 		return
 	}
@@ -116,7 +123,7 @@ func (b *Writer) Add(name string, content []byte) {
 	if b.o.Redactor.Contains(content) { // what was decoded and encoded again may have another form
 		content = []byte(b.o.Redactor.replaceKnown(string(content)))
 	}
-	if cut, ok := b.fit(name, content); ok {
+	if cut, ok := fit(name, content); ok {
 		b.recordMarks(name, cut)
 		b.write(name, cut)
 	}
