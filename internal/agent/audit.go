@@ -17,6 +17,7 @@ const (
 	AuditLeave      = "leave"      // a node left the cluster
 	AuditRevocation = "revocation" // a token, or the credentials of a node, were ended
 	AuditUpgrade    = "upgrade"    // a controller started a phase of this node's upgrade
+	AuditSupport    = "support"    // a controller started to collect this node's part of a support bundle
 	AuditRemoval    = "removal"    // this host was removed from the cluster, so its agent stops k0s
 	AuditRenewal    = "renewal"    // certificates of this host or of the cluster were renewed, or could not be
 )

@@ -35,8 +35,9 @@ type Service struct {
 	Upgrader   NodeUpgrader // upgrades this node; nil if it cannot be upgraded by another one
 	// UpgradeOffer returns what this node serves of the bundle of an upgrade; nil if this node serves none.
 	UpgradeOffer func(ctx context.Context, bundle digest.Digest) (UpgradeOffer, error)
-	PeerCheck    http.Handler // answers the peer checks of hosts that may join; nil for none
-	MaxStreams   int          // blobs that are read at once; 0 for the default
+	Support      SupportCollector // collects the part of a support bundle of this node; nil if it cannot
+	PeerCheck    http.Handler     // answers the peer checks of hosts that may join; nil for none
+	MaxStreams   int              // blobs that are read at once; 0 for the default
 
 	Now       func() time.Time                  // the clock by which certificates are valid; nil for time.Now
 	Audit     func(line string)                 // receives the audit log; nil for none
@@ -121,6 +122,11 @@ func (n Service) handler(audit *auditLog, known *knownPeers) http.Handler {
 	if n.Upgrader != nil {
 		mux.HandleFunc("GET "+UpgradePath, s.handleUpgradeState(n.Upgrader))
 		mux.HandleFunc("POST "+UpgradePath, s.handleUpgradeStart(n.Upgrader))
+	}
+	if n.Support != nil {
+		mux.HandleFunc("GET "+SupportPath, s.handleSupportState(n.Support))
+		mux.HandleFunc("POST "+SupportPath, s.handleSupportStart(n.Support))
+		mux.HandleFunc("GET "+SupportContentPath, s.handleSupportContent(n.Support))
 	}
 	if n.UpgradeOffer != nil {
 		mux.HandleFunc("GET "+UpgradeOfferPath, s.handleUpgradeOffer(n.UpgradeOffer))

@@ -110,12 +110,13 @@ type NodeUpgrader interface {
 	StartUpgrade(ctx context.Context, q UpgradeRequest) error
 }
 
-// requireController reports whether the client is the agent of an admitted controller. If not, it writes the error.
-func (s *server) requireController(w http.ResponseWriter, r *http.Request) bool {
-	if !s.requireNode(w, r, "only a controller can upgrade nodes, authenticated by its own certificate") {
+// requireController reports whether the client is the agent of an admitted controller. If not, it writes the error, with
+// what only controllers do ("upgrade nodes").
+func (s *server) requireController(w http.ResponseWriter, r *http.Request, what string) bool {
+	if !s.requireNode(w, r, "only a controller can "+what+", authenticated by its own certificate") {
 		return false
 	}
-	err := error(&StatusError{Reason: "node " + callerOf(r).NodeID.Node + " is a worker; only controllers upgrade nodes", Status: http.StatusForbidden})
+	err := error(&StatusError{Reason: "node " + callerOf(r).NodeID.Node + " is a worker; only controllers " + what, Status: http.StatusForbidden})
 	if callerOf(r).NodeID.Role == token.Controller {
 		err = s.checkNode(r)
 	} else {
@@ -131,7 +132,7 @@ func (s *server) requireController(w http.ResponseWriter, r *http.Request) bool 
 // handleUpgradeState reports the state of this node's upgrade.
 func (s *server) handleUpgradeState(node NodeUpgrader) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !s.requireController(w, r) {
+		if !s.requireController(w, r, "upgrade nodes") {
 			return
 		}
 		state, err := node.UpgradeState(r.Context())
@@ -142,7 +143,7 @@ func (s *server) handleUpgradeState(node NodeUpgrader) http.HandlerFunc {
 // handleUpgradeStart starts a phase on this node.
 func (s *server) handleUpgradeStart(node NodeUpgrader) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !s.requireController(w, r) {
+		if !s.requireController(w, r, "upgrade nodes") {
 			return
 		}
 		var q UpgradeRequest
