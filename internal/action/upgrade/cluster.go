@@ -16,7 +16,6 @@ import (
 	"github.com/plinthdev/plinth/internal/action/desired"
 	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/kube"
-	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/ports"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -197,19 +196,11 @@ func askNodes(ctx context.Context, api nodeAPI, nodes []checks.Node, coordinator
 
 // newUpgradeClient returns a client of the other nodes' agents, which shows the certificate of this controller's.
 func newUpgradeClient(env *action.Env) (agent.UpgradeClient, error) {
-	identity, err := node.ReadIdentity(env.Host, env.DataDir)
+	cert, pin, err := env.AgentIdentity()
 	if err != nil {
 		return agent.UpgradeClient{}, err
 	}
-	ca, err := identity.Authority()
-	if err == nil && ca == nil {
-		err = errors.New("this host has no certificate of the cluster's authority")
-	}
-	if err != nil {
-		return agent.UpgradeClient{}, err
-	}
-	cert, err := identity.TLS()
-	return agent.NewUpgradeClient(cert, token.PublicKeyPin(ca)), err
+	return agent.NewUpgradeClient(cert, pin), nil
 }
 
 // otherNodes returns the nodes besides the coordinator, for the steps. before returns the health before the upgrade.
