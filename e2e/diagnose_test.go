@@ -181,10 +181,16 @@ func supportBundle(t *testing.T, ctx context.Context, h *lab.Host, args ...strin
 	}
 }
 
-// checkBundle checks that a bundle has files, and no secret.
+// checkBundle checks that a bundle of one host has files, and no secret.
 func checkBundle(t *testing.T, files map[string]string, secrets []string, names ...string) {
 	t.Helper()
-	for _, name := range append(names, "version.yaml", "analysis.json", "host-collectors/plinth/snapshot.json") {
+	checkFiles(t, files, secrets, append(names, "host-collectors/plinth/snapshot.json")...)
+}
+
+// checkFiles checks that a bundle has files, and no secret.
+func checkFiles(t *testing.T, files map[string]string, secrets []string, names ...string) {
+	t.Helper()
+	for _, name := range append(names, "version.yaml", "analysis.json") {
 		if files[name] == "" {
 			t.Errorf("%s is missing", name)
 		}
@@ -207,9 +213,56 @@ func checkBundleOfCluster(t *testing.T, ctx context.Context, h *lab.Host, passwo
 	h.MustRun(ctx, "bash", "-euc", "logger -t planted \"$1\"; plinth kubectl create secret generic planted -n default --from-literal=a=Planted0rdinaryValue; "+
 		"plinth kubectl create configmap planted -n default --from-literal=a='found Planted0rdinaryValue' --from-literal=DB_PASSWORD=plantedword", "bash", token)
 	secrets = append([]string{password, token, "Planted0rdinaryValue", "plantedword"}, keys...)
-	checkBundle(t, supportBundle(t, ctx, h), secrets, "cluster-resources/nodes.json", "cluster-resources/pods/kube-system.json", "cluster-resources/configmaps/default.json",
+	self := strings.TrimSpace(h.MustRun(ctx, "hostname"))
+	checkBundle(t, supportBundle(t, ctx, h, "--nodes", self), secrets, "cluster-resources/nodes.json", "cluster-resources/pods/kube-system.json", "cluster-resources/configmaps/default.json",
 		"cluster-info/cluster_version.json", "host-collectors/journald/k0s.txt", "host-collectors/plinth/journal.json", "helm/releases.json")
 	return secrets
+}
+
+// TestSupportBundle_OfThreeNodes creates a bundle of two controllers and a worker, and one while the worker is off.
+func TestSupportBundle_OfThreeNodes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it installs three hosts: make test-long")
+	}
+	ctx := timeoutContext(t, 30)
+	a, b, w := startHostWithPlinth(t, "support1"), startHostWithPlinth(t, "support2"), startHostWithPlinth(t, "support3")
+	password := runPlinth(t, ctx, a, 0, strings.Fields(installArgs+bundle)...).Result.Password
+	joinHost(t, ctx, b, 0, createToken(t, ctx, a, "--role", "controller").Result.Token)
+	joinHost(t, ctx, w, 0, createToken(t, ctx, a, "--role", "worker").Result.Token)
+	waitForStatus(t, ctx, a, 2*time.Minute, "all nodes are Ready", allReady(3, 2))
+
+	w.MustRun(ctx, "bash", "-euc", "echo '# found Planted0rdinaryValue' >>/etc/hosts") // the worker does not know that it is a secret
+	secrets := checkBundleOfCluster(t, ctx, a, password)
+	files := supportBundle(t, ctx, a)
+	var names []string
+	for _, h := range []*lab.Host{a, b, w} {
+		node := strings.TrimSpace(h.MustRun(ctx, "hostname"))
+		names = append(names, "host-collectors/plinth/"+node+"/snapshot.json", "host-collectors/journald/"+node+"/plinth-agent.txt", "host-collectors/run-host/"+node+"/ip-route.txt",
+			"host-collectors/system/"+node+"/memory.json")
+		if left := h.MustRun(ctx, "bash", "-c", "ls /var/lib/plinth/agent/support 2>/dev/null || true"); strings.TrimSpace(left) != "" {
+			t.Errorf("%s still has %s", h.Name, left)
+		}
+		if audit := h.MustRun(ctx, "journalctl", "-t", "plinth-agent", "--no-pager"); (h != a) != strings.Contains(audit, "event=support") {
+			t.Errorf("%s: the audit log has %s", h.Name, audit)
+		}
+	}
+	checkFiles(t, files, secrets, append(names, "host-collectors/system/node_list.json")...)
+	node := strings.TrimSpace(w.MustRun(ctx, "hostname"))
+	for name, want := range map[string]string{"plinth/" + node + "/listening.json": "kubelet", "run-host/" + node + "/iptables.txt": "KUBE-"} { // they need capabilities
+		if !strings.Contains(files["host-collectors/"+name], want) {
+			t.Errorf("%s: %s", name, files["host-collectors/"+name])
+		}
+	}
+	if strings.Contains(files["analysis.json"], "read.only") { // the unit sees the mounts of the host
+		t.Error(files["analysis.json"])
+	}
+
+	w.MustRun(ctx, "systemctl", "stop", "plinth-agent")
+	if files = supportBundle(t, ctx, a); !strings.Contains(files["host-collectors/plinth/nodes.json"], "its agent does not collect") || files["host-collectors/plinth/"+node+"/snapshot.json"] != "" {
+		t.Errorf("a worker that does not answer: %s", files["host-collectors/plinth/nodes.json"])
+	}
+	w.MustRun(ctx, "systemctl", "start", "plinth-agent")
+	checkBundle(t, supportBundle(t, ctx, w), secrets[:2]) // of the worker alone
 }
 
 // TestSupportBundle_InEveryState creates bundles after failed preflights, of a healthy cluster, and while k0s does not start.

@@ -37,13 +37,15 @@ func Run(ctx context.Context, env *action.Env) error {
 	d := joinServer{env}
 	records := &RecordCache{Read: d.nodeRecords, Now: env.Now}
 	openStore := func() (LearnerStore, error) { return openLearnerStore(env.Host) }
-	watches := append(d.watches(openStore), every(removalInterval, newRemovalWatch(env, d.refreshControllers).run))
+	watches := append(d.watches(openStore), every(removalInterval, newRemovalWatch(env, d.refreshControllers).run),
+		every(supportMaxAge, supportCollector{env}.watchStale))
 	end := runBackground(ctx, append(watches, func(ctx context.Context) {
 		serveAuthorizer(ctx, &Authorizer{Records: records}, identity, env.Note)
 	}, func(ctx context.Context) { serveMetrics(ctx, env) })...)
 	defer end()
 	store := newBlobStore(env)
-	return serveHTTPS(ctx, env, identity, agent.Service{Backend: d, Store: store, Upgrader: newNodeUpgrader(env, store), UpgradeOffer: upgradeOffer(env), NodeRemover: nodes.NewLeaveServer(env), PeerCheck: peerCheckHandler(env), Membership: membershipServer{d, records}.Membership,
+	return serveHTTPS(ctx, env, identity, agent.Service{Backend: d, Store: store, Upgrader: newNodeUpgrader(env, store), UpgradeOffer: upgradeOffer(env),
+		Support: supportCollector{env}, NodeRemover: nodes.NewLeaveServer(env), PeerCheck: peerCheckHandler(env), Membership: membershipServer{d, records}.Membership,
 		EtcdJoiner: EtcdJoinProxy{Files: env.Host, Check: d.CheckJoiningController, Etcd: openStore},
 		Secrets:    SecretsReader{Files: env.Host, Check: d.CheckJoiningController}.Read})
 }
@@ -148,8 +150,10 @@ func runWorker(ctx context.Context, env *action.Env) error {
 	serving.Go(func() { every(renewalInterval, w.watchCertificate)(ctx) })
 	serving.Go(func() { every(removalInterval, newRemovalWatch(env, nil).run)(ctx) })
 	serving.Go(func() { serveMetrics(ctx, env) })
+	serving.Go(func() { every(supportMaxAge, supportCollector{env}.watchStale)(ctx) })
 	serving.Go(func() {
-		if err := serveHTTPS(ctx, env, identity, agent.Service{Backend: w, Store: store, Upgrader: newNodeUpgrader(env, store), MaxStreams: agent.WorkerStreams}); err != nil {
+		service := agent.Service{Backend: w, Store: store, Upgrader: newNodeUpgrader(env, store), Support: supportCollector{env}, MaxStreams: agent.WorkerStreams}
+		if err := serveHTTPS(ctx, env, identity, service); err != nil {
 			env.Note("cannot serve blobs on this node: " + err.Error())
 		}
 	})

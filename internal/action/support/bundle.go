@@ -33,6 +33,7 @@ type BundleOptions struct {
 	Dir        string        // current folder, absolute
 	Since      time.Duration // age of the oldest lines of logs
 	Recipients []string      // public keys of age: only they can decrypt the bundle; none for no encryption
+	Nodes      []string      // names of the nodes besides this host from which to collect; none or "all" for all of the cluster
 }
 
 // BundleResult is the result of CreateBundle. Its JSON format is public.
@@ -44,11 +45,18 @@ type BundleResult struct {
 	Encrypted bool                    `json:"encrypted"`
 	LeftOut   []supportbundle.LeftOut `json:"leftOut,omitempty"` // what could not be collected, or did not fit
 	Findings  []diagnosis.Finding     `json:"findings"`          // as of Diagnose
+	Nodes     []NodeResult            `json:"nodes,omitempty"`   // this host first; none for a bundle of this host alone
 }
 
-// CreateBundle writes a support bundle: the state of this host, its logs and, if the API answers, that of the cluster,
-// without secrets. It changes nothing else. It ends after two minutes with what was collected until then.
+// CreateBundle writes a support bundle: the state of this host and of the other nodes, their logs and, if the API answers,
+// that of the cluster, without secrets. It changes nothing else. It ends after two minutes with what was collected until
+// then. A node that does not answer is listed in the result and in the bundle.
 func CreateBundle(ctx context.Context, env *action.Env, o BundleOptions) (BundleResult, error) {
+	return createBundle(ctx, env, o, nil)
+}
+
+// createBundle is CreateBundle with the agents of other nodes; nil for those of the cluster.
+func createBundle(ctx context.Context, env *action.Env, o BundleOptions, agents nodeAPI) (BundleResult, error) {
 	const doing = "create a support bundle"
 	if err := action.RequireRoot(doing); err != nil {
 		return BundleResult{}, err
@@ -67,7 +75,13 @@ func CreateBundle(ctx context.Context, env *action.Env, o BundleOptions) (Bundle
 	if _, err := env.Host.Lstat(target); !errors.Is(err, fs.ErrNotExist) {
 		return BundleResult{}, problem.Newf(problem.ExitUsage, doing, "name another file with --to", "%s exists already", target)
 	}
-	p := packer{collector: c, target: env.Host, since: o.Since, report: newReporter(env)}
+	nodes, err := c.findNodes(collecting, o.Nodes)
+	if err != nil {
+		return BundleResult{}, err
+	}
+	nodes.agents = agents
+	nodes.connect(env)
+	p := packer{collector: c, target: env.Host, since: o.Since, report: newReporter(env), timeout: bundleTimeout, nodes: nodes}
 	result, err := p.writeFile(collecting, target, supportbundle.Options{Root: root, Time: env.Now().UTC(), Limit: bundleBytes, Recipients: recipients})
 	if ctx.Err() != nil {
 		return BundleResult{}, errors.Join(context.Cause(ctx), env.Host.RemoveAll(target))
@@ -125,22 +139,32 @@ type packer struct {
 	target host.Files // where the bundle is written; all else is read-only
 	since  time.Duration
 	report func(message string, bytes, total int64)
+
+	timeout  time.Duration           // of the collection, for messages
+	hostOnly bool                    // without the objects of the cluster
+	nodes    otherNodes              // from which it collects, too
+	redactor *supportbundle.Redactor // set by writeFile
 }
 
 // writeFile writes the bundle to target.
 func (p packer) writeFile(ctx context.Context, target string, o supportbundle.Options) (BundleResult, error) {
-	p.report("collect the state of this host and the cluster", 0, 0)
-	s := p.snapshot(ctx)
-	o.Redactor = supportbundle.NewRedactor(p.knownSecrets(ctx)...)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	slots := make(chan struct{}, maxNodesAtOnce)
+	slots <- struct{}{} // this host
+	parts := make(chan []nodePart, 1)
+	go func() { parts <- p.nodes.collect(ctx, p.since, slots) }()
+	p.report("collect the state of this host and the cluster", 0, 0)
+	s := p.snapshot(ctx)
+	p.redactor = supportbundle.NewRedactor(p.knownSecrets(ctx)...)
+	o.Redactor = p.redactor
 	read, write := io.Pipe()
 	var result BundleResult
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		var err error
-		result, err = p.pack(ctx, write, s, o)
+		result, err = p.pack(ctx, write, s, o, func() []nodePart { <-slots; return <-parts })
 		_ = write.CloseWithError(err) // the reader gets err
 	}()
 	counted := &countingReader{r: read}
@@ -166,22 +190,37 @@ func (c *countingReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// pack writes the bundle with what it collects to w.
-func (p packer) pack(ctx context.Context, w io.Writer, s diagnosis.Snapshot, o supportbundle.Options) (BundleResult, error) {
+// pack writes the bundle with what it collects to w. others returns the parts of other nodes, once this host is collected.
+func (p packer) pack(ctx context.Context, w io.Writer, s diagnosis.Snapshot, o supportbundle.Options, others func() []nodePart) (BundleResult, error) {
 	b, err := supportbundle.NewWriter(w, o)
 	if err != nil {
 		return BundleResult{}, err
 	}
 	report := newReport(s)
-	b.Add("analysis.json", encodeFile("", analysis(report.Findings)).content)
 	p.addItems(ctx, b, p.hostItems(forBundle(s, o.Redactor)))
-	p.addCluster(ctx, b, s)
+	if !p.hostOnly {
+		p.addCluster(ctx, b, s)
+	}
+	var nodes []NodeResult
+	if p.nodes.several() {
+		p.report("wait for the other nodes", 0, 0)
+		nodes = append([]NodeResult{{Name: p.nodes.self, Collected: true}}, p.addParts(b, others(), report.Findings)...)
+		for _, n := range p.nodes.missing {
+			b.LeaveOut(p.nodes.file(n.Name, folderPlinth), n.Reason)
+			nodes = append(nodes, n)
+		}
+		p.addNodeFiles(b, nodes)
+	}
+	if p.nodes.unknown != "" {
+		b.LeaveOut(folderPlinth+"nodes.json", p.nodes.unknown)
+	}
 	p.addItems(ctx, b, p.journalItems(p.since)) // last: their oldest lines are left out first
+	b.AddAlways("analysis.json", encodeFile("", analysis(report.Findings, nodes)).content)
 	for _, m := range s.Missing {
 		b.LeaveOut(m.Fact, m.Reason)
 	}
 	summary, err := b.Close()
-	return BundleResult{Files: summary.Files, Redacted: summary.Redacted, LeftOut: summary.LeftOut, Findings: report.Findings}, err
+	return BundleResult{Files: summary.Files, Redacted: summary.Redacted, LeftOut: summary.LeftOut, Findings: report.Findings, Nodes: nodes}, err
 }
 
 // forBundle returns s without the objects of the cluster, which the bundle has elsewhere, and without the secrets in
@@ -250,7 +289,7 @@ func (p packer) addItems(ctx context.Context, b *supportbundle.Writer, items []i
 			slots <- struct{}{}
 			go func() {
 				if ctx.Err() != nil {
-					results[i] <- collected{err: fmt.Errorf("not collected: the time limit of %s is over", bundleTimeout)}
+					results[i] <- collected{err: fmt.Errorf("not collected: the time limit of %s is over", p.timeout)}
 					return
 				}
 				content, err := it.run(ctx)
@@ -263,10 +302,10 @@ func (p packer) addItems(ctx context.Context, b *supportbundle.Writer, items []i
 		r := <-results[i]
 		<-slots // after the result was used, so that few are in memory
 		if r.err != nil && !errors.Is(r.err, fs.ErrNotExist) {
-			b.LeaveOut(it.name, explain(r.err))
+			b.LeaveOut(p.nodes.file(p.nodes.self, it.name), explain(r.err))
 		}
 		if len(r.content) > 0 {
-			b.Add(it.name, r.content)
+			b.Add(p.nodes.file(p.nodes.self, it.name), r.content)
 		}
 	}
 }

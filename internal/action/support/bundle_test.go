@@ -254,7 +254,7 @@ func TestSplitList_CompletesObjects(t *testing.T) {
 func TestAnalysis_HasTheFormatOfTroubleshoot(t *testing.T) {
 	found := []diagnosis.Finding{{Rule: "disk-full", Severity: diagnosis.Error, Culprit: "a disk is full", Evidence: []string{"1 MB free"}, Fix: "free space"},
 		{Rule: "node-cordoned", Severity: diagnosis.Warning, Culprit: "a node is cordoned", Evidence: []string{"c1"}, Fix: "uncordon it"}}
-	raw, err := json.MarshalIndent(analysis(found), "", "  ")
+	raw, err := json.MarshalIndent(analysis(found, nil), "", "  ")
 	testkit.Must(t, err)
 	testkit.Golden(t, "testdata/analysis.json", append(raw, '\n'))
 }

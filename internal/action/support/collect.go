@@ -56,6 +56,7 @@ type collector struct {
 	client   *kube.Client // nil if there are no credentials
 
 	secretsErr error // why the Secrets of the cluster, whose values are removed from a bundle, could not be read
+	restricted bool // it runs in the unit that the agent starts
 
 	mu      sync.Mutex
 	missing []facts.Unknown

@@ -31,6 +31,8 @@ const (
 	folderDisks   = "host-collectors/diskUsage/"
 	folderJournal = "host-collectors/journald/"
 	folderPlinth  = "host-collectors/plinth/"
+
+	diagnosisFile = "diagnosis.json" // in folderPlinth
 )
 
 // Limits of items.
@@ -100,7 +102,7 @@ func jsonItem(name string, v any) item {
 // recordItems returns what Plinth knows of the host.
 func (c *collector) recordItems(s diagnosis.Snapshot) []item {
 	items := []item{
-		jsonItem(folderPlinth+"diagnosis.json", newReport(s)),
+		jsonItem(folderPlinth+diagnosisFile, newReport(s)),
 		jsonItem(folderPlinth+"snapshot.json", s),
 		jsonItem(folderPlinth+"facts.json", s.Host),
 		jsonItem(folderPlinth+"preflights.json", s.Preflights),
@@ -197,6 +199,9 @@ var commands = map[string][]string{
 	"containers": {k0s.BinaryPath, "ctr", "--namespace", "k8s.io", "containers", "list"}, "images": {k0s.BinaryPath, "ctr", "--namespace", "k8s.io", "images", "list"},
 }
 
+// privilegedCommands need capabilities that the unit of a node's part does not have.
+var privilegedCommands = []string{"aa-status"} // CAP_MAC_ADMIN
+
 // commandItems returns the outputs of commands.
 func (c *collector) commandItems() []item {
 	units := []string{c.unit(), node.AgentUnit}
@@ -215,7 +220,7 @@ func (c *collector) commandItems() []item {
 	}
 	var items []item
 	for name, argv := range all {
-		if !c.hasProgram(argv[0]) {
+		if !c.hasProgram(argv[0]) || c.restricted && slices.Contains(privilegedCommands, name) {
 			continue
 		}
 		items = append(items, item{name: folderRun + name + ".txt", collect: func(ctx context.Context) ([]byte, error) {

@@ -200,24 +200,36 @@ func (l containerLog) file() string {
 	return name + ".log"
 }
 
-// analysis returns the findings in the format of troubleshoot.sh's analysis.json (v0.133.0, pkg/convert), so that the
-// console and the vendor portal show them.
-func analysis(found []diagnosis.Finding) []map[string]any {
+// analysis returns the findings of this host and of other nodes in the format of troubleshoot.sh's analysis.json (v0.133.0,
+// pkg/convert), so that the console and the vendor portal show them.
+func analysis(found []diagnosis.Finding, others []NodeResult) []map[string]any {
 	all := []map[string]any{}
 	for _, f := range found {
-		severity := "error"
-		if f.Severity == diagnosis.Warning {
-			severity = "warn"
+		all = append(all, insight(f, "plinth."+insightName(f.Rule)))
+	}
+	for _, n := range others {
+		for _, f := range n.Findings {
+			f.Culprit = "node " + n.Name + ": " + f.Culprit
+			all = append(all, insight(f, "plinth."+insightName(n.Name)+"."+insightName(f.Rule)))
 		}
-		detail := strings.Join(f.Evidence, "\n") + "\n→ " + f.Fix
-		name := "plinth." + strings.ReplaceAll(f.Rule, "-", ".")
-		labels := map[string]string{"desiredPosition": "1", "iconKey": "", "iconUri": ""}
-		entry := map[string]any{"name": name, "labels": labels, "severity": severity, "analyzerSpec": "", "variables": map[string]any{},
-			"insight": map[string]any{"name": name, "labels": labels, "primary": f.Culprit, "detail": detail, "severity": severity}}
-		if severity == "error" {
-			entry["error"] = cmp.Or(detail, f.Culprit)
-		}
-		all = append(all, entry)
 	}
 	return all
+}
+
+func insightName(s string) string { return strings.ReplaceAll(s, "-", ".") }
+
+// insight returns one finding in the format of analysis.json.
+func insight(f diagnosis.Finding, name string) map[string]any {
+	severity := "error"
+	if f.Severity == diagnosis.Warning {
+		severity = "warn"
+	}
+	detail := strings.Join(f.Evidence, "\n") + "\n→ " + f.Fix
+	labels := map[string]string{"desiredPosition": "1", "iconKey": "", "iconUri": ""}
+	entry := map[string]any{"name": name, "labels": labels, "severity": severity, "analyzerSpec": "", "variables": map[string]any{},
+		"insight": map[string]any{"name": name, "labels": labels, "primary": f.Culprit, "detail": detail, "severity": severity}}
+	if severity == "error" {
+		entry["error"] = cmp.Or(detail, f.Culprit)
+	}
+	return entry
 }

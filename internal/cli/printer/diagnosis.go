@@ -3,6 +3,7 @@ package printer
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/plinthdev/plinth/internal/action/support"
@@ -67,24 +68,70 @@ func diagnosisSummary(r support.Report) string {
 // WriteSupportBundle writes where the bundle is, what was removed from it, and what is not in it.
 func WriteSupportBundle(w io.Writer, r support.BundleResult) {
 	fmt.Fprintf(w, "%s: %s, %s\n", r.Path, ui.FormatBytes(r.Size), ui.FormatCount(r.Files, "file"))
+	collected, missing := nodeNames(r.Nodes)
+	if len(collected) > 0 {
+		fmt.Fprintf(w, "It describes %s: %s\n", ui.FormatCount(len(collected), "node"), strings.Join(collected, ", "))
+	}
 	fmt.Fprintf(w, "%s removed; redactions.json in it lists where, without the values.\n", ui.FormatCount(r.Redacted, "secret"))
 	if r.Encrypted {
 		fmt.Fprintf(w, "It is encrypted. The recipient reads it with: age -d -i KEYFILE %s | tar xz\n", QuoteShellWord(r.Path))
 	} else {
 		fmt.Fprintln(w, "It is not encrypted. Names, addresses and logs are in it: read it before you send it.")
 	}
-	if len(r.LeftOut) > 0 {
+	if len(missing) > 0 {
+		fmt.Fprintln(w)
+		writeList(w, "Nodes that are not in it", missing)
+	}
+	if len(r.LeftOut) > len(missing) {
 		fmt.Fprintln(w)
 		var lines []string
 		for _, l := range r.LeftOut {
+			if slices.ContainsFunc(r.Nodes, func(n support.NodeResult) bool { return !n.Collected && strings.HasSuffix(l.File, "/"+n.Name+"/") }) {
+				continue // it is a node that is named above
+			}
 			lines = append(lines, ui.CleanLine(l.File+": "+l.Reason))
 		}
 		writeList(w, "Not complete (left-out.json in the bundle)", lines)
 	}
-	if len(r.Findings) > 0 {
-		fmt.Fprintf(w, "\nMost likely cause of what does not work: %s (%s)\n", r.Findings[0].Culprit, r.Findings[0].Rule)
+	if cause := likelyCause(r); cause != "" {
+		fmt.Fprintln(w, "\nMost likely cause of what does not work: "+cause)
 	}
 	writeNextCommand(w, "plinth diagnose")
+}
+
+// nodeNames returns the names of the nodes in a bundle, and those that are not in it, with the reason.
+func nodeNames(nodes []support.NodeResult) (collected, missing []string) {
+	for _, n := range nodes {
+		if n.Collected {
+			collected = append(collected, n.Name)
+		} else {
+			missing = append(missing, ui.CleanLine(n.Name+": "+n.Reason))
+		}
+	}
+	return collected, missing
+}
+
+// likelyCause returns the first finding of this host or else of another node that is an error, else the first one; "" if
+// there is none.
+func likelyCause(r support.BundleResult) string {
+	type located struct {
+		node string
+		diagnosis.Finding
+	}
+	var all []located
+	for _, f := range r.Findings {
+		all = append(all, located{"", f})
+	}
+	for _, n := range r.Nodes {
+		for _, f := range n.Findings {
+			all = append(all, located{"node " + n.Name + ": ", f})
+		}
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	i := max(0, slices.IndexFunc(all, func(f located) bool { return f.Severity == diagnosis.Error }))
+	return ui.CleanLine(fmt.Sprintf("%s%s (%s)", all[i].node, all[i].Culprit, all[i].Rule))
 }
 
 // DescribeLikelyCause returns a finding in a few lines, for the end of a run that failed.
