@@ -38,7 +38,7 @@ var collections = []collection{
 	{"/apis/apps/v1/deployments", "deployments", true}, {"/apis/apps/v1/statefulsets", "statefulsets", true}, {"/apis/apps/v1/daemonsets", "daemonsets", true},
 	{"/apis/apps/v1/replicasets", "replicasets", true}, {"/apis/batch/v1/jobs", "jobs", true}, {"/apis/batch/v1/cronjobs", "cronjobs", true},
 	{"/apis/networking.k8s.io/v1/ingresses", "ingress", true}, {"/apis/networking.k8s.io/v1/networkpolicies", "network-policy", true},
-	{"/apis/coordination.k8s.io/v1/leases", "leases", true},
+	{"/apis/coordination.k8s.io/v1/leases", "leases", true}, {"/apis/apiextensions.k8s.io/v1/customresourcedefinitions", "custom-resource-definitions", false},
 }
 
 // file is a finished file of a bundle.
@@ -47,21 +47,21 @@ type file struct {
 	content []byte
 }
 
-// clusterFiles returns the objects of the cluster and its version, as files. What cannot be read is listed in failed.
+// clusterFiles returns the objects of the cluster, the specs of support bundles in it and its version, as files. What cannot be read is listed in failed.
 func (c *collector) clusterFiles(ctx context.Context) (all []file, failed []file) {
 	if c.client == nil || c.objects == nil {
 		return nil, nil
 	}
 	lists := objectLists{}
-	var missing []string
+	var toFetch []string
 	for _, k := range collections {
 		if raw := c.objects[k.path]; raw != nil {
 			lists[k.path] = raw
 		} else if !c.install.Worker {
-			missing = append(missing, k.path)
+			toFetch = append(toFetch, k.path)
 		}
 	}
-	c.fetchLists(ctx, lists, missing)
+	c.fetchLists(ctx, lists, toFetch)
 	for _, k := range collections {
 		raw := lists[k.path]
 		if raw == nil {
@@ -77,7 +77,8 @@ func (c *collector) clusterFiles(ctx context.Context) (all []file, failed []file
 		}
 		all = append(all, parts...)
 	}
-	return append(all, c.apiFiles(ctx)...), failed
+	specs, missing := c.specFiles(ctx)
+	return slices.Concat(all, specs, c.apiFiles(ctx)), append(failed, missing...)
 }
 
 // apiFiles returns the version of the API server and the kinds that it has.
