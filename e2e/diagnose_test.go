@@ -246,7 +246,8 @@ func TestSupportBundle_OfThreeNodes(t *testing.T) {
 			t.Errorf("%s: the audit log has %s", h.Name, audit)
 		}
 	}
-	checkFiles(t, files, secrets, append(names, "host-collectors/system/node_list.json", "cluster-resources/custom-resource-definitions.json")...)
+	checkFiles(t, files, secrets, append(names, "host-collectors/system/node_list.json", "cluster-resources/custom-resource-definitions.json",
+		"support-bundle-specs/kotsadm/secret-plinth-support-bundle.json")...)
 	node := strings.TrimSpace(w.MustRun(ctx, "hostname"))
 	for name, want := range map[string]string{"plinth/" + node + "/listening.json": "kubelet", "run-host/" + node + "/iptables.txt": "KUBE-"} { // they need capabilities
 		if !strings.Contains(files["host-collectors/"+name], want) {
