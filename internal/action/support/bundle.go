@@ -158,6 +158,7 @@ func (p packer) writeFile(ctx context.Context, target string, o supportbundle.Op
 	s := p.snapshot(ctx)
 	p.redactor = supportbundle.NewRedactor(p.knownSecrets(ctx)...)
 	o.Redactor = p.redactor
+	s.Missing = p.missingParts() // with the Secrets, if they cannot be read
 	read, write := io.Pipe()
 	var result BundleResult
 	done := make(chan struct{})

@@ -56,7 +56,7 @@ type collector struct {
 	client   *kube.Client // nil if there are no credentials
 
 	secretsErr error // why the Secrets of the cluster, whose values are removed from a bundle, could not be read
-	restricted bool // it runs in the unit that the agent starts
+	restricted bool  // it runs in the unit that the agent starts
 
 	mu      sync.Mutex
 	missing []facts.Unknown
@@ -241,11 +241,17 @@ func (c *collector) snapshot(ctx context.Context) diagnosis.Snapshot {
 			c.miss(p.name, errors.New("no answer in time"))
 		}
 	}
+	s.Missing = c.missingParts()
+	return s
+}
+
+// missingParts returns what could not be collected until now, sorted.
+func (c *collector) missingParts() []facts.Unknown {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s.Missing = slices.Clone(c.missing)
-	slices.SortFunc(s.Missing, func(a, b facts.Unknown) int { return strings.Compare(a.Fact, b.Fact) })
-	return s
+	all := slices.Clone(c.missing)
+	slices.SortFunc(all, func(a, b facts.Unknown) int { return strings.Compare(a.Fact, b.Fact) })
+	return all
 }
 
 // gatherFacts returns the facts of the host, and the results of the checks that neither bind ports nor measure.
