@@ -293,14 +293,11 @@ func (c *collector) readUnits(ctx context.Context) (k0sUnit diagnosis.Unit, othe
 		c.miss("units", err)
 		return k0sUnit, nil
 	}
-	uptime, _ := c.env.Host.ReadFile("/proc/uptime") // without it, no unit has a time
-	booted := c.bootTime(string(uptime))
+	booted := probe.BootTime(c.env.Host, c.env.Now())
 	for _, p := range shown {
 		u := diagnosis.Unit{Name: p["Id"], Load: p["LoadState"], Active: p["ActiveState"], Sub: p["SubState"], Enabled: p["UnitFileState"], Result: p["Result"]}
 		u.Restarts, _ = strconv.Atoi(p["NRestarts"]) // older versions of systemd do not have it
-		if us, err := strconv.ParseInt(p["ActiveEnterTimestampMonotonic"], 10, 64); err == nil && us > 0 && !booted.IsZero() {
-			u.Since = booted.Add(time.Duration(us) * time.Microsecond)
-		}
+		u.Since = probe.TimeSinceBoot(booted, p["ActiveEnterTimestampMonotonic"])
 		switch {
 		case u.Name == c.unit():
 			k0sUnit = u
@@ -309,16 +306,6 @@ func (c *collector) readUnits(ctx context.Context) (k0sUnit diagnosis.Unit, othe
 		}
 	}
 	return k0sUnit, others
-}
-
-// bootTime returns when the host was booted, from the content of /proc/uptime; the zero time if that is not known.
-func (c *collector) bootTime(uptime string) time.Time {
-	first, _, _ := strings.Cut(strings.TrimSpace(uptime), " ")
-	seconds, err := strconv.ParseFloat(first, 64)
-	if err != nil {
-		return time.Time{}
-	}
-	return c.env.Now().UTC().Add(-time.Duration(seconds * float64(time.Second)))
 }
 
 // logSources returns the arguments of journalctl that select each log of the host.
