@@ -118,8 +118,8 @@ func (r Runner) RunAll(ctx context.Context, steps []Step) (applied int, err erro
 func (r Runner) runStep(ctx context.Context, index, count int, s Step) (applied bool, err error) {
 	emit := func(state EventState, message string, bytes, total int64) {
 		if r.OnEvent != nil {
-			r.OnEvent(Event{V: 1, Time: r.Now().UTC(), Verb: r.Verb, Step: s.ID, State: state, Message: message,
-				Bytes: bytes, Total: total, Title: s.Title, Index: r.First + index, Count: max(r.Count, count), Stopped: state == Failed && ctx.Err() != nil})
+			r.OnEvent(Event{V: 1, Time: r.Now().UTC(), Verb: r.Verb, Step: s.ID, State: state, Message: message, Bytes: bytes, Total: total, Title: s.Title,
+				Index: r.First + index, Count: max(r.Count, count), Stopped: state == Failed && ctx.Err() != nil, Affects: s.Affects})
 		}
 	}
 	defer func() {

@@ -138,6 +138,20 @@ func TestRunner_NumbersTheStepsOfOneVerbOnce(t *testing.T) {
 	}
 }
 
+func TestRunner_EventsTellWhatAStepAffects(t *testing.T) {
+	s := light{}.step("a", nil)
+	s.Affects = []string{"namespace app"}
+	r := runner(nil, &memory{})
+	r.OnEvent = func(e Event) {
+		if len(e.Affects) != 1 || e.Affects[0] != "namespace app" {
+			t.Errorf("%s: %v", e.State, e.Affects)
+		}
+	}
+	if _, err := r.Run(t.Context(), []Step{s}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPlan_ChangesNothing(t *testing.T) {
 	l := light{"a": true}
 	var events []string

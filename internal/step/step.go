@@ -75,4 +75,5 @@ type Event struct {
 	Index   int        `json:"-"`                 // position of the step in its verb, from 0
 	Count   int        `json:"-"`                 // number of steps in the verb
 	Stopped bool       `json:"-"`                 // it failed because the user interrupted it
+	Affects []string   `json:"-"`                 // Step.Affects
 }

@@ -64,6 +64,7 @@ var layers = map[string][]string{
 	"airgap":                {},
 	"internal/ui":           {"internal/step"},
 	"internal/token":        {},
+	"internal/trace":        {"internal/step"},
 	"internal/agent":        {"internal/nodecert", "internal/ports", "internal/token", "internal/wait", "airgap"},
 	"internal/wait":         {},
 	"internal/problem":      {},
