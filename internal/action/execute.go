@@ -18,6 +18,7 @@ import (
 type Operation struct {
 	Verb     string // name of the verb: "install"
 	PlanOnly bool   // stop after the plan; nothing on the host changes, not even the log
+	Trace    string // file for the trace of the run; "" for none
 
 	// Resolve decides what happens with an unfinished earlier run. It may roll it
 	// back, if the user requests and confirms that.
@@ -67,6 +68,7 @@ type Outcome struct {
 	Planned    []step.Planned        // the plan; nil when an earlier function failed or found nothing to do
 	Preflights *hostpreflight.Report // nil when no preflights ran
 	Log        string                // file of the log; "" with PlanOnly
+	Trace      *Trace                // nil if none was requested, or it could not be written
 }
 
 // Execute runs an operation: inspect, preflights, plan, confirm, fetch, journal,
@@ -92,7 +94,15 @@ func ExecuteLocked(ctx context.Context, env *Env, op Operation) (Outcome, error)
 		return out, err
 	}
 	out := Outcome{Log: env.LogFile}
-	err := op.execute(ctx, env, &out)
+	if op.Trace == "" {
+		return out, op.execute(ctx, env, &out)
+	}
+	t, err := env.beginTrace(op.Verb, op.Trace)
+	if err != nil {
+		return out, err
+	}
+	err = op.execute(ctx, env, &out)
+	out.Trace = t.end(ctx, env, op.Verb)
 	return out, err
 }
 

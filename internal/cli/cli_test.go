@@ -80,6 +80,7 @@ func TestRun_RefusesBadCommandLines(t *testing.T) {
 		{"token create --role worker --ttl soon", `--ttl must be a duration such as 90s, 30m or 24h, not "soon"`, "see: plinth token create --help"},
 		{"bundle verify --verify-key= a.bundle", `flag --verify-key is empty`, "see: plinth bundle verify --help"},
 		{"install --verify-key= --bundle= --yes", `flags --bundle and --verify-key are empty`, "see: plinth install --help"},
+		{"install --trace t --plan", "if any flags in the group [trace plan] are set none of the others can be; [plan trace] were all set", "see: plinth install --help"},
 		{"join a b", `unexpected argument "b"`, "see: plinth join --help"},
 		{"console", `missing subcommand: reset-password, set-certificate, url`, "see: plinth console --help"},
 		{"console set-certificate --cert a.pem", `flag --key is missing`, "see: plinth console set-certificate --help"},

@@ -45,7 +45,14 @@ func (s commandSet) installCommand() *cobra.Command {
 	f.StringVar(&req.APIAddress, "api-address", "", "`name` or address of your load balancer for the API")
 	addAddressFlags(f, &req.NodeAddress)
 	addIgnoreFlag(f, &req.IgnorePreflights)
+	addTraceFlag(cmd, &req.Trace)
 	return cmd
+}
+
+// addTraceFlag adds the flag of commands that can trace their run; a plan runs nothing.
+func addTraceFlag(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVar(file, "trace", "", "write a trace of the run to `file`, for ui.perfetto.dev")
+	cmd.MarkFlagsMutuallyExclusive("trace", "plan")
 }
 
 // addBundleFlags adds the flags of commands that bring a cluster to the state that a bundle defines.

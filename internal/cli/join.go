@@ -33,6 +33,7 @@ func (s commandSet) joinCommand() *cobra.Command {
 	f.BoolVar(&req.Plan, "plan", false, "show what would be done, change nothing")
 	addAddressFlags(f, &req.NodeAddress)
 	addIgnoreFlag(f, &req.IgnorePreflights)
+	addTraceFlag(cmd, &req.Trace)
 	return cmd
 }
 

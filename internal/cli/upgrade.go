@@ -48,6 +48,7 @@ func (s commandSet) upgradeCommand() *cobra.Command {
 	f.BoolVar(&req.NoDrain, "no-drain", false, "restart k0s under running pods")
 	f.StringSliceVar(&req.SkipNodes, "skip-node", nil, "leave this `node` out; may be repeated")
 	f.IntVar(&req.MaxUnavailable, "max-unavailable", 1, "workers to upgrade at the same time")
+	addTraceFlag(cmd, &req.Trace)
 	f.VisitAll(func(flag *pflag.Flag) { // what a rollback and a commit have no use for
 		if !slices.Contains([]string{"rollback", "commit", "plan", "skip-node", "yes"}, flag.Name) {
 			cmd.MarkFlagsMutuallyExclusive("rollback", "commit", flag.Name)

@@ -32,6 +32,7 @@ type Options struct {
 	APIAddress         string                 // additional name or address of the Kubernetes API, of a load balancer in front of the controllers; "" for the known one
 	NodeAddress        preflight.AddressFlags // how the address of this host is chosen
 	RollBackOnFailure  bool                   // roll back a first install when one of its steps fails
+	Trace              string                 // file for the trace of the run; "" for none
 }
 
 // Result is the result of an install.
@@ -44,6 +45,7 @@ type Result struct {
 	Password   string                `json:"password,omitempty"` // of the console; only from the run that created it
 	Kubeconfig string                `json:"kubeconfig,omitempty"`
 	Log        string                `json:"log,omitempty"`
+	Trace      *action.Trace         `json:"trace,omitempty"`
 }
 
 // Run installs the cluster on this host. Nothing on the host but the log changes
@@ -79,6 +81,7 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 	out, err := action.Execute(ctx, env, action.Operation{
 		Verb:        "install",
 		PlanOnly:    opts.Plan,
+		Trace:       opts.Trace,
 		Resolve:     o.resolveUnfinishedRun, // resume, refuse or roll back an unfinished run
 		Inspect:     o.inspect,              // read the receipt; check the version gate
 		IsUpToDate:  o.isUpToDate,           // nothing to do: skip the preflights
@@ -93,7 +96,7 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 		Record:      o.writeReceipt,         // what is installed now
 		Failed:      o.rollBack,             // with --rollback-on-failure
 	})
-	res := Result{Changed: out.Changed, Preflights: out.Preflights, Log: out.Log}
+	res := Result{Changed: out.Changed, Preflights: out.Preflights, Log: out.Log, Trace: out.Trace}
 	if err != nil {
 		return res, err
 	}

@@ -18,8 +18,10 @@ func runUpgrade(ctx context.Context, env *action.Env, opts Options, bundle sourc
 	if err := checkUpgradeFlags(opts); err != nil {
 		return Result{}, err
 	}
-	res, err := upgrade.RunOpened(ctx, env, upgrade.Options{LoadOptions: opts.LoadOptions, Source: opts.Source, IgnorePreflights: opts.IgnorePreflights, Plan: opts.Plan, PlanFile: opts.PlanFile, Install: true}, bundle, cfg)
-	return Result{Changed: res.Changed, Plan: res.Plan, Inputs: res.Inputs, Preflights: res.Preflights, ConsoleURL: res.ConsoleURL, Kubeconfig: k0s.AdminConf, Log: res.Log}, err
+	res, err := upgrade.RunOpened(ctx, env, upgrade.Options{LoadOptions: opts.LoadOptions, Source: opts.Source, IgnorePreflights: opts.IgnorePreflights, Plan: opts.Plan, PlanFile: opts.PlanFile, Trace: opts.Trace, Install: true},
+		bundle, cfg)
+	return Result{Changed: res.Changed, Plan: res.Plan, Inputs: res.Inputs, Preflights: res.Preflights, ConsoleURL: res.ConsoleURL, Kubeconfig: k0s.AdminConf, Log: res.Log,
+		Trace: res.Trace}, err
 }
 
 // checkUpgradeFlags returns a usage problem for the flags of an install that an upgrade does not have.

@@ -38,6 +38,7 @@ type Options struct {
 	Role             string   // role that the token must have; "" for any
 	IgnorePreflights []string // ids of checks that may fail
 	Plan             bool     // only return the plan
+	Trace            string   // file for the trace of the run; "" for none
 
 	NodeAddress preflight.AddressFlags // how the address of this host is chosen
 }
@@ -52,6 +53,7 @@ type Result struct {
 	Plan       []step.Planned        `json:"plan,omitempty"`       // only with Options.Plan
 	Preflights *hostpreflight.Report `json:"preflights,omitempty"`
 	Log        string                `json:"log,omitempty"`
+	Trace      *action.Trace         `json:"trace,omitempty"`
 }
 
 // operation is one join: the token, the cluster, and what is known of this host before
@@ -106,6 +108,7 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 	out, err := action.Execute(ctx, env, action.Operation{
 		Verb:        "join",
 		PlanOnly:    opts.Plan,
+		Trace:       opts.Trace,
 		Inspect:     o.inspect,       // ask the cluster; compare this host with it
 		Preflights:  o.runPreflights, // check the host, and the connections to the controllers
 		Steps:       o.steps,         // plan.Join, for this host
@@ -115,7 +118,7 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 		Prepare:     o.prepare,       // keep the facts and the key of the host for later runs
 		Record:      o.writeReceipt,  // what this host is now
 	})
-	res := Result{Changed: out.Changed, Cluster: o.clusterInfo.Cluster, Role: o.clusterInfo.Role, Node: o.nodeName, Mismatches: o.mismatches, Preflights: out.Preflights, Log: out.Log}
+	res := Result{Changed: out.Changed, Cluster: o.clusterInfo.Cluster, Role: o.clusterInfo.Role, Node: o.nodeName, Mismatches: o.mismatches, Preflights: out.Preflights, Log: out.Log, Trace: out.Trace}
 	if err == nil && opts.Plan {
 		res.Plan = out.Planned
 	}

@@ -27,6 +27,7 @@ type Options struct {
 	NoDrain            bool           // restart k0s under running pods
 	SkipNodes          []string       // names of nodes to leave out
 	MaxUnavailable     int            // workers that are upgraded at the same time; 0 for one
+	Trace              string         // file for the trace of the run; "" for none
 	Install            bool           // the user typed `plinth install`, and has to be told that it becomes an upgrade
 }
 
@@ -42,6 +43,7 @@ type Result struct {
 	RolledBack bool                  `json:"rolledBack,omitempty"` // the upgrade failed, and the state before it was restored
 	ConsoleURL string                `json:"consoleURL,omitempty"`
 	Log        string                `json:"log,omitempty"`
+	Trace      *action.Trace         `json:"trace,omitempty"`
 }
 
 // Run moves the cluster of this host to another bundle, or to a changed Installer. Nothing but the log
@@ -75,7 +77,7 @@ func RunOpened(ctx context.Context, env *action.Env, opts Options, bundle source
 		return Result{}, err
 	}
 	out, err := action.Execute(ctx, env, o.engineOperation())
-	res := Result{Changed: out.Changed, From: o.from, To: o.to, Changes: o.changes, Preflights: out.Preflights, RolledBack: o.rolledBack, Log: out.Log}
+	res := Result{Changed: out.Changed, From: o.from, To: o.to, Changes: o.changes, Preflights: out.Preflights, RolledBack: o.rolledBack, Log: out.Log, Trace: out.Trace}
 	if err != nil {
 		return res, err
 	}
@@ -93,6 +95,7 @@ func (o *operation) engineOperation() action.Operation {
 	return action.Operation{
 		Verb:        Verb,
 		PlanOnly:    o.opts.Plan,
+		Trace:       o.opts.Trace,
 		Resolve:     o.finishRollback, // of an earlier upgrade
 		Inspect:     o.inspect,        // read the receipt; check versions, Installer and cluster
 		IsUpToDate:  o.isUpToDate,     // nothing to do: skip the preflights
