@@ -85,8 +85,8 @@ func (r Runner) Plan(ctx context.Context, steps []Step) ([]Planned, error) {
 // Run checks the steps in order, applies those that are needed, and stops at the first failure.
 // It returns the number of applied steps.
 func (r Runner) Run(ctx context.Context, steps []Step) (applied int, err error) {
-	for i, s := range steps {
-		did, err := r.runStep(ctx, i, len(steps), s)
+	for i := range steps {
+		did, err := r.runStep(ctx, i, steps)
 		if did {
 			applied++
 		}
@@ -101,8 +101,8 @@ func (r Runner) Run(ctx context.Context, steps []Step) (applied int, err error) 
 // interruption stops it. A reset uses it, where one failure must not prevent the removal of the rest.
 func (r Runner) RunAll(ctx context.Context, steps []Step) (applied int, err error) {
 	var errs []error
-	for i, s := range steps {
-		did, err := r.runStep(ctx, i, len(steps), s)
+	for i := range steps {
+		did, err := r.runStep(ctx, i, steps)
 		if did {
 			applied++
 		}
@@ -114,12 +114,17 @@ func (r Runner) RunAll(ctx context.Context, steps []Step) (applied int, err erro
 	return applied, errors.Join(errs...)
 }
 
-// runStep checks the step s, applies it if needed, and checks it again. It reports whether it started to apply s.
-func (r Runner) runStep(ctx context.Context, index, count int, s Step) (applied bool, err error) {
+// runStep checks the step at index, applies it if needed, and checks it again. It reports whether it started to apply it.
+func (r Runner) runStep(ctx context.Context, index int, steps []Step) (applied bool, err error) {
+	s := steps[index]
+	next := make([]string, 0, len(steps)-index-1)
+	for _, later := range steps[index+1:] {
+		next = append(next, later.ID)
+	}
 	emit := func(state EventState, message string, bytes, total int64) {
 		if r.OnEvent != nil {
 			r.OnEvent(Event{V: 1, Time: r.Now().UTC(), Verb: r.Verb, Step: s.ID, State: state, Message: message, Bytes: bytes, Total: total, Title: s.Title,
-				Index: r.First + index, Count: max(r.Count, count), Stopped: state == Failed && ctx.Err() != nil, Affects: s.Affects})
+				Index: r.First + index, Count: max(r.Count, len(steps)), Stopped: state == Failed && ctx.Err() != nil, Affects: s.Affects, Next: next})
 		}
 	}
 	defer func() {

@@ -138,17 +138,20 @@ func TestRunner_NumbersTheStepsOfOneVerbOnce(t *testing.T) {
 	}
 }
 
-func TestRunner_EventsTellWhatAStepAffects(t *testing.T) {
-	s := light{}.step("a", nil)
-	s.Affects = []string{"namespace app"}
+func TestRunner_EventsTellWhatAStepAffectsAndWhatFollows(t *testing.T) {
+	l := light{"b": true}
+	a := l.step("a", nil)
+	a.Affects = []string{"namespace app"}
+	var got []string
 	r := runner(nil, &memory{})
-	r.OnEvent = func(e Event) {
-		if len(e.Affects) != 1 || e.Affects[0] != "namespace app" {
-			t.Errorf("%s: %v", e.State, e.Affects)
-		}
-	}
-	if _, err := r.Run(t.Context(), []Step{s}); err != nil {
+	r.OnEvent = func(e Event) { got = append(got, fmt.Sprintf("%s %s%v%v", e.State, e.Step, e.Affects, e.Next)) }
+	if _, err := r.Run(t.Context(), []Step{a, l.step("b", nil), l.step("c", nil)}); err != nil {
 		t.Error(err)
+	}
+	want := "started a[namespace app][b c], progress a[namespace app][b c], done a[namespace app][b c], " +
+		"skipped b[][c], started c[][], progress c[][], done c[][]"
+	if all := strings.Join(got, ", "); all != want {
+		t.Errorf("got %s, want %s", all, want)
 	}
 }
 

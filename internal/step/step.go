@@ -76,4 +76,5 @@ type Event struct {
 	Count   int        `json:"-"`                 // number of steps in the verb
 	Stopped bool       `json:"-"`                 // it failed because the user interrupted it
 	Affects []string   `json:"-"`                 // Step.Affects
+	Next    []string   `json:"-"`                 // ids of the steps after it in its list
 }

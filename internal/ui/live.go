@@ -102,7 +102,13 @@ func (l *liveRenderer) drawSummary(w io.Writer, s decor.Statistics) error {
 	if b.count > 0 {
 		row += fmt.Sprintf("%d of %d steps, ", b.endedCount, b.count)
 	}
-	row += FormatDuration(l.now().Sub(b.startedAt))
+	now := l.now()
+	row += FormatDuration(now.Sub(b.startedAt))
+	if b.estimate != nil {
+		if left, known := b.estimate.timeLeft(now); known {
+			row += ", " + formatTimeLeft(left)
+		}
+	}
 	_, err := io.WriteString(w, l.style.colorize(dim, truncateTo(row, s.AvailableWidth)))
 	return err
 }

@@ -45,6 +45,27 @@ func TestLiveRenderer_FramesMatchGoldens(t *testing.T) {
 	}
 }
 
+func TestLiveRenderer_ShowsTheTimeLeftInTheSecondHalf(t *testing.T) {
+	l := &liveRenderer{}
+	rows := map[string]string{}
+	for _, e := range recordedInstall(t, "testdata/installs/first.txt") {
+		l.now = func() time.Time { return e.Time }
+		l.tracker.applyEvent(e)
+		var row strings.Builder
+		_ = l.drawSummary(&row, decor.Statistics{AvailableWidth: 80})
+		rows[e.Step+" "+string(e.State)] = row.String()
+	}
+	for at, want := range map[string]string{
+		"images-rest done": "  install: 14 of 28 steps, 35s",
+		"console started":  "  install: 19 of 28 steps, 58s, about 45s left",
+		"registry started": "  install: 24 of 28 steps, 1m37s, about 5s left",
+	} {
+		if rows[at] != want {
+			t.Errorf("%s: %q, want %q", at, rows[at], want)
+		}
+	}
+}
+
 func TestStyle_ColorDoesNotChangeText(t *testing.T) {
 	sgr := regexp.MustCompile("\x1b\\[[0-9]+m")
 	if got := sgr.ReplaceAllString(drawFrames(style{color: true}, 60), ""); got != drawFrames(style{}, 60) {

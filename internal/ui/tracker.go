@@ -14,6 +14,7 @@ type tracker struct {
 	count      int       // steps in the verb
 	endedCount int       // steps that are done; neither failed nor stopped ones
 	running    []*task
+	estimate   *estimator // nil before the first numbered step
 }
 
 // task is one running step.
@@ -31,6 +32,12 @@ func (b *tracker) applyEvent(e step.Event) *task {
 		b.startedAt = e.Time
 	}
 	b.verb, b.count = e.Verb, max(b.count, e.Count)
+	if e.Count > 0 {
+		if b.estimate == nil {
+			b.estimate = newEstimator(e.Verb)
+		}
+		b.estimate.applyEvent(e)
+	}
 	t, at := b.findTask(e.Step)
 	if t == nil {
 		t = &task{startedAt: e.Time, shownAt: e.Time}
