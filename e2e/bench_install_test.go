@@ -19,6 +19,7 @@ import (
 
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/e2e/lab"
+	"github.com/plinthdev/plinth/internal/trace"
 )
 
 // TestBench_InstallAgainstBareK0s measures a manual installation of bare k0s and
@@ -111,7 +112,8 @@ func measureInstall(t *testing.T, ctx context.Context) figures {
 	h := startHostWithPlinth(t, "ours")
 	f := figures{}
 	start := time.Now()
-	out := h.MustRun(ctx, binary, "-o", "json", "install", "--yes", "--bundle", bundle)
+	out := h.MustRun(ctx, binary, "-o", "json", "install", "--yes", "--bundle", bundle, "--trace", tracePath)
+	keepTrace(t, h, out)
 	for line := range strings.Lines(out) {
 		var e struct {
 			Time        time.Time
@@ -136,6 +138,26 @@ func measureInstall(t *testing.T, ctx context.Context) figures {
 	took, held := measureVersion(t, ctx, requireEnv(t, "PLINTH_E2E_BINARY"))
 	f["version"], f["version rss"] = took[len(took)/2], time.Duration(held/1024)
 	return f
+}
+
+// tracePath is the path of the trace on a host.
+const tracePath = "/root/install.trace.json"
+
+// keepTrace prints the critical path of an install and puts its trace beside the bundle. out is what the install printed.
+func keepTrace(t *testing.T, h *lab.Host, out string) {
+	t.Helper()
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	var doc struct {
+		Result struct {
+			Trace struct{ CriticalPath []trace.Segment }
+		}
+	}
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &doc); err != nil || len(doc.Result.Trace.CriticalPath) == 0 {
+		t.Fatalf("the result has no critical path: %v", err) // it has the console's password
+	}
+	file := filepath.Join(filepath.Dir(requireEnv(t, "PLINTH_E2E_BUNDLE")), filepath.Base(tracePath))
+	h.Fetch(tracePath, file)
+	t.Logf("the trace is in %s\n%s", file, trace.FormatPath("install", doc.Result.Trace.CriticalPath))
 }
 
 // readJournalCost returns the time that the journal of the first install took, and
