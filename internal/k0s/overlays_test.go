@@ -33,7 +33,7 @@ var overlays = []struct{ name, selected, config, want string }{
 	{"logs of containers", "", `workerProfiles: [{name: default, values: {containerLogMaxSize: 100Mi, containerLogMaxFiles: 3}}]`, ""},
 	{"graceful shutdown and seccomp", "", `workerProfiles: [{name: default, values: {shutdownGracePeriod: 60s, shutdownGracePeriodCriticalPods: 20s, seccompDefault: true}}]`, ""},
 	{"a number as text", "", `workerProfiles: [{name: default, values: {maxPods: "250"}}]`, "error k0s-config .workerProfiles[0].values.maxPods"},
-	{"a setting in lower case", "", `workerProfiles: [{name: default, values: {maxpods: 250}}]`, "warning k0s-config-effect .workerProfiles[0].values.maxpods"},
+	{"a setting in lower case", "", `workerProfiles: [{name: default, values: {maxpods: 250}}]`, "error k0s-config .workerProfiles[0].values.maxpods"},
 	{"a name server of the cluster", "", `workerProfiles: [{name: default, values: {clusterDNS: [169.254.20.10]}}]`, "error k0s-config .workerProfiles[0].values.clusterDNS"},
 	{"anonymous access to kubelet", "", `workerProfiles: [{name: default, values: {authentication: {anonymous: {enabled: true}}, authorization: {mode: AlwaysAllow}}}]`,
 		"error k0s-config .workerProfiles[0].values.authentication\nerror k0s-config .workerProfiles[0].values.authorization"},
@@ -164,4 +164,29 @@ func FuzzValidate(f *testing.F) {
 			t.Errorf("accepted, but %v", err)
 		}
 	})
+}
+
+// k0s decodes its configuration with encoding/json, which ignores the case of keys.
+func TestValidate_RefusesKnownKeysInAnotherCase(t *testing.T) {
+	for name, tc := range map[string]struct {
+		version, path, hint string
+		config              map[string]any
+	}{
+		"of the minor of this build": {"v1.33.8+k0s.1", "spec.k0s.config.spec.API", `did you mean "api"?`,
+			map[string]any{"spec": map[string]any{"API": map[string]any{"port": 1}}}},
+		"of another minor": {"v1.35.7+k0s.0", "spec.k0s.config.spec.API", `did you mean "api"?`,
+			map[string]any{"spec": map[string]any{"API": map[string]any{"extraArgs": map[string]any{"anonymous-auth": "true"}}}}},
+		"below a key": {"v1.35.7+k0s.0", "spec.k0s.config.spec.api.ExtraArgs", `did you mean "extraArgs"?`,
+			map[string]any{"spec": map[string]any{"api": map[string]any{"ExtraArgs": map[string]any{"v": "1"}}}}},
+		"in a list": {"v1.35.7+k0s.0", "spec.k0s.config.spec.workerProfiles[0].Values", `did you mean "values"?`,
+			map[string]any{"spec": map[string]any{"workerProfiles": []any{map[string]any{"Values": map[string]any{}}}}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := &spec.Installer{Spec: spec.Spec{K0s: spec.K0s{Version: tc.version, Config: tc.config}}}
+			found := Validate(in)
+			if len(found) == 0 || found[0] != (spec.Violation{Rule: "k0s-config", Path: tc.path, Message: "k0s has no such key", Hint: tc.hint}) {
+				t.Errorf("%+v", found)
+			}
+		})
+	}
 }

@@ -37,8 +37,9 @@ func JudgesItself(version string) bool {
 // which k0s itself might not report.
 func Validate(in *spec.Installer) []spec.Violation {
 	const path, rule = configPath, configRule
-	var all []spec.Violation
 	config := in.Spec.K0s.Config
+	all := miscasedKeys(reflect.TypeFor[v1beta1.ClusterConfig](), config, path)
+	miscased := len(all)
 	if JudgesItself(in.Spec.K0s.Version) {
 		var later map[string]any
 		config, later = splitUnknown(reflect.TypeFor[v1beta1.ClusterConfig](), config)
@@ -50,7 +51,7 @@ func Validate(in *spec.Installer) []spec.Violation {
 	for _, key := range unknown {
 		all = append(all, spec.Violation{Rule: rule, Path: key, Message: "k0s has no such key"})
 	}
-	if len(unknown) > 0 {
+	if len(unknown) > 0 || miscased > 0 {
 		return all
 	}
 	cfg, err := buildConfig(exampleSettings(in))
@@ -80,6 +81,36 @@ func describeDecodeError(err error) spec.Violation {
 		err = cause // the innermost one, without the names of decoders
 	}
 	return spec.Violation{Rule: configRule, Path: configPath, Message: "k0s cannot decode it: " + strings.TrimPrefix(err.Error(), "time: ")}
+}
+
+// miscasedKeys returns a violation for each key of tree, the value of a struct of type t at path, that the
+// struct has in another case. k0s decodes with encoding/json, which ignores the case: the value would be
+// used without having been checked.
+func miscasedKeys(t reflect.Type, tree any, path string) (all []spec.Violation) {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if list, ok := tree.([]any); ok && t.Kind() == reflect.Slice {
+		for i, v := range list {
+			all = append(all, miscasedKeys(t.Elem(), v, fmt.Sprintf("%s[%d]", path, i))...)
+		}
+	}
+	values, ok := tree.(map[string]any)
+	if !ok || t.Kind() != reflect.Struct {
+		return all
+	}
+	fields := jsonFieldTypes(t)
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		for field, below := range fields {
+			switch {
+			case name == field:
+				all = append(all, miscasedKeys(below, values[name], path+"."+name)...)
+			case fields[name] == nil && strings.EqualFold(name, field):
+				all = append(all, spec.Violation{Rule: configRule, Path: path + "." + name, Message: "k0s has no such key", Hint: fmt.Sprintf("did you mean %q?", field)})
+			}
+		}
+	}
+	return all
 }
 
 // unknownKeys returns the keys of value, with the prefix path, for which a

@@ -168,19 +168,29 @@ func otherFields() []K0sField {
 	)
 }
 
+// extraArgsKey is in lower case what precedes the name of a flag in the path of a field.
+const extraArgsKey = ".extraargs."
+
 // findK0sField returns the row for the field at path with a scalar value, "" if the value is a mapping
 // or a list, and the zero value if there is none. A row about the value comes before one about any.
+// It ignores the case of the path, as k0s does: it decodes with encoding/json.
 func findK0sField(path, value string) (row K0sField) {
-	if parent, key, isFlag := strings.Cut(path, ".extraArgs."); isFlag {
-		path = parent + ".extraArgs." + FlagName(key)
+	if i := strings.Index(strings.ToLower(path), extraArgsKey); i >= 0 {
+		key := i + len(extraArgsKey)
+		path = path[:key] + FlagName(path[key:])
 	}
 	for _, f := range k0sFields {
 		prefix, isPrefix := strings.CutSuffix(f.Path, "*")
-		if matches := path == f.Path || isPrefix && strings.HasPrefix(path, prefix); matches && strings.Contains(value, f.Value) && (row.Path == "" || f.Value != "") {
+		if matches := strings.EqualFold(path, f.Path) || isPrefix && hasPrefixFold(path, prefix); matches && strings.Contains(value, f.Value) && (row.Path == "" || f.Value != "") {
 			row = f
 		}
 	}
 	return row
+}
+
+// hasPrefixFold is strings.HasPrefix without regard to case.
+func hasPrefixFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
 
 // FlagName returns the name of the flag of a Kubernetes component that the key of extraArgs sets.

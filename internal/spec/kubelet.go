@@ -64,15 +64,50 @@ func (r reader) checkKubeletSetting(path string, key, value *yaml.Node) {
 		if slices.Contains(strings.Fields(s.keys), key.Value) {
 			if !s.valid(value) {
 				r.Report("k0s-config", path, value, "must be "+s.want+", found "+strictyaml.DescribeNode(value), "")
+			} else {
+				r.checkNestedKeys(path, value)
 			}
 			return
 		}
+	}
+	if r.reportCase(path, key, kubeletKeys()) {
+		return
 	}
 	hint := ""
 	if near := problem.Nearest(key.Value, kubeletKeys()); near != "" {
 		hint = fmt.Sprintf("did you mean %q?", near)
 	}
 	r.Report("k0s-config-effect", path, key, "kubelet 1.33 has no such setting; k0s ignores what its kubelet does not know", hint)
+}
+
+// kubeletNested are the keys of the structures in a KubeletConfiguration, without those of owned ones.
+const kubeletNested = `swapBehavior maxContainerRestartPeriod endpoint samplingRatePerMillion idsPerPod format flushFrequency verbosity
+	vmodule options text json splitStream infoBufferSize filePattern priority shutdownGracePeriodSeconds numaNode limits`
+
+// checkNestedKeys reports the keys below n, whose path is path, that are known in another case.
+func (r reader) checkNestedKeys(path string, n *yaml.Node) {
+	for i, item := range n.Content {
+		switch {
+		case n.Kind == yaml.SequenceNode:
+			r.checkNestedKeys(fmt.Sprintf("%s[%d]", path, i), item)
+		case n.Kind == yaml.MappingNode && i%2 == 1:
+			below := strictyaml.JoinPath(path, n.Content[i-1].Value)
+			r.reportCase(below, n.Content[i-1], strings.Fields(kubeletNested))
+			r.checkNestedKeys(below, item)
+		}
+	}
+}
+
+// reportCase reports a key, whose path is path, that is one of known in another case, and reports
+// whether it is. k0s ignores the case of keys, so the value would be used without having been checked.
+func (r reader) reportCase(path string, key *yaml.Node, known []string) bool {
+	for _, name := range known {
+		if strings.EqualFold(name, key.Value) && name != key.Value {
+			r.Report("k0s-config", path, key, "is not a key of kubelet", fmt.Sprintf("did you mean %q?", name))
+			return true
+		}
+	}
+	return false
 }
 
 // kubeletKeys returns the names of all settings of kubelet.
