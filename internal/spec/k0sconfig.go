@@ -3,6 +3,7 @@ package spec
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -76,6 +77,7 @@ func (r reader) checkK0sFields(field, at string, n *yaml.Node) {
 		if value.ShortTag() == "!!bool" {
 			scalar = strings.ToLower(scalar)
 		}
+		r.checkTextList(below, path, value)
 		row := findK0sField(below, scalar)
 		switch row.Treatment {
 		case Owned:
@@ -87,7 +89,49 @@ func (r reader) checkK0sFields(field, at string, n *yaml.Node) {
 		case Warned:
 			r.Report("k0s-config-effect", path, key, row.Reason, "")
 		default:
+			r.checkFlags(below, path, value)
 			r.checkK0sFields(below, path, value)
+		}
+	}
+}
+
+// checkFlags checks the names of the flags in an extraArgs, the field at below in a ClusterConfig and at path
+// in the Installer. k0s starts the component with "--KEY=VALUE"; it ends at once if a flag is unknown.
+func (r reader) checkFlags(below, path string, flags *yaml.Node) {
+	if !strings.HasSuffix(below, ".extraArgs") || flags.Kind != yaml.MappingNode {
+		return
+	}
+	for i := 0; i+1 < len(flags.Content); i += 2 {
+		key := flags.Content[i]
+		if key.Kind != yaml.ScalarNode || flagName.MatchString(key.Value) {
+			continue
+		}
+		hint := "write a flag without --, in a-z, 0-9 and -"
+		if name := strings.ToLower(strings.Trim(FlagName(key.Value), "- ")); flagName.MatchString(name) {
+			hint = fmt.Sprintf("did you mean %q?", name)
+		}
+		r.Report("k0s-config", strictyaml.JoinPath(path, key.Value), key, strictyaml.QuoteValue(key.Value)+" is not the name of a flag", hint)
+	}
+}
+
+// flagName matches the names of the flags of Kubernetes components, with "_" for "-" as they allow.
+var flagName = regexp.MustCompile(`^[a-z][a-z0-9_-]*$`)
+
+// textLists are the fields of a ClusterConfig that are lists of text.
+var textLists = []string{"spec.api.sans", "spec.network.kubeProxy.nodePortAddresses", "spec.network.kubeProxy.ipvs.excludeCIDRs", "spec.featureGates[].components"}
+
+// checkTextList checks that every entry of a list of text is text, which k0s reports without its place.
+func (r reader) checkTextList(below, path string, list *yaml.Node) {
+	if !slices.Contains(textLists, below) || list.Kind != yaml.SequenceNode {
+		return
+	}
+	for i, item := range list.Content {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		switch {
+		case item.ShortTag() != "!!str":
+			r.Report("k0s-config", at, item, "must be text, found "+strictyaml.DescribeNode(item), "")
+		case item.Value == "":
+			r.Report("k0s-config", at, item, "is empty", "")
 		}
 	}
 }
@@ -104,6 +148,9 @@ func (r reader) checkWorkerProfiles(profiles *yaml.Node, used string) {
 		name := &yaml.Node{}
 		if _, n := strictyaml.Child(item, "name"); n != nil {
 			name = n
+		}
+		if slices.Contains(names, name.Value) && name.Value != "" {
+			r.Report("k0s-config", path+".name", name, "a profile above has the same name; k0s uses only one of them", "write all settings into one profile")
 		}
 		names = append(names, name.Value)
 	}
