@@ -29,7 +29,7 @@ func (r *Remote) ListUnavailable(ctx context.Context, want []ocispec.Descriptor)
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return nil, fmt.Errorf("check the blobs at %s: %w", r.source, errors.Join(ctx.Err(), unwrapURLError(watched.wrapError(err, r.source))))
+		return nil, fmt.Errorf("check the blobs at %s: %w", r.source, errors.Join(ctx.Err(), watched.wrapError(unwrapURLError(err), r.source)))
 	}
 	return slices.DeleteFunc(problems, func(s string) bool { return s == "" }), nil
 }

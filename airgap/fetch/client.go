@@ -9,6 +9,8 @@ import (
 	"mime"
 	"net/http"
 	"time"
+
+	"github.com/plinthdev/plinth/airgap/limit"
 )
 
 // Options are the settings of a Client. The zero value is good for everything but
@@ -69,6 +71,9 @@ func (c *Client) getDocument(watched stallWatcher, url, accept string, maxSize i
 		return Document{}, err
 	}
 	defer func() { _ = resp.Body.Close() }()
+	if resp.ContentLength > maxSize {
+		return Document{}, fmt.Errorf("it has %d bytes, the limit is %d: %w", resp.ContentLength, maxSize, ErrUnusable)
+	}
 	data, err := io.ReadAll(io.LimitReader(watched.wrapReader(resp.Body), maxSize+1))
 	if err == nil && int64(len(data)) > maxSize {
 		err = fmt.Errorf("it has more than %d bytes: %w", maxSize, ErrUnusable)
@@ -77,7 +82,7 @@ func (c *Client) getDocument(watched stallWatcher, url, accept string, maxSize i
 }
 
 // GetSize returns the size in bytes of the content at url, with retries. It does not
-// download the content.
+// download the content. A size above limit.Download is an error.
 func (c *Client) GetSize(ctx context.Context, url string) (size int64, err error) {
 	err = c.Retry(ctx, func() (bool, error) {
 		watched, stop := watchStall(ctx, c.Stall)
@@ -86,8 +91,11 @@ func (c *Client) GetSize(ctx context.Context, url string) (size int64, err error
 		if err != nil {
 			return false, watched.wrapError(err, url)
 		}
-		if size = resp.ContentLength; size < 0 {
-			err = fmt.Errorf("%s does not state its size: %w", url, ErrUnusable)
+		switch size = resp.ContentLength; {
+		case size < 0:
+			err = fmt.Errorf("%s does not state its size: %w", CleanURL(url), ErrUnusable)
+		case size > limit.Download:
+			err = fmt.Errorf("%s states %d bytes, the limit is %d: %w", CleanURL(url), size, int64(limit.Download), ErrUnusable)
 		}
 		return false, errors.Join(err, resp.Body.Close())
 	})
@@ -126,7 +134,7 @@ func (c *Client) get(ctx context.Context, r request) (*http.Response, error) {
 	case resp.StatusCode != http.StatusOK && (r.from == 0 || resp.StatusCode != http.StatusPartialContent):
 		err = newStatusError(resp)
 	case mediaType(resp) == "text/html":
-		err = fmt.Errorf("%s answers with an HTML page (of a proxy or a login?): %w", req.URL.Redacted(), ErrUnusable)
+		err = fmt.Errorf("%s answers with an HTML page (of a proxy or a login?): %w", withoutQuery(resp.Request.URL), ErrUnusable)
 	default:
 		return resp, nil
 	}

@@ -42,10 +42,10 @@ type Remote struct {
 // only to a registry, to authenticate. Errors are problems with the exit code for
 // a bad bundle.
 func Dial(ctx context.Context, text string, o Options) (*Remote, error) {
-	r := &Remote{source: text, Client: NewClient(o)}
+	r := &Remote{source: cleanText(text), Client: NewClient(o)}
 	u, err := url.Parse(text)
 	if err == nil {
-		r.source = u.Redacted()
+		r.source = withoutQuery(u)
 		if n, bad := strconv.Atoi(u.Port()); u.Port() != "" && (bad != nil || n < 1 || n > 65535) {
 			err = fmt.Errorf("%s is not a port", u.Port())
 		} else {
@@ -53,7 +53,7 @@ func Dial(ctx context.Context, text string, o Options) (*Remote, error) {
 		}
 	}
 	if err != nil && ctx.Err() == nil {
-		err = problem.New(problem.ExitBundle, "use the source "+r.source, unwrapURLError(err), "give https://HOST/FOLDER/linux-amd64 (the folder for this platform in the output of `plinth publish`) or oci://REGISTRY/REPOSITORY")
+		err = problem.New(problem.ExitBundle, "use the source "+r.source, cleanUp(unwrapURLError(err)), "give https://HOST/FOLDER/linux-amd64 (the folder for this platform in the output of `plinth publish`) or oci://REGISTRY/REPOSITORY")
 	}
 	return r, err
 }
@@ -133,7 +133,7 @@ func (r *Remote) FetchBlobs(ctx context.Context, folder blob.Folder, want []ocis
 	}
 	hint := "check the address, the network and the proxy settings; then run the same command again: it resumes where it stopped"
 	switch {
-	case errors.Is(err, errDisk):
+	case IsDiskError(err):
 		hint = "free space in " + folder.Dir() + "; then run the same command again"
 	case IsPermanent(err):
 		hint = "the published content is incomplete or damaged: tell its publisher, or name another --source"

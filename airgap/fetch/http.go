@@ -28,12 +28,18 @@ type tlsTransport struct{ next http.RoundTripper }
 // errPlainHTTP marks a request that would be sent over the network unencrypted.
 var errPlainHTTP = errors.New("plain http is refused: without TLS only the local machine is allowed")
 
+// IsEncrypted reports whether requests to u are encrypted or stay on this machine. Any other is refused.
+func IsEncrypted(u *url.URL) bool {
+	host := u.Hostname()
+	return u.Scheme == "https" || host == "localhost" || net.ParseIP(host).IsLoopback()
+}
+
 func (g tlsTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	if host := r.URL.Hostname(); r.URL.Scheme != "https" && host != "localhost" && !net.ParseIP(host).IsLoopback() {
+	if !IsEncrypted(r.URL) {
 		return nil, fmt.Errorf("%s: %w", withoutQuery(r.URL), errPlainHTTP)
 	}
 	if countRedirects(r) > maxRedirects {
-		return nil, fmt.Errorf("%s: more than %d redirects: %w", r.URL.Redacted(), maxRedirects, ErrUnusable)
+		return nil, fmt.Errorf("%s: more than %d redirects: %w", withoutQuery(r.URL), maxRedirects, ErrUnusable)
 	}
 	resp, err := g.next.RoundTrip(r)
 	if err == nil && r.Method == http.MethodGet && resp.StatusCode >= 400 && resp.Header.Get("Retry-After") != "" {
@@ -65,14 +71,6 @@ func (b boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 // encodingHeader is a header that only requests of this package have.
 const encodingHeader = "Accept-Encoding"
 
-// withoutQuery returns a URL for an error. The query of an upload or of a CDN is long,
-// and can be what permits the request.
-func withoutQuery(u *url.URL) string {
-	short := *u
-	short.RawQuery = ""
-	return short.Redacted()
-}
-
 // statusError is a response whose status is not success.
 type statusError struct {
 	url    string
@@ -82,7 +80,7 @@ type statusError struct {
 }
 
 func newStatusError(resp *http.Response) *statusError {
-	return &statusError{url: resp.Request.URL.Redacted(), status: resp.StatusCode, wait: parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())}
+	return &statusError{url: withoutQuery(resp.Request.URL), status: resp.StatusCode, wait: parseRetryAfter(resp.Header.Get("Retry-After"), time.Now())}
 }
 
 func (e *statusError) Error() string {

@@ -1,7 +1,6 @@
 package fetch
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -12,8 +11,6 @@ import (
 	"os"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/plinthdev/plinth/airgap/limit"
 )
 
 // UnknownSize is the size of a blob of which only the digest is known.
@@ -23,20 +20,19 @@ const UnknownSize = -1
 type partialBlob struct {
 	file    *os.File
 	want    ocispec.Descriptor
-	limit   int64 // maximum size in bytes if the size is unknown; 0 for limit.Blob
+	most    int64 // bytes, of the blob
 	hash    hash.Hash
 	size    int64
 	cleared int // how often wrong content was removed
 }
 
-// openPartialBlob opens the file at path, which may contain a part from an earlier run, and hashes it. maxSize is the limit
-// of a blob of unknown size; 0 for limit.Blob.
-func openPartialBlob(path string, want ocispec.Descriptor, maxSize int64) (*partialBlob, error) {
+// openPartialBlob opens the file at path, which may contain a part from an earlier run, and hashes it.
+func openPartialBlob(path string, b Blob) (*partialBlob, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	p := &partialBlob{file: file, want: want, limit: maxSize, hash: sha256.New()}
+	p := &partialBlob{file: file, want: b.Want, most: b.maxSize(), hash: sha256.New()}
 	p.size, err = io.CopyBuffer(p.hash, io.LimitReader(file, p.maxSize()+1), make([]byte, 1<<20))
 	if err == nil && p.size > p.maxSize() {
 		err = p.clearContent()
@@ -48,12 +44,7 @@ func openPartialBlob(path string, want ocispec.Descriptor, maxSize int64) (*part
 }
 
 // maxSize returns the maximum size of the blob in bytes.
-func (p *partialBlob) maxSize() int64 {
-	if p.want.Size == UnknownSize {
-		return cmp.Or(p.limit, limit.Blob)
-	}
-	return p.want.Size
-}
+func (p *partialBlob) maxSize() int64 { return p.most }
 
 // clearContent removes all content, to download the blob from the start.
 func (p *partialBlob) clearContent() error {
@@ -68,7 +59,7 @@ func (p *partialBlob) clearContent() error {
 // time the source is wrong, and the error is permanent.
 func (p *partialBlob) rejectContent(err error) error {
 	if p.cleared++; p.cleared == 2 {
-		err = fmt.Errorf("%w: %w", err, ErrUnusable)
+		err = damagedError{fmt.Errorf("%w: %w", err, ErrUnusable)}
 	}
 	return errors.Join(err, p.clearContent())
 }
@@ -95,9 +86,20 @@ func (p *partialBlob) checkResponse(resp *http.Response) error {
 		return nil
 	}
 	if n := resp.ContentLength; n >= 0 && p.want.Size >= 0 && n != p.want.Size {
-		return p.rejectContent(fmt.Errorf("answers with %d bytes of %s, the blob has %d", n, mediaType(resp), p.want.Size))
+		return p.rejectContent(fmt.Errorf("answers with %d bytes%s, the blob has %d", n, ofMediaType(resp), p.want.Size))
+	}
+	if n := resp.ContentLength; n > p.maxSize() {
+		return p.rejectContent(fmt.Errorf("answers with %d bytes%s, the limit is %d", n, ofMediaType(resp), p.maxSize()))
 	}
 	return p.clearContent() // the server sends the whole content even if a range was requested
+}
+
+// ofMediaType returns " of " and the media type of a response; "" if it declares none.
+func ofMediaType(resp *http.Response) string {
+	if kind := mediaType(resp); kind != "" {
+		return " of " + kind
+	}
+	return ""
 }
 
 // isNextRange reports whether a Content-Range header describes content that follows

@@ -78,7 +78,7 @@ func (r *Repository) FetchManifest(ctx context.Context, reference string) (Docum
 		return doc, err
 	}
 	if want, err := digest.Parse(reference); err == nil && digest.FromBytes(doc.Data) != want {
-		return doc, fmt.Errorf("%s: its content does not have this digest: %w", url, ErrUnusable)
+		return doc, damagedError{fmt.Errorf("%s: its content does not have this digest: %w", url, ErrUnusable)}
 	}
 	return doc, nil
 }

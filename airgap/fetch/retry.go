@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -24,6 +25,20 @@ const maxWait = 2 * time.Minute
 // ErrUnusable marks content that was received as published but cannot be used, so
 // another attempt does not help.
 var ErrUnusable = errors.New("it cannot be used")
+
+// ErrDamaged marks unusable content whose digest is not the published one.
+var ErrDamaged = errors.New("it is damaged or was replaced")
+
+// damagedError is an error that is ErrUnusable and ErrDamaged. Its text is that of the error.
+type damagedError struct{ error }
+
+func (e damagedError) Is(target error) bool { return target == ErrDamaged }
+func (e damagedError) Unwrap() error        { return e.error }
+
+// IsDiskError reports whether err is about the local disk: it is full, for example.
+func IsDiskError(err error) bool {
+	return errors.Is(err, errDisk) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
 
 // Retry calls do until it succeeds, fails permanently, or has used all attempts.
 // If do reports progress (further), the count of attempts starts again. The pauses

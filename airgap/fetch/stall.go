@@ -62,9 +62,10 @@ func (r watchedReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// wrapError adds the URL to err, and the stall if that is why the request failed.
+// wrapError adds the URL to err, and the stall if that is why the request failed. Its text has no secret of a URL.
 func (w stallWatcher) wrapError(err error, url string) error {
 	var status *statusError
+	err, url = cleanUp(err), cleanText(url)
 	switch {
 	case errors.Is(context.Cause(w.ctx), errStalled):
 		return fmt.Errorf("%s stalls: %w in %s", url, errStalled, w.limit)

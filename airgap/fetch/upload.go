@@ -144,7 +144,7 @@ func (r *Repository) startUpload(watched stallWatcher, u Upload) (*http.Response
 func uploadLocation(resp *http.Response, end digest.Digest) (string, error) {
 	at, err := resp.Location()
 	if err != nil {
-		return "", fmt.Errorf("%s does not tell where the upload continues: %w", resp.Request.URL.Redacted(), ErrUnusable)
+		return "", fmt.Errorf("%s does not tell where the upload continues: %w", withoutQuery(resp.Request.URL), ErrUnusable)
 	}
 	if end != "" {
 		query := at.Query()

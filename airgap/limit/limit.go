@@ -17,6 +17,7 @@ const (
 	Blob      = 1 << 40   // one blob, packed and unpacked: sums of Blobs such sizes do not overflow
 	SBOM      = 16 << 20  // an unpacked SBOM
 	Window    = 128 << 20 // the window of a zstd stream
+	Download  = 1 << 30   // a program of k0s or KOTS on a release page, packed, of which only the digest is known
 	Program   = 1 << 30   // an executable of Plinth without a bundle
 	Signature = 128       // a signature in DER
 	Record    = 64 << 10  // the record at the end of an executable

@@ -221,7 +221,7 @@ func resolveURL(base, text string) (string, error) {
 		return "", err
 	}
 	if u.Scheme != "https" && u.Scheme != "http" {
-		return "", fmt.Errorf("%s is not an https URL", u.Redacted())
+		return "", fmt.Errorf("%s is not an https URL", fetch.CleanURL(u.String()))
 	}
 	return u.String(), nil
 }

@@ -224,7 +224,7 @@ func TestFetch_StartsAgainWhenTheFileWasReplaced(t *testing.T) {
 	release := randomBytes(2)
 	s.ReplaceFile("/k0s-v1", randomBytes(3)) // not yet what the checksums say
 	s.Break(func(r Request) Handler {
-		if r.Server != Releases || !strings.Contains(r.URL.Path, "k0s") || r.Nth > 1 {
+		if r.Server != Releases || !strings.Contains(r.URL.Path, "k0s") || r.Method == http.MethodHead || r.Nth > 2 {
 			return nil
 		}
 		return func(w http.ResponseWriter, r *http.Request, next http.HandlerFunc) {
@@ -493,6 +493,8 @@ func TestParseMirror(t *testing.T) {
 		"docker.io=https://harbor.example.com":                  {},
 		"docker.io=dockerhub/mirror":                            {},
 		"docker.io=harbor.example.com/UPPER":                    {},
+		"docker.io=harbor.example.com/../d":                     {},
+		"docker.io=harbor.example.com/./d":                      {},
 		"docker.io/library=harbor.example.com":                  {},
 		"docker.io=u:hunter2@harbor.example.com":                {},
 		"u:hunter2@docker.io":                                   {},

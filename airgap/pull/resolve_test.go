@@ -101,6 +101,12 @@ func TestResolve_RefusesUnusableAnswers(t *testing.T) {
 			}
 			return strings.HasSuffix(r.URL.Path, "-amd64")
 		}, "does not state its size"},
+		"a size that is nonsense": {func(w http.ResponseWriter, r *http.Request) bool {
+			if strings.HasSuffix(r.URL.Path, "-amd64") {
+				w.Header().Set("Content-Length", "100000000000000")
+			}
+			return strings.HasSuffix(r.URL.Path, "-amd64")
+		}, "states 100000000000000 bytes, the limit is 1073741824"},
 		"a page": {func(w http.ResponseWriter, r *http.Request) bool {
 			fmt.Fprint(w, "<html>log in</html>")
 			return true
