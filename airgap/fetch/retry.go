@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"syscall"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"golang.org/x/sys/unix"
 )
 
 // maxAttempts is the number of attempts without any progress. With the pauses
@@ -37,7 +37,7 @@ func (e damagedError) Unwrap() error        { return e.error }
 
 // IsDiskError reports whether err is about the local disk: it is full, for example.
 func IsDiskError(err error) bool {
-	return errors.Is(err, errDisk) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	return errors.Is(err, errDisk) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
 // Retry calls do until it succeeds, fails permanently, or has used all attempts.

@@ -48,6 +48,11 @@ func CheckTarget(target string) error {
 	if first, _, _ := strings.Cut(target, "/"); !strings.ContainsAny(first, ".:") || strings.Contains(target, "//") {
 		return fmt.Errorf("%q is not a host, such as harbor.example.com", first)
 	}
+	for part := range strings.SplitSeq(target, "/") {
+		if strings.Trim(part, ".") == "" {
+			return fmt.Errorf("%q is not the name of a repository", part)
+		}
+	}
 	_, err := name.NewRepository(target+"/image", name.StrictValidation)
 	return err
 }

@@ -70,7 +70,7 @@ type fetcher struct {
 func Fetch(ctx context.Context, req Request) error {
 	f, err := newFetcher(req)
 	if err != nil {
-		return downloadError(err)
+		return req.downloadError(err)
 	}
 	group, wrong := errgroup.Group{}, make([]error, len(req.Images)+len(req.HostFiles))
 	group.SetLimit(maxParallel)
@@ -91,15 +91,26 @@ func Fetch(ctx context.Context, req Request) error {
 		return ctx.Err()
 	}
 	if err := joinFailures(wrong); err != nil {
-		return downloadError(err)
+		return req.downloadError(err)
 	}
 	f.meter.Finish()
 	return nil
 }
 
-func downloadError(err error) error {
-	return problem.New(problem.ExitBundle, "download the bundle's content", err, checkDownloadHint+"; then run the same command again: it resumes\n"+
-		"without a network: `plinth bundle build --source DIR` builds from a folder that `plinth bundle mirror` filled")
+func (r Request) downloadError(err error) error {
+	return problem.New(problem.ExitBundle, "download the bundle's content", err, r.hint(err, "; then run the same command again: it resumes\n"+
+		"without a network: `plinth bundle build --source DIR` builds from a folder that `plinth bundle mirror` filled"))
+}
+
+// hint returns what to do after err; more completes what to do if the cause is the network.
+func (r Request) hint(err error, more string) string {
+	switch {
+	case fetch.IsDiskError(err):
+		return "free space in " + r.Folder + ", or name another folder; then run the same command again: it resumes"
+	case errors.Is(err, fetch.ErrDamaged):
+		return "a server or a proxy sends content that is damaged or was replaced: download from another place with --mirror or --releases, or tell the publisher"
+	}
+	return checkDownloadHint + more
 }
 
 // partError is why an image or a host file was not downloaded or resolved.

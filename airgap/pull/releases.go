@@ -27,7 +27,7 @@ import (
 func CopyReleases(ctx context.Context, req Request, dir string) error {
 	f, err := newFetcher(req)
 	if err != nil {
-		return downloadError(err)
+		return req.downloadError(err)
 	}
 	var wrong []error
 	for _, file := range req.HostFiles {
@@ -39,7 +39,7 @@ func CopyReleases(ctx context.Context, req Request, dir string) error {
 		return ctx.Err()
 	}
 	if err := joinFailures(wrong); err != nil {
-		return downloadError(err)
+		return req.downloadError(err)
 	}
 	f.meter.Finish()
 	return nil

@@ -22,7 +22,7 @@ type Resolved struct {
 func Resolve(ctx context.Context, req Request) (hostFiles, images []Resolved, err error) {
 	f, err := newFetcher(req)
 	if err != nil {
-		return nil, nil, resolveError(err)
+		return nil, nil, req.resolveError(err)
 	}
 	group, wrong := errgroup.Group{}, make([]error, len(req.HostFiles)+len(req.Images))
 	found := make([]Resolved, len(wrong))
@@ -45,14 +45,14 @@ func Resolve(ctx context.Context, req Request) (hostFiles, images []Resolved, er
 		return nil, nil, ctx.Err()
 	}
 	if err := joinFailures(wrong); err != nil {
-		return nil, nil, resolveError(err)
+		return nil, nil, req.resolveError(err)
 	}
 	return found[:len(req.HostFiles)], found[len(req.HostFiles):], nil
 }
 
-func resolveError(err error) error {
-	return problem.New(problem.ExitBundle, "find what the registries have", err, checkDownloadHint+"\n"+
-		"without a network: name a folder that `plinth bundle mirror` filled with --source DIR")
+func (r Request) resolveError(err error) error {
+	return problem.New(problem.ExitBundle, "find what the registries have", err, r.hint(err, "\n"+
+		"without a network: name a folder that `plinth bundle mirror` filled with --source DIR"))
 }
 
 // resolveImage returns the digest and the size of an image for the requested platform.

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"encoding/base64"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -32,8 +33,14 @@ func (s *Secrets) Hide(text string) {
 	slices.SortStableFunc(s.texts, func(a, b string) int { return len(b) - len(a) })
 }
 
-// Mask returns text with every secret replaced by "***".
+// urlPassword matches the password in a URL. It needs no entry in the set, and can be short.
+var urlPassword = regexp.MustCompile(`(://[^/@\s]*?:)[^/@\s]+@`)
+
+// Mask returns text with every secret, and the password of every URL, replaced by "***".
 func (s *Secrets) Mask(text string) string {
+	if strings.Contains(text, "://") && strings.Contains(text, "@") {
+		text = urlPassword.ReplaceAllString(text, "$1***@")
+	}
 	if s == nil {
 		return text
 	}

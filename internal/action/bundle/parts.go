@@ -7,9 +7,11 @@ import (
 	"net/url"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/fetch"
 	"github.com/plinthdev/plinth/airgap/pull"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -85,11 +87,25 @@ func (d Downloads) releases() ([]pull.Release, error) {
 	if d.Releases == "" {
 		return pull.UpstreamReleases(), nil
 	}
-	u, err := url.Parse(d.Releases)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.RawQuery != "" || !isPort(u.Port()) {
-		return nil, problem.Newf(problem.ExitUsage, "parse --releases", "write it as --releases https://artifactory.example.com/artifactory/github", "%q is not an https URL of a folder", d.Releases)
+	if err := checkReleasesURL(d.Releases); err != nil {
+		return nil, problem.New(problem.ExitUsage, "parse --releases", err, "write it as --releases https://artifactory.example.com/artifactory/github")
 	}
 	return pull.ReleasesAt(d.Releases), nil
+}
+
+// checkReleasesURL returns an error unless text is the URL of a folder. The error does not contain a password.
+func checkReleasesURL(text string) error {
+	if strings.Contains(text, "@") {
+		return errors.New("the URL of release pages has no user and no password")
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil, u.Host == "", u.Scheme != "https" && u.Scheme != "http", strings.ContainsAny(text, "?#"), !isPort(u.Port()):
+		return fmt.Errorf("%q is not an https URL of a folder", text)
+	case !fetch.IsEncrypted(u):
+		return fmt.Errorf("%q is plain http: without TLS only the local machine is allowed", text)
+	}
+	return nil
 }
 
 // isPort reports whether the port of a URL, "" for none, is one.

@@ -29,6 +29,11 @@ func TestOpenSource_RefusesInvalidSourcesBeforeDownloads(t *testing.T) {
 		"no mirrors file":      {fromRegistry, Downloads{MirrorsFile: "/no/such/file"}, "no such file"},
 		"releases without TLS": {fromRegistry, Downloads{Releases: "ftp://example.com"}, "is not an https URL"},
 		"releases with a path": {fromRegistry, Downloads{Releases: "example.com/github"}, "is not an https URL"},
+		"releases, http":       {fromRegistry, Downloads{Releases: "http://example.com"}, "is plain http"},
+		"releases, fragment":   {fromRegistry, Downloads{Releases: "http://127.0.0.1/rel#f"}, "is not an https URL"},
+		"releases, query":      {fromRegistry, Downloads{Releases: "https://example.com/rel?"}, "is not an https URL"},
+		"releases, user":       {fromRegistry, Downloads{Releases: "https://u:abc@example.com/rel"}, "has no user and no password"},
+		"mirror above a path":  {fromRegistry, Downloads{Mirrors: []string{"docker.io=harbor.example.com/../d"}}, "is not the name of a repository"},
 		"cache is a file":      {fromRegistry, Downloads{Cache: filepath.Join(lines, "x")}, "not a directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
