@@ -80,7 +80,7 @@ func (r reader) reportMissing(data []byte) {
 	switch {
 	case len(r.Findings()) > 0:
 	case len(roots) == 0:
-		r.Report("empty-file", "", nil, "contains no YAML document", "")
+		r.Report("app-missing", "", nil, "does not contain a "+release.APIVersion+" "+release.Kind, "the file is empty")
 	default:
 		apiVersion, kind := DocumentType(roots[0])
 		r.Report("app-missing", "", roots[0], "does not contain a "+release.APIVersion+" "+release.Kind,

@@ -36,8 +36,9 @@ func Lint(files []File, judges ...Validator) Report {
 	rep := Report{Findings: []Finding{}}
 	var in *Installer
 	seen, wrongApp := map[string]bool{}, false
-	for _, f := range files {
-		kind, findings := manifestKind(f), []Finding(nil)
+	kinds := manifestKinds(files)
+	for i, f := range files {
+		kind, findings := kinds[i], []Finding(nil)
 		switch {
 		case kind == kurlInstaller:
 			_, findings = readInstaller(f.Name, f.Data)
@@ -116,13 +117,32 @@ func (rep Report) Err(doing string) error {
 	return GateError(doing, *rep.Gate, rep.Title)
 }
 
+// manifestKinds returns which of the two manifests each file holds. One that is unclear counts as the
+// Installer if no other file is one, else as an Application: so its own findings are reported, such as a
+// syntax error.
+func manifestKinds(files []File) (kinds []string) {
+	for _, f := range files {
+		kinds = append(kinds, manifestKind(f))
+	}
+	for i, kind := range kinds {
+		switch {
+		case kind != "":
+		case slices.Contains(kinds, Kind), slices.Contains(kinds, kurlInstaller):
+			kinds[i] = release.Kind
+		default:
+			kinds[i] = Kind
+		}
+	}
+	return kinds
+}
+
 // manifestKind returns which of the two manifests f holds: the kind of a document,
-// or a guess from the text if that document is not valid YAML.
+// or a guess from the text if that document is not valid YAML; "" if it is unclear.
 func manifestKind(f File) string {
 	r := newReader(f.Name)
 	data, ok := r.CheckText(f.Data)
 	if !ok {
-		return Kind
+		return ""
 	}
 	var roots []*yaml.Node
 	for _, doc := range release.Split(data) {
@@ -139,8 +159,11 @@ func manifestKind(f File) string {
 			return kind
 		}
 	}
-	if bytes.Contains(data, []byte("kind: "+release.Kind)) && !bytes.Contains(data, []byte("kind: "+Kind)) {
+	if bytes.Contains(data, []byte("kind: "+Kind)) || bytes.Contains(data, []byte("apiVersion: "+APIVersion)) {
+		return Kind
+	}
+	if bytes.Contains(data, []byte("kind: "+release.Kind)) {
 		return release.Kind
 	}
-	return Kind
+	return ""
 }

@@ -97,7 +97,7 @@ func (r *Reader) NodeAt(paths ...string) *yaml.Node {
 // large or not UTF-8 text, and then returns false.
 func (r *Reader) CheckText(data []byte) ([]byte, bool) {
 	if len(data) > maxSize {
-		r.Report("file-too-large", "", nil, fmt.Sprintf("has %d bytes, at most %d are allowed", len(data), maxSize), "check that this is the right file")
+		r.Report("file-too-large", "", nil, fmt.Sprintf("has more than the %d bytes that are allowed", maxSize), "check that this is the right file")
 		return nil, false
 	}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
