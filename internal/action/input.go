@@ -5,15 +5,17 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"github.com/plinthdev/plinth/internal/host"
 )
 
-// ReadInput returns the content of a file that the user named. The file may be a
-// pipe; the path "-" means in. A file of more than limit bytes is an error.
+// ReadInput returns the content of a file that the user named, as host.OpenInput opens it;
+// the path "-" means in. A file of more than limit bytes is an error.
 func ReadInput(in io.Reader, path string, limit int64) ([]byte, error) {
 	if path != "-" {
-		file, err := os.Open(path)
+		file, err := host.OpenInput(path)
 		if err != nil {
-			return nil, errors.Unwrap(err)
+			return nil, err
 		}
 		defer func() { _ = file.Close() }()
 		in = file
@@ -21,6 +23,10 @@ func ReadInput(in io.Reader, path string, limit int64) ([]byte, error) {
 	raw, err := io.ReadAll(io.LimitReader(in, limit+1))
 	if err == nil && int64(len(raw)) > limit {
 		err = fmt.Errorf("it has more than %d bytes", limit)
+	}
+	var named *os.PathError
+	if errors.As(err, &named) {
+		err = named.Err
 	}
 	if err != nil {
 		return nil, err

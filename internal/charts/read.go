@@ -84,14 +84,18 @@ func mergeValues(base, over map[string]any) map[string]any {
 
 // readLimited returns the content of a file of at most limit bytes.
 func readLimited(name string, limit int64) ([]byte, error) {
+	info, err := os.Stat(name) // to open a pipe without a writer would take for ever
+	if err != nil {
+		return nil, pathCause(err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errors.New("it is not a file")
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, pathCause(err)
 	}
 	defer func() { _ = f.Close() }()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, errors.Join(pathCause(err), errors.New("it is not a file"))
-	}
 	raw, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err == nil && int64(len(raw)) > limit {
 		err = fmt.Errorf("it has more than %d bytes", limit)

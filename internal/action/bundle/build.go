@@ -50,7 +50,7 @@ func Build(ctx context.Context, req BuildRequest) (res BuildResult, err error) {
 	if err := CheckOutputFile(req.Out, append(layoutFiles(req.Source, req.Out), req.Installer, req.Application, req.SignKey, lockfile.Path(req.Installer))...); err != nil {
 		return BuildResult{}, err
 	}
-	in, files, err := readInstaller(req.Installer, req.Application, "build a bundle from these files")
+	in, files, err := readInstaller(ctx, req.Installer, req.Application, "build a bundle from these files")
 	if err != nil {
 		return BuildResult{}, err
 	}

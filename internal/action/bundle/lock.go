@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/build"
 	"github.com/plinthdev/plinth/internal/action/config"
+	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/lockfile"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
@@ -49,7 +49,7 @@ func Lock(ctx context.Context, req LockRequest) (LockResult, error) {
 	if err := CheckOutputFile(req.Out, append(layoutFiles(req.Source, req.Out), req.Installer)...); err != nil {
 		return LockResult{}, err
 	}
-	in, files, err := readInstaller(req.Installer, "", "lock the versions of this Installer")
+	in, files, err := readInstaller(ctx, req.Installer, "", "lock the versions of this Installer")
 	if err != nil {
 		return LockResult{}, err
 	}
@@ -184,12 +184,12 @@ func (c lockCheck) writeAbsent(in *spec.Installer, found lockfile.Platform) erro
 
 // readInstaller reads and lints an Installer and, unless its path is "", an Application, and returns
 // the Installer and the content of the two files.
-func readInstaller(installer, application, doing string) (*spec.Installer, []spec.File, error) {
+func readInstaller(ctx context.Context, installer, application, doing string) (*spec.Installer, []spec.File, error) {
 	paths := []string{installer}
 	if application != "" {
 		paths = append(paths, application)
 	}
-	files, err := config.ReadFiles(paths)
+	files, err := config.ReadFiles(ctx, paths)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -213,7 +213,7 @@ const maxSmallFile = 1 << 20
 
 // readSmallFile returns the content of a file, at most maxSmallFile and one byte.
 func readSmallFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := host.OpenInput(path)
 	if err != nil {
 		return nil, err
 	}

@@ -48,7 +48,7 @@ func Mirror(ctx context.Context, req MirrorRequest) (res MirrorResult, err error
 	if err != nil {
 		return MirrorResult{}, err
 	}
-	in, files, err := readInstaller(req.Installer, "", "mirror the parts of this Installer")
+	in, files, err := readInstaller(ctx, req.Installer, "", "mirror the parts of this Installer")
 	if err != nil {
 		return MirrorResult{}, err
 	}

@@ -7,8 +7,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -17,6 +15,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/trust"
 	"github.com/plinthdev/plinth/hostpreflight/troubleshoot"
 	"github.com/plinthdev/plinth/internal/backup"
+	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -73,9 +72,9 @@ func validateHostPreflights(in *spec.Installer) []spec.Violation {
 	return all
 }
 
-// ReadFiles reads the files at paths, at most 1 MiB (and one byte) of each. The error
-// names every file that cannot be read.
-func ReadFiles(paths []string) ([]spec.File, error) {
+// ReadFiles reads the files at paths, at most 1 MiB (and one byte) of each, until ctx is
+// done. The error names every file that cannot be read.
+func ReadFiles(ctx context.Context, paths []string) ([]spec.File, error) {
 	var files []spec.File
 	var errs []error
 	for _, p := range paths {
@@ -83,9 +82,12 @@ func ReadFiles(paths []string) ([]spec.File, error) {
 			errs = append(errs, problem.New(problem.ExitConfig, "read a file", errors.New("the name of the file is empty"), "name a file; a variable in a script may be empty"))
 			continue
 		}
-		data, err := readLimited(p, maxManifestSize)
+		data, err := readLimited(ctx, p, maxManifestSize)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		if err != nil {
-			errs = append(errs, problem.New(problem.ExitConfig, "read "+p, unwrapPathError(err), "check the path and its permissions"))
+			errs = append(errs, problem.New(problem.ExitConfig, "read "+p, err, "check the path and its permissions"))
 		}
 		files = append(files, spec.File{Name: p, Data: data})
 	}
@@ -179,12 +181,12 @@ func Load(ctx context.Context, b *airgap.Bundle, req LoadOptions, now time.Time)
 	if m.Installer == nil {
 		return m, problem.New(problem.ExitBundle, "use bundle "+req.Bundle, errors.New("its installer.yaml is not an Installer"), "build the bundle again")
 	}
-	return m, m.loadApp(req, now)
+	return m, m.loadApp(ctx, req, now)
 }
 
 // loadApp validates the license, the config values and the bundle of the application,
 // long before KOTS would.
-func (c *Config) loadApp(req LoadOptions, now time.Time) error {
+func (c *Config) loadApp(ctx context.Context, req LoadOptions, now time.Time) error {
 	const doing = "install the application"
 	if req.License == "" {
 		if req.AppBundle != "" || req.ConfigValues != "" {
@@ -202,7 +204,7 @@ func (c *Config) loadApp(req LoadOptions, now time.Time) error {
 	if req.ConfigValues != "" {
 		names = append(names, req.ConfigValues)
 	}
-	files, err := ReadFiles(names)
+	files, err := ReadFiles(ctx, names)
 	if err != nil {
 		return err
 	}
@@ -244,7 +246,7 @@ func (c *Config) findApplications(ctx context.Context, b *airgap.Bundle, req Loa
 		found = append(found, spec.File{Name: "the Application in " + req.Bundle, Data: data})
 	}
 	if req.Application != "" {
-		files, err := ReadFiles([]string{req.Application})
+		files, err := ReadFiles(ctx, []string{req.Application})
 		if err != nil {
 			return nil, err
 		}
@@ -254,12 +256,12 @@ func (c *Config) findApplications(ctx context.Context, b *airgap.Bundle, req Loa
 }
 
 // readLimited reads up to limit+1 bytes of a file that a user named.
-func readLimited(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
+func readLimited(ctx context.Context, path string, limit int64) ([]byte, error) {
+	f, err := host.OpenInput(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
 	// The additional byte shows the caller that the file is too large.
-	return io.ReadAll(io.LimitReader(f, limit+1))
+	return host.ReadInput(ctx, f, limit+1)
 }

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -283,14 +284,22 @@ func TestLoad_AcceptsWrongBoundsWhenTheGateIsSkipped(t *testing.T) {
 	}
 }
 
+func TestReadFiles_EndsWithTheCommand(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := config.ReadFiles(ctx, []string{"/dev/null"}); err != context.Canceled {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestReadFiles_LimitsSizeAndReportsAllFailures(t *testing.T) {
 	f := in(t)
 	huge := f.write("huge.yaml", strings.Repeat("#", 3<<20))
-	got, err := config.ReadFiles([]string{huge})
+	got, err := config.ReadFiles(t.Context(), []string{huge})
 	if err != nil || len(got) != 1 || len(got[0].Data) > 2<<20 {
 		t.Errorf("read %d bytes, error %v", len(got[0].Data), err)
 	}
-	_, err = config.ReadFiles([]string{"/none/a", f.dir, "/none/b"})
+	_, err = config.ReadFiles(t.Context(), []string{"/none/a", f.dir, "/none/b"})
 	for _, want := range []string{"cannot read /none/a: no such file", "cannot read " + f.dir + ": is a directory", "cannot read /none/b"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error is %v, want also %q", err, want)

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"context"
+
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/internal/kurl"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -10,8 +12,8 @@ import (
 // ConvertKURL converts the kURL Installer in the file at path into one of Plinth that
 // lint accepts. Its k0s and its KOTS are the newest with which this build is tested, and
 // its other add-ons are the newest that this build supports.
-func ConvertKURL(path string) (kurl.Conversion, error) {
-	files, err := ReadFiles([]string{path})
+func ConvertKURL(ctx context.Context, path string) (kurl.Conversion, error) {
+	files, err := ReadFiles(ctx, []string{path})
 	if err != nil {
 		return kurl.Conversion{}, err
 	}

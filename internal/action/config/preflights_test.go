@@ -66,7 +66,7 @@ func TestLintFiles_TakesWholeHostPreflight(t *testing.T) {
 }
 
 func TestReadFiles_RefusesEmptyName(t *testing.T) {
-	if _, err := ReadFiles([]string{""}); err == nil || !strings.Contains(err.Error(), "the name of the file is empty") {
+	if _, err := ReadFiles(t.Context(), []string{""}); err == nil || !strings.Contains(err.Error(), "the name of the file is empty") {
 		t.Error(err)
 	}
 }

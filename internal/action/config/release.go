@@ -26,7 +26,7 @@ const maxReleaseFiles = 10_000
 // folders with the manifests of a release. Other documents are counted. The error, exit
 // code 3 or 4, summarizes the findings; the report is complete in that case too.
 func LintPaths(ctx context.Context, paths []string) (spec.Report, error) {
-	found, err := readManifests(paths)
+	found, err := readManifests(ctx, paths)
 	if err != nil {
 		return spec.Report{}, err
 	}
@@ -56,6 +56,7 @@ type manifest struct {
 	spec.File
 	named bool           // the user named the file itself, not its folder
 	yaml  bool           // its name is that of a YAML file
+	large bool           // it is too large to read
 	holds contents       // what Plinth understands of it
 	other map[string]int // the other documents, by apiVersion and kind
 }
@@ -73,16 +74,16 @@ const (
 )
 
 // readManifests reads the files at paths and those in the folders at paths.
-func readManifests(paths []string) ([]manifest, error) {
+func readManifests(ctx context.Context, paths []string) ([]manifest, error) {
 	var found []manifest
 	var errs []error
 	for _, p := range paths {
 		if info, err := os.Stat(p); p != "" && err == nil && info.IsDir() {
-			inside, err := readFolder(p)
+			inside, err := readFolder(ctx, p)
 			found, errs = append(found, inside...), append(errs, err)
 			continue
 		}
-		files, err := ReadFiles([]string{p})
+		files, err := ReadFiles(ctx, []string{p})
 		errs = append(errs, err)
 		for _, f := range files {
 			found = append(found, newManifest(f, true))
@@ -93,10 +94,12 @@ func readManifests(paths []string) ([]manifest, error) {
 
 // readFolder reads the YAML files in folder dir and below it. Folders whose name begins
 // with a dot, such as .git, are left out.
-func readFolder(dir string) ([]manifest, error) {
+func readFolder(ctx context.Context, dir string) ([]manifest, error) {
 	var found []manifest
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
 		case err != nil:
 			return problem.New(problem.ExitConfig, "read "+path, unwrapPathError(err), "check the path and its permissions")
 		case d.IsDir() && path != dir && strings.HasPrefix(d.Name(), "."):
@@ -109,7 +112,7 @@ func readFolder(dir string) ([]manifest, error) {
 		f := spec.File{Name: path}
 		// A link counts as what it leads to; reading a pipe would wait for ever.
 		if info, err := os.Stat(path); hasYAMLName(path) && err == nil && info.Mode().IsRegular() {
-			files, err := ReadFiles([]string{path})
+			files, err := ReadFiles(ctx, []string{path})
 			if err != nil {
 				return err
 			}
@@ -130,8 +133,7 @@ func hasYAMLName(path string) bool {
 func newManifest(f spec.File, named bool) manifest {
 	m := manifest{File: f, named: named, yaml: hasYAMLName(f.Name), other: map[string]int{}}
 	if len(f.Data) > maxManifestSize {
-		m.holds = unclear
-		m.other["too large to read"]++
+		m.holds, m.large = unclear, true
 		return m
 	}
 	if !named && !m.yaml {
@@ -188,7 +190,8 @@ func classifyDocument(text []byte) (contents, string) {
 // selectManifests returns the files to lint and counts the others. A file in a folder is
 // linted if Plinth understands a document of it. One that the user named is linted too
 // if it is unclear, so that a mistake in its head is found; and whatever it holds if
-// there is nothing else.
+// there is nothing else. A YAML file that is too large to read is linted, which is an error:
+// it can hold the Application.
 func selectManifests(found []manifest) ([]spec.File, spec.Ignored) {
 	holds := func(least contents) bool {
 		return slices.ContainsFunc(found, func(m manifest) bool { return m.holds >= least })
@@ -197,7 +200,7 @@ func selectManifests(found []manifest) ([]spec.File, spec.Ignored) {
 	var files []spec.File
 	ignored := spec.Ignored{Documents: map[string]int{}}
 	for _, m := range found {
-		lint := m.holds >= installer || m.holds == foreign && (m.named || !hasInstaller) ||
+		lint := m.holds >= installer || m.large && (m.yaml || m.named) || m.holds == foreign && (m.named || !hasInstaller) ||
 			m.named && (!understood || m.holds == unclear && m.yaml)
 		if lint {
 			files = append(files, m.File)

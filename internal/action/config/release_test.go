@@ -54,19 +54,22 @@ func TestLintPaths_UnderstandsARelease(t *testing.T) {
 			ignored: "map[app.k8s.io/v1beta1 Application:1] 1", app: true},
 		"a lock beside the Installer": {files: map[string]string{"installer.yaml": goodInstaller, "installer.lock.yaml": "apiVersion: plinth.dev/v1beta1\nkind: InstallerLock\n"},
 			ignored: "map[plinth.dev/v1beta1 InstallerLock:1] 0"},
-		"a release without an Installer":    {files: map[string]string{"app.yaml": kotsApp, "values.yaml": "a: 1\n"}, ignored: "map[without apiVersion and kind:1] 0", app: true},
-		"the gate":                          {files: map[string]string{"installer.yaml": goodInstaller, "app.yaml": strings.Replace(kotsApp, "1.131.2", "1.130.0", 1)}, exit: problem.ExitGate, want: "1.130.0", app: true},
-		"two Applications, one too old":     {files: map[string]string{"installer.yaml": goodInstaller, "a.yaml": kotsApp, "b.yaml": strings.Replace(kotsApp, "1.131.2", "1.130.0", 1)}, exit: problem.ExitGate, want: "1.130.0", app: true},
-		"an error in the Application":       {files: map[string]string{"app.yaml": strings.Replace(kotsApp, "1.131.2", "1.x", 1), "chart.yaml": helmChart}, exit: problem.ExitConfig, want: "[app-version]", ignored: "map[kots.io/v1beta2 HelmChart:1] 0"},
-		"an error in the Installer":         {files: map[string]string{"i.yaml": strings.Replace(goodInstaller, "1.131.2", "latest", 1)}, exit: problem.ExitConfig, want: "[version-exact]"},
-		"a folder without either":           {files: map[string]string{"chart.yaml": helmChart, "x.tgz": "x"}, exit: problem.ExitConfig, want: "no Installer and no kots.io/v1beta1 Application among 1 YAML document and 1 other file"},
-		"an empty folder":                   {exit: problem.ExitConfig, want: "no Installer"},
-		"a kURL Installer alone":            {files: map[string]string{"kurl.yaml": kurlInstaller}, paths: []string{"kurl.yaml"}, exit: problem.ExitConfig, want: "this is an Installer of kURL, not of Plinth (convert it with: plinth convert kurl "},
-		"a kURL Installer in a folder":      {files: map[string]string{"kurl.yaml": kurlInstaller, "app.yaml": kotsApp}, exit: problem.ExitConfig, want: "[kurl-installer]", app: true},
-		"a kURL Installer beside the other": {files: map[string]string{"kurl.yaml": kurlInstaller, "installer.yaml": goodInstaller}, ignored: "map[cluster.kurl.sh/v1beta1 Installer:1] 0"},
-		"one file that is neither":          {files: map[string]string{"c.yaml": helmChart}, paths: []string{"c.yaml"}, exit: problem.ExitConfig, want: "[api-version]"},
-		"a named file without its kind":     {files: map[string]string{"i.yaml": goodInstaller, "app.yaml": strings.Replace(kotsApp, "kind: Application\n", "", 1)}, paths: []string{"i.yaml", "app.yaml"}, exit: problem.ExitConfig, want: "app.yaml"},
-		"a file that is missing":            {paths: []string{"none.yaml"}, exit: problem.ExitConfig, want: "none.yaml"},
+		"a release without an Installer":       {files: map[string]string{"app.yaml": kotsApp, "values.yaml": "a: 1\n"}, ignored: "map[without apiVersion and kind:1] 0", app: true},
+		"the gate":                             {files: map[string]string{"installer.yaml": goodInstaller, "app.yaml": strings.Replace(kotsApp, "1.131.2", "1.130.0", 1)}, exit: problem.ExitGate, want: "1.130.0", app: true},
+		"two Applications, one too old":        {files: map[string]string{"installer.yaml": goodInstaller, "a.yaml": kotsApp, "b.yaml": strings.Replace(kotsApp, "1.131.2", "1.130.0", 1)}, exit: problem.ExitGate, want: "1.130.0", app: true},
+		"an error in the Application":          {files: map[string]string{"app.yaml": strings.Replace(kotsApp, "1.131.2", "1.x", 1), "chart.yaml": helmChart}, exit: problem.ExitConfig, want: "[app-version]", ignored: "map[kots.io/v1beta2 HelmChart:1] 0"},
+		"an error in the Installer":            {files: map[string]string{"i.yaml": strings.Replace(goodInstaller, "1.131.2", "latest", 1)}, exit: problem.ExitConfig, want: "[version-exact]"},
+		"a folder without either":              {files: map[string]string{"chart.yaml": helmChart, "x.tgz": "x"}, exit: problem.ExitConfig, want: "no Installer and no kots.io/v1beta1 Application among 1 YAML document and 1 other file"},
+		"an empty folder":                      {exit: problem.ExitConfig, want: "no Installer"},
+		"a kURL Installer alone":               {files: map[string]string{"kurl.yaml": kurlInstaller}, paths: []string{"kurl.yaml"}, exit: problem.ExitConfig, want: "this is an Installer of kURL, not of Plinth (convert it with: plinth convert kurl "},
+		"a kURL Installer in a folder":         {files: map[string]string{"kurl.yaml": kurlInstaller, "app.yaml": kotsApp}, exit: problem.ExitConfig, want: "[kurl-installer]", app: true},
+		"a kURL Installer beside the other":    {files: map[string]string{"kurl.yaml": kurlInstaller, "installer.yaml": goodInstaller}, ignored: "map[cluster.kurl.sh/v1beta1 Installer:1] 0"},
+		"one file that is neither":             {files: map[string]string{"c.yaml": helmChart}, paths: []string{"c.yaml"}, exit: problem.ExitConfig, want: "[api-version]"},
+		"a named file without its kind":        {files: map[string]string{"i.yaml": goodInstaller, "app.yaml": strings.Replace(kotsApp, "kind: Application\n", "", 1)}, paths: []string{"i.yaml", "app.yaml"}, exit: problem.ExitConfig, want: "app.yaml"},
+		"a file that is too large in a folder": {files: map[string]string{"installer.yaml": goodInstaller, "app.yaml": kotsApp + strings.Repeat("#", 1<<20)}, exit: problem.ExitConfig, want: "app.yaml:1:1: error [file-too-large]"},
+		"an Application that is too large":     {files: map[string]string{"i.yaml": goodInstaller, "app.yaml": kotsApp + strings.Repeat("#", 1<<20)}, paths: []string{"i.yaml", "app.yaml"}, exit: problem.ExitConfig, want: "[file-too-large]"},
+		"an Application with a syntax error":   {files: map[string]string{"i.yaml": goodInstaller, "app.yaml": "a: [1\nb: 2\n"}, paths: []string{"i.yaml", "app.yaml"}, exit: problem.ExitConfig, want: "app.yaml:2:1: error [yaml-syntax]"},
+		"a file that is missing":               {paths: []string{"none.yaml"}, exit: problem.ExitConfig, want: "none.yaml"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := writeRelease(t, c.files)
@@ -122,7 +125,7 @@ func TestConvertKURL_UsesTheVersionsOfTheExample(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got, err := ConvertKURL(path)
+	got, err := ConvertKURL(t.Context(), path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,7 +61,7 @@ func SetCertificate(ctx context.Context, env *action.Env, certFile, keyFile stri
 	if err != nil {
 		return false, err
 	}
-	files, err := config.ReadFiles([]string{certFile, keyFile})
+	files, err := config.ReadFiles(ctx, []string{certFile, keyFile})
 	if err != nil {
 		return false, err
 	}

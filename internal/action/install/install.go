@@ -72,7 +72,7 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 	}
 	// Execute calls the functions of o in this order; they follow in this package.
 	o := operation{opts: opts, config: cfg, opened: bundle, bundle: bundle.Bundle}
-	if o.args, err = journalArgs(o.bundle, cfg, opts); err != nil {
+	if o.args, err = journalArgs(ctx, o.bundle, cfg, opts); err != nil {
 		return Result{}, err
 	}
 	if o.plan, err = planfile.Open(opts.PlanFile, "install"); err != nil {

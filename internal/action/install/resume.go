@@ -22,12 +22,12 @@ import (
 
 // journalArgs returns the arguments of an install as the journal stores them: files by
 // their digests, because they may contain secrets.
-func journalArgs(b *airgap.Bundle, cfg config.Config, opts Options) (args journal.Args, err error) {
+func journalArgs(ctx context.Context, b *airgap.Bundle, cfg config.Config, opts Options) (args journal.Args, err error) {
 	args = journal.Args{Cluster: cfg.Installer.Metadata.Name, Bundle: b.Digest().String(), PodCIDR: cfg.Installer.Spec.Network.PodCIDR}
-	if args.License, err = fileDigest(opts.License); err != nil {
+	if args.License, err = fileDigest(ctx, opts.License); err != nil {
 		return args, err
 	}
-	if args.ConfigValues, err = fileDigest(opts.ConfigValues); err != nil {
+	if args.ConfigValues, err = fileDigest(ctx, opts.ConfigValues); err != nil {
 		return args, err
 	}
 	if cfg.AppID != "" {
@@ -37,11 +37,11 @@ func journalArgs(b *airgap.Bundle, cfg config.Config, opts Options) (args journa
 }
 
 // fileDigest returns the digest of the file at path, "" for no path.
-func fileDigest(path string) (string, error) {
+func fileDigest(ctx context.Context, path string) (string, error) {
 	if path == "" {
 		return "", nil
 	}
-	files, err := config.ReadFiles([]string{path})
+	files, err := config.ReadFiles(ctx, []string{path})
 	if err != nil {
 		return "", err
 	}
