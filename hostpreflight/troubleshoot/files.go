@@ -23,6 +23,10 @@ type producedFile struct {
 	read       func(facts.Facts) (string, error)
 }
 
+// notVerified is why a program did not run, and what to do.
+const notVerified = "programs run only from a verified bundle; use the vendor's own plinth, which has its key, " +
+	"or `plinth install --verify-key FILE`, which runs them before it changes the host"
+
 // fileWriter is a kind of collector that has no analyzer of its own.
 type fileWriter struct {
 	validate func(collector) error // returns an error for settings that are not supported
@@ -78,7 +82,7 @@ func programFiles(c collector) []producedFile {
 				return r, nil
 			}
 		}
-		return facts.CommandResult{}, fmt.Errorf("`%s` was not run: programs run only from a verified bundle", strings.Join(key.Argv, " "))
+		return facts.CommandResult{}, fmt.Errorf("`%s` was not run: %s", strings.Join(key.Argv, " "), notVerified)
 	}
 	at := "host-collectors/run-host/" + key.Name
 	return []producedFile{

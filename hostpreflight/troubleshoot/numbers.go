@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/plinthdev/plinth/internal/facts"
 )
 
 // parseWholeNumber parses a whole number.
@@ -38,6 +40,15 @@ func parseRatio(s string) (float64, error) {
 		n /= 100
 	}
 	return n, nil
+}
+
+// parseTimeout parses a time limit that Plinth can keep.
+func parseTimeout(s string) error {
+	d, err := parseDuration(s)
+	if err == nil && (d <= 0 || d > facts.MaxVendorTimeout) {
+		err = fmt.Errorf("%q must be above 0 and at most %s", s, facts.MaxVendorTimeout)
+	}
+	return err
 }
 
 // parseDuration parses a duration in the Go format: 10ms.

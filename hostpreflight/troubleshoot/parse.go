@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"path"
 	"regexp"
 	"slices"
@@ -48,19 +49,17 @@ func (p Preflights) AddRequests(r *facts.Request, req hp.Requirements) {
 
 // collector says what to gather. It has the fields of all kinds.
 type collector struct {
-	CollectorName string `json:"collectorName"`
-	Exclude       any    `json:"exclude"`
-	Path          string `json:"path"`      // diskUsage
-	Port          int    `json:"port"`      // tcpPortStatus, udpPortStatus, load balancers
-	Interface     string `json:"interface"` // tcpPortStatus, udpPortStatus
-	Address       string `json:"address"`   // tcpConnect, load balancers
-	Timeout       string `json:"timeout"`   // load balancers, run
-	Directory     string `json:"directory"` // filesystemPerformance
-	Get           *struct {
-		URL string `json:"url"`
-	} `json:"get"` // http
-	Post any `json:"post"`
-	Put  any `json:"put"`
+	CollectorName string   `json:"collectorName"`
+	Exclude       any      `json:"exclude"`
+	Path          string   `json:"path"`      // diskUsage
+	Port          int      `json:"port"`      // tcpPortStatus, udpPortStatus, load balancers
+	Interface     string   `json:"interface"` // tcpPortStatus, udpPortStatus
+	Address       string   `json:"address"`   // tcpConnect, load balancers
+	Timeout       string   `json:"timeout"`   // load balancers, run
+	Directory     string   `json:"directory"` // filesystemPerformance
+	Get           *httpGet `json:"get"`       // http
+	Post          any      `json:"post"`
+	Put           any      `json:"put"`
 
 	CertificatePath string `json:"certificatePath"` // certificate
 	KeyPath         string `json:"keyPath"`
@@ -111,26 +110,28 @@ func (a analyzer) conditions() (all []string) {
 	return all
 }
 
-// eachOutcome calls add for every outcome of a. severity is Fail when one of them fails,
-// otherwise Warn.
+// eachOutcome calls add for every outcome of a, and joins the errors. severity is Fail when one of them
+// fails, otherwise Warn.
 func (a analyzer) eachOutcome(add func(hp.State, verdict) error) (severity hp.State, err error) {
 	severity = hp.Warn
 	if len(a.Outcomes) == 0 {
 		return "", errors.New("outcomes: must not be empty")
 	}
+	var wrong []error
 	for i, o := range a.Outcomes {
 		state, v := o.stateAndVerdict()
 		if v == nil {
-			return "", fmt.Errorf("outcomes[%d]: must be exactly one of fail, warn and pass", i)
+			wrong = append(wrong, fmt.Errorf("outcomes[%d]: must be exactly one of fail, warn and pass", i))
+			continue
 		}
 		if state == hp.Fail {
 			severity = hp.Fail
 		}
 		if err := add(state, *v); err != nil {
-			return "", fmt.Errorf("outcomes[%d].when: %q: %w", i, v.When, err)
+			wrong = append(wrong, fmt.Errorf("outcomes[%d].when: %q: %w", i, v.When, err))
 		}
 	}
-	return severity, nil
+	return severity, errors.Join(wrong...)
 }
 
 // outcome is one possible result; exactly one of its fields is set.
@@ -184,9 +185,26 @@ func Parse(at string, collectors, analyzers []map[string]any) (Preflights, error
 	}
 	for i, m := range analyzers {
 		where := fmt.Sprintf("%s.analyzers[%d]", at, i)
-		wrong = append(wrong, p.addAnalyzer(m, where, byKind, files))
+		wrong = append(wrong, splitLines(p.addAnalyzer(m, where, byKind, files))...)
 	}
 	return p, errors.Join(wrong...)
+}
+
+// splitLines returns the errors that err joins, or err.
+func splitLines(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}
+
+// prefixEach returns err with prefix before each of the errors that it joins.
+func prefixEach(prefix string, err error) error {
+	var all []error
+	for _, e := range splitLines(err) {
+		all = append(all, fmt.Errorf("%s%w", prefix, e))
+	}
+	return errors.Join(all...)
 }
 
 // parseCollector parses and validates one collector m. where is its path in the Installer.
@@ -219,8 +237,13 @@ func parseCollector(m map[string]any, where string) (kind string, c collector, e
 // validate returns an error for a setting that cannot be used, whatever the kind is.
 func (c collector) validate() error {
 	if c.Timeout != "" {
-		if _, err := parseDuration(c.Timeout); err != nil {
+		if err := parseTimeout(c.Timeout); err != nil {
 			return fmt.Errorf("timeout: %w", err)
+		}
+	}
+	if c.Get != nil {
+		if err := c.Get.validate(); err != nil {
+			return fmt.Errorf("get.%w", err)
 		}
 	}
 	if c.CIDRRangeAlloc != "" {
@@ -234,6 +257,25 @@ func (c collector) validate() error {
 	for key, p := range map[string]string{"certificatePath": c.CertificatePath, "keyPath": c.KeyPath} {
 		if p != "" && !path.IsAbs(p) {
 			return fmt.Errorf("%s: %q is not an absolute path", key, p)
+		}
+	}
+	return nil
+}
+
+// httpGet is the request of an http collector.
+type httpGet struct {
+	URL     string `json:"url"`
+	Timeout string `json:"timeout"` // Plinth has its own, which is shorter
+}
+
+// validate returns an error for a request that cannot be sent.
+func (g httpGet) validate() error {
+	if u, err := url.Parse(g.URL); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return errors.New("url: must be an http or https URL with a host")
+	}
+	if g.Timeout != "" {
+		if err := parseTimeout(g.Timeout); err != nil {
+			return fmt.Errorf("timeout: %w", err)
 		}
 	}
 	return nil
@@ -297,7 +339,7 @@ func (p *Preflights) addAnalyzer(m map[string]any, where string, byKind map[stri
 	}
 	answers, severity, err := compileOutcomes(a, k, c)
 	if err != nil {
-		return fmt.Errorf("%s.%w", where, err)
+		return prefixEach(where+".", err)
 	}
 	var request func(*facts.Request, hp.Requirements)
 	if k.addRequest != nil {

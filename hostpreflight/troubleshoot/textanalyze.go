@@ -24,7 +24,7 @@ type textAnalyzer func(text string) hp.Result
 func (p *Preflights) addTextAnalyzer(a analyzer, where string, produced []producedFile) error {
 	analyzers, severity, err := compileTextAnalyzers(a)
 	if err != nil {
-		return fmt.Errorf("%s.%w", where, err)
+		return prefixEach(where+".", err)
 	}
 	files, err := selectFiles(a, produced)
 	if err != nil {

@@ -154,6 +154,12 @@ func TestParse_RejectsUnsupportedSpecs(t *testing.T) {
 		"analyzers: [{diskUsage: {outcomes: [{pass: {}}]}}]":                                                                            "it needs a collector of the same kind",
 		"collectors: [{tcpPortStatus: {port: 1, interface: eth0}}]\nanalyzers: [{tcpPortStatus: {outcomes: [{pass: {}}]}}]":             "the only supported interface of its collector is lo",
 		"collectors: [{diskUsage: {collectorName: a, path: /a}}]\nanalyzers: [{diskUsage: {collectorName: b, outcomes: [{pass: {}}]}}]": `there is no diskUsage collector with collectorName "b"`,
+		"collectors: [{http: {get: {url: 'file:///etc/passwd'}}}]":                                                                      "collectors[0].http: get.url: must be an http or https URL with a host",
+		"collectors: [{http: {get: {url: 'http://'}}}]":                                                                                 "get.url: must be an http or https URL with a host",
+		"collectors: [{http: {get: {url: 'http://a', timeout: abc}}}]":                                                                  `get.timeout: "abc" is not a duration`,
+		"collectors: [{run: {command: sh, timeout: -1s}}]":                                                                              `collectors[0].run: timeout: "-1s" must be above 0 and at most 1m0s`,
+		"collectors: [{run: {command: sh, timeout: 10h}}]":                                                                              `timeout: "10h" must be above 0 and at most 1m0s`,
+		"collectors: [{tcpLoadBalancer: {port: 1, address: a, timeout: 61s}}]":                                                          `timeout: "61s" must be above 0 and at most 1m0s`,
 		one("cpu", "sockets < 4"):                 "supported are only count, logical, physical, machineArch, supports and hasFlags",
 		one("cpu", "count ~ 4"):                   `unknown operator "~"`,
 		one("cpu", "count supports x86-64-v9x"):   "unknown level",
@@ -174,6 +180,9 @@ func TestParse_RejectsUnsupportedSpecs(t *testing.T) {
 	}
 	if _, err := parseYAML(t, `{collectors: [{"a\nb": {}}], analyzers: [{cpu: {exclude: ["\n"], strict: "\n", outcomes: [{pass: {}}]}}]}`); strings.Count(err.Error(), "\n") != 1 {
 		t.Errorf("a problem has more than one line: %v", err)
+	}
+	if _, err := parseYAML(t, "analyzers: [{memory: {outcomes: [{fail: {when: '< 8Gx'}}, {warn: {when: '<< 8'}}, {}, {pass: {when: foo}}]}}]"); strings.Count(err.Error(), "spec.hostPreflights.analyzers[0].memory.outcomes[") != 4 {
+		t.Errorf("not all conditions are in the error: %v", err)
 	}
 	if _, err := parseYAML(t, "collectors: [{run: {}}, {copy: {}}]"); strings.Count(err.Error(), "\n") != 1 {
 		t.Errorf("not all problems are in the error: %v", err)
@@ -234,9 +243,7 @@ func FuzzConditions(f *testing.F) {
 		f.Add(s)
 	}
 	c := collector{Path: "/", Port: 1, Address: "a:1"}
-	c.Get = &struct {
-		URL string `json:"url"`
-	}{"https://x"}
+	c.Get = &httpGet{URL: "https://x"}
 	f.Fuzz(func(t *testing.T, when string) {
 		for _, k := range analyzerKinds() {
 			holds, err := k.compileCondition(c, analyzer{}, when)

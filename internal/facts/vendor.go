@@ -75,6 +75,10 @@ type DNSAnswer struct {
 	Search string `json:"search,omitempty"` // search domain that led to the record
 }
 
+// MaxVendorTimeout is the longest time limit of a vendor's program, and of the test of a load balancer,
+// whose health checks take a while.
+const MaxVendorTimeout = time.Minute
+
 // CommandKey is a program to run, which is known to change nothing.
 type CommandKey struct {
 	Name    string        // identifies the command in one request

@@ -54,6 +54,9 @@ func (e *CommandError) Unwrap() error { return e.Err }
 // execCommands implements Commands with os/exec.
 type execCommands struct{}
 
+// ErrTimedOut is why a command was ended that reached the Timeout of its Cmd.
+var ErrTimedOut = errors.New("timed out")
+
 var _ Commands = (*execCommands)(nil)
 
 // commandEnviron returns the environment of every command. The user's own variables (KUBECONFIG,
@@ -71,7 +74,7 @@ func commandEnviron(path string) []string {
 func (*execCommands) Run(ctx context.Context, c Cmd) ([]byte, error) {
 	if c.Timeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("timed out after %s", c.Timeout))
+		ctx, cancel = context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("%w after %s", ErrTimedOut, c.Timeout))
 		defer cancel()
 	}
 	path := searchPath(os.Getenv("PATH"))

@@ -22,7 +22,6 @@ import (
 const (
 	balancerAttempt = 500 * time.Millisecond // one connection through a load balancer
 	balancerPause   = time.Second            // between two attempts
-	balancerMaximum = time.Minute            // all attempts together: health checks of a load balancer take a while
 )
 
 // balancerTest is one test: a listener on this host that answers the request with the
@@ -52,9 +51,9 @@ func testBalancer(ctx context.Context, key facts.BalancerKey) string {
 		return "error"
 	}
 	defer func() { _ = listener.Close() }()
-	limit := min(key.Timeout, balancerMaximum)
+	limit := min(key.Timeout, facts.MaxVendorTimeout)
 	if limit <= 0 {
-		limit = balancerMaximum
+		limit = facts.MaxVendorTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

@@ -18,7 +18,6 @@ import (
 
 const (
 	programTimeout   = 30 * time.Second // a program that names no time limit
-	programMaximum   = time.Minute      // one that names a longer one
 	maxProgramOutput = 1 << 20          // bytes of one program, standard error included
 )
 
@@ -45,10 +44,10 @@ func (pr prober) runVendorTests(ctx context.Context, f *facts.Facts) {
 	f.TookMS += time.Since(start).Milliseconds()
 }
 
-// runProgram runs one program, without a shell. That it failed or took too long is a
-// result; that it could not be started is an error.
+// runProgram runs one program, without a shell. That it failed is a result; that it could
+// not be started or took too long, so that its output is not complete, is an error.
 func (pr prober) runProgram(ctx context.Context, key facts.CommandKey) (facts.CommandResult, error) {
-	limit := min(key.Timeout, programMaximum)
+	limit := min(key.Timeout, facts.MaxVendorTimeout)
 	if limit <= 0 {
 		limit = programTimeout
 	}
@@ -67,6 +66,8 @@ func (pr prober) runProgram(ctx context.Context, key facts.CommandKey) (facts.Co
 	switch {
 	case output.left < 0:
 		return got, errTooMuchOutput
+	case errors.As(err, &failed) && errors.Is(failed.Err, host.ErrTimedOut):
+		return got, fmt.Errorf("the program was ended after %s, its time limit", limit)
 	case errors.As(err, &failed) && !isNotStarted(err):
 		got.Code, got.Error = failed.Code, failed.Tail
 	case err != nil:
