@@ -14,6 +14,7 @@ import (
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/airgap/format"
 	"github.com/plinthdev/plinth/internal/action/bundle"
+	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/ui"
@@ -274,13 +275,7 @@ func writePlan(w io.Writer, steps []step.Planned, again string) {
 func writeNextCommand(w io.Writer, command string) { fmt.Fprintf(w, "\nNext: %s\n", command) }
 
 // QuoteShellWord returns word quoted for a POSIX shell, if it needs quotes.
-func QuoteShellWord(word string) string {
-	plain := "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=@%+,"
-	if word != "" && strings.Trim(word, plain) == "" {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-}
+func QuoteShellWord(word string) string { return problem.QuoteWord(word) }
 
 // joinNonEmpty joins the strings that are not empty with two spaces.
 func joinNonEmpty(all ...string) string {
