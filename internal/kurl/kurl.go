@@ -4,6 +4,7 @@ package kurl
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -61,8 +62,10 @@ const maxRounds = 1000
 // reason. The error has exit code 3 if data is not a kURL Installer.
 func Convert(file string, data []byte, known Versions, lint Lint) (Conversion, error) {
 	root, findings := readInstaller(file, data)
-	if err := spec.FindingsError("read "+file, findings); err != nil {
-		return Conversion{}, err
+	var wrong *problem.Problem
+	if errors.As(spec.FindingsError("read "+file, findings), &wrong) {
+		wrong.Hint = "correct the errors and convert it again with: plinth convert kurl " + problem.QuoteWord(file)
+		return Conversion{}, wrong
 	}
 	c := converter{known: known, rows: rowsByPath()}
 	c.visitMapping("", root)
@@ -74,6 +77,7 @@ func Convert(file string, data []byte, known Versions, lint Lint) (Conversion, e
 		}
 		findings := lint(text)
 		if !spec.HasErrors(findings) {
+			c.addVersionWarnings(findings)
 			return c.finish(text)
 		}
 		if !slices.ContainsFunc(findings, func(f spec.Finding) bool { return f.Severity == spec.Error && c.removeRefused(f, text) }) {
@@ -81,6 +85,25 @@ func Convert(file string, data []byte, known Versions, lint Lint) (Conversion, e
 		}
 	}
 	return Conversion{}, bugError("convert "+file, fmt.Errorf("lint still finds errors after %d rounds", maxRounds))
+}
+
+// addVersionWarnings adds a key to do by hand for each warning of lint about the versions of the result:
+// those that this build was tested with can be too old for new clusters.
+func (c *converter) addVersionWarnings(findings []spec.Finding) {
+	for _, f := range findings {
+		if !slices.Contains([]string{"k0s-end-of-life", "kots-kubernetes", "version-untried"}, f.Rule) {
+			continue
+		}
+		path := f.Field
+		if i := c.findEntry(path); i >= 0 && c.entries[i].key != nil {
+			path = c.entries[i].key.Path
+		}
+		note := "check " + f.Field + ": " + f.Message
+		if f.Hint != "" {
+			note += " (" + f.Hint + ")"
+		}
+		c.addKey(path, ByHand, note)
+	}
 }
 
 // bugError returns the error of a conversion that fails for any Installer that reaches
@@ -114,6 +137,9 @@ func readInstaller(file string, data []byte) (*yaml.Node, []spec.Finding) {
 			r.Report("one-document", "", root, "is the second Installer of kURL in this file", "convert one at a time")
 		default:
 			r.CheckStructure(root, false)
+			if _, body := strictyaml.Child(root, "spec"); body != nil && body.Kind != yaml.MappingNode && body.ShortTag() != "!!null" {
+				r.Report("wrong-type", "spec", body, "must be a mapping, found "+strictyaml.DescribeNode(body), "")
+			}
 			found = root
 		}
 	}

@@ -140,12 +140,17 @@ func TestConvert_RefusesOtherFiles(t *testing.T) {
 		"a list":                 {"- a\n", "no Installer of kURL"},
 		"a key that is repeated": {"apiVersion: cluster.kurl.sh/v1beta1\n" + head + "spec: {}\n", "duplicate-key"},
 		"a second Installer":     {"apiVersion: cluster.kurl.sh/v1beta1\n" + head + "---\napiVersion: cluster.kurl.sh/v1beta1\n" + head, "f.yaml:6:1: error [one-document] is the second Installer of kURL"},
+		"a spec that is text":    {"apiVersion: cluster.kurl.sh/v1beta1\nkind: Installer\nspec: hi\n", "[wrong-type] spec: must be a mapping, found text"},
+		"a spec that is a list":  {"apiVersion: cluster.kurl.sh/v1beta1\nkind: Installer\nspec: []\n", "[wrong-type] spec: must be a mapping, found a list"},
 		"an anchor":              {"apiVersion: cluster.kurl.sh/v1beta1\nkind: Installer\nspec: &a {kubernetes: {version: 1.27.x}}\n", "no-anchors"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Convert("f.yaml", []byte(c.text), known, lint)
 			if problem.ExitCode(err) != problem.ExitConfig || !strings.Contains(fmt.Sprint(err), c.want) {
 				t.Errorf("exit %d, want %q: %v", problem.ExitCode(err), c.want, err)
+			}
+			if !strings.Contains(problem.Hint(err), "plinth convert kurl f.yaml") {
+				t.Errorf("the hint is %q", problem.Hint(err))
 			}
 		})
 	}
@@ -223,4 +228,18 @@ func FuzzConvert(f *testing.F) {
 			t.Fatalf("lint refuses the result: %v\n%s", lint(got.YAML), got.YAML)
 		}
 	})
+}
+
+// A new cluster should not get versions that lint warns of without a word.
+func TestConvert_NamesWarningsAboutTheVersionsItWrites(t *testing.T) {
+	text := "apiVersion: cluster.kurl.sh/v1beta1\nkind: Installer\nmetadata: {name: a}\nspec: {kubernetes: {version: latest}, kotsadm: {version: latest}}\n"
+	got, err := Convert("f.yaml", []byte(text), known, func(data []byte) []spec.Finding {
+		return spec.Lint([]spec.File{{Name: "installer.yaml", Data: data}}, spec.ValidateVersions).Findings
+	})
+	testkit.Must(t, err)
+	for path, want := range map[string]string{"spec.kubernetes.version": "no fixes since its end of life", "spec.kotsadm.version": "KOTS 1.131.2 supports Kubernetes 1.34 to 1.36"} {
+		if !slices.ContainsFunc(got.Keys, func(k Key) bool { return k.Path == path && k.Verdict == ByHand && strings.Contains(k.Note, want) }) {
+			t.Errorf("no %q in %+v", want, got.Keys)
+		}
+	}
 }
