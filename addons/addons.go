@@ -124,6 +124,11 @@ func findVersion(all []definition, pin spec.Pin) (d definition, r addOnVersion, 
 	}
 	d = all[i]
 	r, ok := d.find(pin.Version)
+	if base, rest, pre := strings.Cut(pin.Version, "-"); !ok && pre && rest != "" {
+		if _, known := d.find(base); known {
+			return d, r, fmt.Sprintf("spec.%s.version: %s is a pre-release, which plinth does not install (supported: %s)", pin.Key, pin.Version, d.supported())
+		}
+	}
 	if !ok {
 		return d, r, fmt.Sprintf("spec.%s.version: %s is not supported (supported: %s)", pin.Key, pin.Version, d.supported())
 	}

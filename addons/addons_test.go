@@ -57,6 +57,7 @@ func TestResolve_ReportsAllUnsupportedVersionsWithTheSupportedOnes(t *testing.T)
 	in := fullInstaller()
 	in.Spec.Kotsadm.Version = "1.75.0"
 	in.Spec.Registry.Version = "2.8.3"
+	in.Spec.LocalPathStorage.Version = "0.0.30-rc.1"
 	in.Spec.Velero = &spec.Velero{Version: "1.17.0"}
 	_, err := Resolve(in, "/var/lib/plinth")
 	if problem.ExitCode(err) != problem.ExitConfig {
@@ -65,6 +66,7 @@ func TestResolve_ReportsAllUnsupportedVersionsWithTheSupportedOnes(t *testing.T)
 	for _, want := range []string{
 		"spec.kotsadm.version: 1.75.0 is not supported (supported: 1.109.0 and later)",
 		"spec.registry.version: 2.8.3 is not supported (supported: 3.1.2)",
+		"spec.localPathStorage.version: 0.0.30-rc.1 is a pre-release, which plinth does not install (supported: 0.0.30)",
 		"spec.velero.version: 1.17.0 is not supported (supported: 1.18.3)",
 	} {
 		if !strings.Contains(err.Error(), want) {

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"slices"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -16,18 +17,30 @@ type Violation struct {
 	Hint    string // "" for none
 }
 
+// harmless are the rules whose errors leave the other values of an Installer as they are. Beside such errors
+// validators run too, so that one run names as much as possible, but only the violations of independent
+// rules are reported: others could follow from the errors.
+var (
+	harmless    = []string{"unknown-key", "version-exact"}
+	independent = []string{"k0s-version", "add-on-known", "host-preflights"}
+)
+
 // Validator checks an Installer without errors for what needs knowledge of a
 // component, such as the known versions of an add-on.
 type Validator func(*Installer) []Violation
 
 // runValidators reports the violations that validators find in in, each at its
-// place. It does nothing if there are errors already.
+// place. It does nothing if there are errors that leave values of in unknown.
 func (r reader) runValidators(in *Installer, judges []Validator) {
-	if HasErrors(r.Findings()) {
+	if slices.ContainsFunc(r.Findings(), func(f Finding) bool { return f.Severity == Error && !slices.Contains(harmless, f.Rule) }) {
 		return
 	}
+	hasErrors := HasErrors(r.Findings())
 	for _, judge := range judges {
 		for _, o := range judge(in) {
+			if hasErrors && (!slices.Contains(independent, o.Rule) || r.HasError(o.Path)) {
+				continue
+			}
 			r.Report(o.Rule, o.Path, r.findNode(o.Path), o.Message, o.Hint)
 		}
 	}

@@ -157,7 +157,11 @@ func (r *Reader) ReportSyntaxError(data []byte, err error) {
 	case strings.Contains(words, "mapping values are not allowed"), strings.Contains(words, "did not find expected key"):
 		hint = "check the indentation of this and the previous lines; quote text that contains a colon"
 	case strings.Contains(words, "cannot start any token"):
-		hint = "quote text that begins with @, ` or %"
+		hint = "quote text that begins with @, `, %, > or |"
+	case strings.Contains(words, "did not find expected comment or line break"): // in the header of a block scalar
+		hint = "quote text that begins with > or |"
+	case strings.Contains(words, "found incompatible YAML document"):
+		hint = "remove the line %YAML: plinth reads YAML 1.1, as KOTS does"
 	}
 	lines := bytes.Split(data, []byte("\n"))
 	for _, n := range []int{at.Line, at.Line + 1} { // the library can report wrong indentation one line early

@@ -61,3 +61,36 @@ func TestLintFiles_RefusesK0sThatThisBuildDoesNotInstall(t *testing.T) {
 		})
 	}
 }
+
+// One run names what is wrong in several components: a wrong key or version hides no other.
+func TestLintFiles_NamesProblemsOfSeveralComponentsTogether(t *testing.T) {
+	const head = "apiVersion: plinth.dev/v1beta1\nkind: Installer\nmetadata: {name: a}\nspec:\n"
+	for name, c := range map[string]struct {
+		yaml string
+		want []string
+	}{
+		"versions": {"  k0s: {version: v1.20.0+k0s.0}\n  kotsadm: {version: latest}\n  localPathStorage: {version: 0.0.31}\n  registry: {version: 1.x}\n",
+			[]string{"[k0s-version] spec.k0s.version", "[version-exact] spec.kotsadm.version", "[add-on-known] spec.localPathStorage.version", "[version-exact] spec.registry.version"}},
+		"an inexact k0s": {"  k0s: {version: latest}\n  localPathStorage: {version: 0.0.31}\n",
+			[]string{"[version-exact] spec.k0s.version", "[add-on-known] spec.localPathStorage.version"}},
+		"a pre-release": {"  k0s: {version: v1.33.8+k0s.1}\n  kotsadm: {version: 1.131.2-beta.1}\n  localPathStorage: {version: 0.0.30}\n",
+			[]string{"[add-on-known] spec.kotsadm.version: 1.131.2-beta.1 is a pre-release"}},
+		"preflights": {"  k0s: {version: v1.33.8+k0s.1}\n  hostPreflights: {collectors: [{copy: {path: /etc/shadow}}], analyzerz: []}\n",
+			[]string{"[host-preflights] spec.hostPreflights.collectors[0]: collector copy is not supported", "[unknown-key] spec.hostPreflights.analyzerz"}},
+		"outcomes": {"  k0s: {version: v1.33.8+k0s.1}\n  hostPreflights: {analyzers: [{memory: {outcomes: [{fail: {when: < 8Gx}}, {pass: {when: foo}}]}}]}\n",
+			[]string{"[host-preflights] spec.hostPreflights.analyzers[0].memory.outcomes[0].when", "[host-preflights] spec.hostPreflights.analyzers[0].memory.outcomes[1].when"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := LintFiles([]spec.File{{Name: "f", Data: []byte(head + c.yaml)}})
+			errs := slices.DeleteFunc(r.Findings, func(f spec.Finding) bool { return f.Severity == spec.Warning })
+			if len(errs) != len(c.want) {
+				t.Errorf("%v", errs)
+			}
+			for i, want := range c.want {
+				if i < len(errs) && !strings.Contains(errs[i].String(), want) {
+					t.Errorf("%v, want %q", errs[i], want)
+				}
+			}
+		})
+	}
+}

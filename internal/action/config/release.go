@@ -160,6 +160,9 @@ func classifyDocument(text []byte) (contents, string) {
 	if release.MentionsApplication(text) && release.IsApplication(text) {
 		return application, "" // also if only KOTS can read it
 	}
+	if onlyDirectives(text) {
+		return nothing, ""
+	}
 	roots := r.ParseDocuments(text)
 	if len(r.Findings()) > 0 { // often a template; KOTS reads it all the same
 		switch {
@@ -185,6 +188,17 @@ func classifyDocument(text []byte) (contents, string) {
 		return unclear, "without apiVersion and kind"
 	}
 	return nothing, apiVersion + " " + kind
+}
+
+// onlyDirectives reports whether each line of a document is empty, a comment or a directive such as
+// "%YAML 1.1", which is in front of the first separator.
+func onlyDirectives(text []byte) bool {
+	for line := range bytes.Lines(text) {
+		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' && line[0] != '%' {
+			return false
+		}
+	}
+	return true
 }
 
 // selectManifests returns the files to lint and counts the others. A file in a folder is
