@@ -239,7 +239,11 @@ The images of k0s's own components, such as kube-proxy and CoreDNS, follow the r
 	for _, k := range m.Kubernetes {
 		fmt.Fprintf(&b, "| 1.%d | %s | %s | %s |\n", k.Minor, day(k.EndOfLife), k.K0s[len(k.K0s)-1], m.NewestKOTS(k.Minor))
 	}
-	b.WriteString("\nA release of k0s that is newer than these is accepted too, if its minor is in the table. The known ones:\n\n```text\n")
+	b.WriteString(`
+Any release of k0s whose minor is in the table is accepted, also a patch that is not listed below: a newer one, or one
+that does not exist. Whether it exists shows when its bundle is built, which downloads it. The known ones:
+
+` + "```text\n")
 	for _, k := range m.Kubernetes {
 		fmt.Fprintln(&b, wrap(k.K0s))
 	}
