@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -26,7 +27,14 @@ func resolveContents(ctx context.Context, in *spec.Installer, src partSource) (b
 	if in.Spec.Kotsadm != nil {
 		req.HostFiles = append(req.HostFiles, build.HostFile{Name: "kots", Version: in.Spec.Kotsadm.Version})
 	}
+	parts, err := addons.Resolve(in, "/") // images and charts do not depend on the data folder
+	if err != nil {
+		return req, err
+	}
 	defaults, err := k0s.KnownImages(in.Spec.K0s.Version)
+	if err == nil && (defaults == nil || slices.ContainsFunc(parts, func(p addons.AddOn) bool { return unknownImages(p) != nil })) {
+		err = src.checkStored(ctx, req, parts)
+	}
 	if err == nil && defaults == nil {
 		defaults, err = askK0s(ctx, src, in.Spec.K0s.Version)
 	}
@@ -36,10 +44,6 @@ func resolveContents(ctx context.Context, in *spec.Installer, src partSource) (b
 	refs, err := k0s.InstallerImages(in, defaults)
 	if err != nil {
 		return req, problem.New(problem.ExitConfig, "resolve the cluster's images", err, "fix spec.k0s.config in the Installer")
-	}
-	parts, err := addons.Resolve(in, "/") // images and charts do not depend on the data folder
-	if err != nil {
-		return req, err
 	}
 	for _, p := range parts {
 		if p.External {
@@ -59,6 +63,37 @@ func resolveContents(ctx context.Context, in *spec.Installer, src partSource) (b
 	return req, nil
 }
 
+// unknownImages returns the roles of the images of an add-on that only its own program knows, sorted.
+func unknownImages(part addons.AddOn) (roles []string) {
+	for _, role := range slices.Sorted(maps.Keys(part.Images)) {
+		if part.Images[role] == "" && !part.External {
+			roles = append(roles, role)
+		}
+	}
+	return roles
+}
+
+// checkStored returns an error that names every part of req and every known image of parts that a folder
+// lacks: before a program of it is asked, which may be one of them.
+func (s partSource) checkStored(ctx context.Context, req build.Request, parts []addons.AddOn) error {
+	if s.downloads != nil {
+		return nil
+	}
+	req.Layout = s.layout
+	for _, p := range parts {
+		if p.External {
+			continue
+		}
+		for _, role := range slices.Sorted(maps.Keys(p.Images)) {
+			if ref := p.Images[role]; ref != "" {
+				req.Images = append(req.Images, ref)
+			}
+		}
+	}
+	_, err := build.Select(ctx, req)
+	return err
+}
+
 // askK0s returns the images in the default configuration of a k0s version, from that k0s itself.
 func askK0s(ctx context.Context, src partSource, version string) (refs []string, err error) {
 	err = src.withProgram(ctx, build.HostFile{Name: "k0s", Version: version}, func(p hostProgram) error {
@@ -69,7 +104,7 @@ func askK0s(ctx context.Context, src partSource, version string) (refs []string,
 		return err
 	})
 	if err != nil {
-		return nil, problem.New(problem.ExitBundle, "find the images of k0s "+version, err, imagesHint)
+		return nil, problem.New(problem.ExitBundle, "find the images of k0s "+version, err, cmp.Or(problem.Hint(err), imagesHint))
 	}
 	return refs, nil
 }
@@ -101,12 +136,7 @@ func checkK0sConfig(ctx context.Context, in *spec.Installer, src partSource, not
 // askAddOn sets the images of an add-on that only its own program knows, from the manifests
 // that KOTS's CLI writes for the console.
 func askAddOn(ctx context.Context, src partSource, part addons.AddOn) error {
-	var unknown []string
-	for _, role := range slices.Sorted(maps.Keys(part.Images)) {
-		if part.Images[role] == "" {
-			unknown = append(unknown, role)
-		}
-	}
+	unknown := unknownImages(part)
 	if unknown == nil {
 		return nil
 	}
@@ -130,7 +160,7 @@ func askAddOn(ctx context.Context, src partSource, part addons.AddOn) error {
 		return nil
 	})
 	if err != nil {
-		return problem.New(problem.ExitBundle, "find the images of "+part.Title+" "+part.Version, err, imagesHint)
+		return problem.New(problem.ExitBundle, "find the images of "+part.Title+" "+part.Version, err, cmp.Or(problem.Hint(err), imagesHint))
 	}
 	return nil
 }
