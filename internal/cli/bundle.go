@@ -26,6 +26,7 @@ func (s commandSet) bundleBuildCommand() *cobra.Command {
 				endDownload(nil)
 				progress(done, total)
 			}
+			req.Now = s.Now()
 			res, err := bundle.Build(ctx, req)
 			endDownload(err)
 			end(err)

@@ -33,6 +33,7 @@ type BuildRequest struct {
 	Platform    string                  // such as linux/arm64; "" means linux/amd64
 	Locked      bool                    // refuse a source that differs from the lock file beside the Installer
 	Expires     string                  // RFC 3339 time or date after which hosts refuse the bundle; "" for never
+	Now         time.Time               // for the check of Expires
 	Progress    func(done, total int64) // bytes; may be nil
 }
 
@@ -48,6 +49,11 @@ type BuildResult struct {
 // the bundle. It refuses what no customer could install.
 func Build(ctx context.Context, req BuildRequest) (res BuildResult, err error) {
 	if err := CheckOutputFile(req.Out, append(layoutFiles(req.Source, req.Out), req.Installer, req.Application, req.SignKey, lockfile.Path(req.Installer))...); err != nil {
+		return BuildResult{}, err
+	}
+	var labels build.Request
+	signer, err := applyLabels(req, &labels)
+	if err != nil {
 		return BuildResult{}, err
 	}
 	in, files, err := readInstaller(ctx, req.Installer, req.Application, "build a bundle from these files")
@@ -74,10 +80,7 @@ func Build(ctx context.Context, req BuildRequest) (res BuildResult, err error) {
 		return BuildResult{}, err
 	}
 	want.Layout, want.Thin, want.Progress, want.WorkDir = src.layout, req.Thin, req.Progress, filepath.Dir(req.Out)
-	signer, err := applyLabels(req, &want)
-	if err != nil {
-		return BuildResult{}, err
-	}
+	want.Release, want.Expires, want.Sign = labels.Release, labels.Expires, labels.Sign
 	if want.Programs, err = namedPrograms(ctx, req.Program, src.platform, signer); err != nil {
 		return BuildResult{}, err
 	}
@@ -138,6 +141,9 @@ func applyLabels(req BuildRequest, want *build.Request) (signer trust.PublicKey,
 		}
 		if err != nil {
 			return signer, problem.New(problem.ExitUsage, "parse --expires", fmt.Errorf("%q is not a date", req.Expires), "write it as 2030-01-31 or 2030-01-31T12:00:00Z")
+		}
+		if !want.Expires.After(req.Now) {
+			return signer, problem.New(problem.ExitUsage, "set --expires", fmt.Errorf("%s is in the past: every host would refuse the bundle", req.Expires), "name a time in the future")
 		}
 	}
 	if req.SignKey == "" {

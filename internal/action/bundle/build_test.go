@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/airgap/airgaptest"
@@ -255,6 +256,18 @@ func TestBuild_LetsAnotherK0sJudgeItsConfiguration(t *testing.T) {
 			}
 			if _, err := os.Stat(out); (err == nil) != (c.want == "") {
 				t.Errorf("the bundle: %v", err)
+			}
+		})
+	}
+}
+
+func TestBuild_RefusesAnExpiryInThePast(t *testing.T) {
+	now := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	for expires, want := range map[string]int{"2026-11-30": problem.ExitUsage, "2026-11-30T12:00:00Z": problem.ExitUsage, "soon": problem.ExitUsage, "2026-12-01": problem.ExitConfig} {
+		t.Run(expires, func(t *testing.T) {
+			_, err := Build(t.Context(), BuildRequest{Installer: "/none/installer.yaml", Source: "/none", Out: filepath.Join(t.TempDir(), "b"), Expires: expires, Now: now})
+			if problem.ExitCode(err) != want {
+				t.Errorf("exit %d, want %d: %v", problem.ExitCode(err), want, err)
 			}
 		})
 	}
