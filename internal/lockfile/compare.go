@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/plinthdev/plinth/internal/spec"
@@ -28,7 +29,7 @@ func Compare(locked, found Platform) []Difference {
 	is, added := found.components()
 	var all []Difference
 	for _, name := range order {
-		if was[name] != is[name] {
+		if was[name] != is[name] && !sameHostFile(locked, found, name) {
 			all = append(all, Difference{name, was[name], is[name]})
 		}
 	}
@@ -38,6 +39,38 @@ func Compare(locked, found Platform) []Difference {
 		}
 	}
 	return all
+}
+
+// hostFilePrefix precedes the name of a host file in that of its component.
+const hostFilePrefix = "host file "
+
+// sameHostFile reports whether the component called name is the same host file in both, although they
+// describe it differently: one can have the download and the other the program. Their URLs do not count.
+func sameHostFile(locked, found Platform, name string) bool {
+	name, isFile := strings.CutPrefix(name, hostFilePrefix)
+	byName := func(f HostFile) bool { return f.Name == name }
+	i, j := slices.IndexFunc(locked.HostFiles, byName), slices.IndexFunc(found.HostFiles, byName)
+	if !isFile || i < 0 || j < 0 {
+		return false
+	}
+	a, b := locked.HostFiles[i], found.HostFiles[j]
+	switch {
+	case a.Version != b.Version, a.Program != "" && b.Program != "" && a.Program != b.Program:
+		return false
+	case a.Digest == b.Digest:
+		return a.Size == b.Size
+	case (a.URL == "") == (b.URL == ""):
+		return false
+	}
+	return a.programDigest() != "" && a.programDigest() == b.programDigest()
+}
+
+// programDigest returns the digest of the program itself; "" if it is not known.
+func (f HostFile) programDigest() string {
+	if f.URL == "" {
+		return f.Digest
+	}
+	return f.Program
 }
 
 // components returns what identifies the content of each component, by its name, and the names in the
@@ -56,7 +89,10 @@ func (p Platform) components() (content map[string]string, order []string) {
 		if f.URL != "" {
 			parts = append(parts, "from "+f.URL)
 		}
-		add("host file "+f.Name, parts...)
+		if f.Program != "" {
+			parts = append(parts, "with the program "+f.Program)
+		}
+		add(hostFilePrefix+f.Name, parts...)
 	}
 	for _, i := range p.Images {
 		add("image "+i.Reference, i.Digest, fmt.Sprint(i.Size, " bytes"))

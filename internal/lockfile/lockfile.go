@@ -46,13 +46,15 @@ type Platform struct {
 }
 
 // HostFile is a program for the host. With a URL, digest and size are those of the download, which
-// can be an archive; without one, those of the program in an OCI layout.
+// can be an archive; without one, those of the program in an OCI layout. Program is the digest of the
+// program in an archive, "" if the archive was not unpacked.
 type HostFile struct {
 	Name    string `json:"name" yaml:"name" required:"true"`
 	Version string `json:"version" yaml:"version" required:"true"`
 	URL     string `json:"url,omitempty" yaml:"url,omitempty"`
 	Digest  string `json:"digest" yaml:"digest" required:"true" rule:"lock-digest"`
 	Size    int64  `json:"size" yaml:"size" required:"true" rule:"lock-size"` // bytes
+	Program string `json:"program,omitempty" yaml:"program,omitempty" rule:"lock-digest"`
 }
 
 // Image is a container image. The digest is that of its manifest for the platform, the size that of
@@ -139,8 +141,8 @@ func (f File) PlatformNames() (names []string) {
 
 // Parse returns the lock in data, the content of the file called name. A file that is not a lock, has
 // unknown keys or was changed by hand is a Problem with exit code 3 that names every finding with its
-// line.
-func Parse(name string, data []byte) (File, error) {
+// line. command is the one that writes the file again.
+func Parse(name string, data []byte, command string) (File, error) {
 	r, f := strictyaml.NewReader(name, strictyaml.Rules()), File{}
 	if data, ok := r.CheckText(data); ok {
 		roots := r.ParseDocuments(data)
@@ -166,7 +168,7 @@ func Parse(name string, data []byte) (File, error) {
 		lines = append(lines, "  "+finding.String())
 	}
 	return File{}, problem.New(problem.ExitConfig, "use lock file "+name, errors.New(strings.Join(lines, "\n")),
-		"restore it from version control, or write it again with: plinth lock")
+		"restore it from version control, or write it again with: "+command)
 }
 
 // Patterns of values.

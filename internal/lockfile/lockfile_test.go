@@ -52,7 +52,7 @@ func TestParse_ReturnsWhatMarshalWrote(t *testing.T) {
 		"with other comments": "# another\n" + strings.ReplaceAll(text, "hostFiles:", "hostFiles: # two of them"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := Parse("installer.lock.yaml", []byte(text))
+			got, err := Parse("installer.lock.yaml", []byte(text), "plinth lock installer.yaml")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -95,7 +95,7 @@ func TestParse_RefusesOtherFilesByLine(t *testing.T) {
 		"merge conflict":       {"<<<<<<< HEAD\n" + good, "error ["},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := Parse("installer.lock.yaml", []byte(c.text))
+			_, err := Parse("installer.lock.yaml", []byte(c.text), "plinth lock installer.yaml")
 			if problem.ExitCode(err) != problem.ExitConfig || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("want %q, got %v", c.want, err)
 			}
@@ -170,7 +170,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("platforms: [{images: [*a]}]\n"))
 	f.Add([]byte("platforms:\n- &a {hostFiles: [{size: 99999999999999999999}]}\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		file, err := Parse("f", data)
+		file, err := Parse("f", data, "")
 		if err != nil {
 			if problem.ExitCode(err) != problem.ExitConfig {
 				t.Errorf("exit code %d: %v", problem.ExitCode(err), err)
@@ -181,7 +181,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if again, err := Parse("f", raw); err != nil || again.Checksum != file.Checksum {
+		if again, err := Parse("f", raw, ""); err != nil || again.Checksum != file.Checksum {
 			t.Errorf("%v\n%s", err, raw)
 		}
 	})
@@ -211,7 +211,7 @@ func TestCheckCurrent_NamesChangedCharts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if f, err = Parse("installer.lock.yaml", raw); err != nil {
+			if f, err = Parse("installer.lock.yaml", raw, "plinth lock installer.yaml"); err != nil {
 				t.Fatal(err)
 			}
 			in.Spec.Charts = c.now
@@ -222,6 +222,36 @@ func TestCheckCurrent_NamesChangedCharts(t *testing.T) {
 			altered := p
 			altered.Charts = []Chart{{Name: "a", Chart: "./a", Version: "1.0.0", Digest: sum("f"), Size: 5}}
 			if diff := Compare(p, altered); len(diff) != 1 || diff[0].Component != "chart a" {
+				t.Errorf("%v", diff)
+			}
+		})
+	}
+}
+
+// A folder that `plinth bundle mirror` filled has what the lock names, without the URL or without the archive.
+func TestCompare_HostFilesByWhatBothHave(t *testing.T) {
+	const url = "https://github.com/a"
+	archive, program, other := "sha256:"+strings.Repeat("a", 64), "sha256:"+strings.Repeat("b", 64), "sha256:"+strings.Repeat("c", 64)
+	for name, tc := range map[string]struct {
+		locked, found HostFile
+		same          bool
+	}{
+		"the same archive, from elsewhere":     {HostFile{Digest: archive, Size: 2, URL: url}, HostFile{Digest: archive, Size: 2, URL: "https://b"}, true},
+		"the same archive, without a URL":      {HostFile{Digest: archive, Size: 2, URL: url}, HostFile{Digest: archive, Size: 2}, true},
+		"the same archive, unpacked now":       {HostFile{Digest: archive, Size: 2, URL: url}, HostFile{Digest: archive, Size: 2, URL: url, Program: program}, true},
+		"another program in the archive":       {HostFile{Digest: archive, Size: 2, URL: url, Program: other}, HostFile{Digest: archive, Size: 2, URL: url, Program: program}, false},
+		"the program of the archive":           {HostFile{Digest: archive, Size: 2, URL: url, Program: program}, HostFile{Digest: program, Size: 9}, true},
+		"the archive of the program":           {HostFile{Digest: program, Size: 9}, HostFile{Digest: archive, Size: 2, URL: url, Program: program}, true},
+		"another program":                      {HostFile{Digest: archive, Size: 2, URL: url, Program: program}, HostFile{Digest: other, Size: 9}, false},
+		"a program, and an archive unopened":   {HostFile{Digest: archive, Size: 2, URL: url}, HostFile{Digest: program, Size: 9}, false},
+		"another archive":                      {HostFile{Digest: archive, Size: 2, URL: url}, HostFile{Digest: other, Size: 2, URL: url}, false},
+		"another archive, of the same program": {HostFile{Digest: archive, Size: 2, URL: url, Program: program}, HostFile{Digest: other, Size: 2, URL: url, Program: program}, false},
+		"another size":                         {HostFile{Digest: archive, Size: 2, URL: url}, HostFile{Digest: archive, Size: 3, URL: url}, false},
+		"another version":                      {HostFile{Digest: archive, Size: 2, Version: "1"}, HostFile{Digest: archive, Size: 2, Version: "2"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.locked.Name, tc.found.Name = "kots", "kots"
+			if diff := Compare(Platform{HostFiles: []HostFile{tc.locked}}, Platform{HostFiles: []HostFile{tc.found}}); (diff == nil) != tc.same {
 				t.Errorf("%v", diff)
 			}
 		})

@@ -87,7 +87,7 @@ func TestBuild_BundlesChartsWithTheirImages(t *testing.T) {
 	if c := in.Spec.Charts[0]; c.ValuesFile != "" || c.Values["greeting"] != "Good morning" || c.Values["replicas"] != 3 {
 		t.Errorf("values in the bundle: %+v", c)
 	}
-	lock, err := readLockFile(lockfile.Path(installer))
+	lock, err := readLockFile(lockfile.Path(installer), "")
 	testkit.Must(t, err)
 	if got := lock.Platforms[0].Charts; len(got) != 1 || got[0].Name != "hello" || got[0].Chart != "./charts/hello" || got[0].Size != int64(len(archive)) {
 		t.Errorf("locked %+v", got)

@@ -46,14 +46,14 @@ func Lock(ctx context.Context, req LockRequest) (LockResult, error) {
 	if req.Out == "" {
 		req.Out = lockfile.Path(req.Installer)
 	}
-	if err := CheckOutputFile(req.Out, append(layoutFiles(req.Source, req.Out), req.Installer)...); err != nil {
-		return LockResult{}, err
-	}
 	in, files, err := readInstaller(ctx, req.Installer, "", "lock the versions of this Installer")
 	if err != nil {
 		return LockResult{}, err
 	}
-	before, _ := readLockFile(req.Out) // one that is invalid or absent is replaced
+	if err := CheckOutputFile(req.Out, append(layoutFiles(req.Source, req.Out), req.Installer)...); err != nil {
+		return LockResult{}, err
+	}
+	before, _ := readLockFile(req.Out, "") // one that is invalid or absent is replaced
 	if req.Platforms == nil {
 		req.Platforms = before.PlatformNames()
 	}
@@ -106,37 +106,39 @@ func lockPlatform(ctx context.Context, req LockRequest, in *spec.Installer, targ
 
 // lockCheck compares what a bundle gets with the lock file of its Installer.
 type lockCheck struct {
-	path   string
-	locked lockfile.Platform
-	exists bool              // the lock file exists
-	usable bool              // it is that of the Installer for the platform
-	strict bool              // a difference is an error
-	note   func(text string) // receives the differences otherwise
+	path    string
+	locked  lockfile.Platform
+	exists  bool              // the lock file exists
+	usable  bool              // it is that of the Installer for the platform
+	strict  bool              // a difference is an error
+	command string            // that writes the lock file again
+	note    func(text string) // receives the differences otherwise
 }
 
 // newLockCheck reads the lock file of the Installer in for a build. It fails if the file is invalid
 // or, with --locked, absent or not that of the Installer.
 func newLockCheck(req BuildRequest, in *spec.Installer, platform string) (lockCheck, error) {
-	c := lockCheck{path: lockfile.Path(req.Installer), strict: req.Locked, note: req.Downloads.Note}
+	c := lockCheck{path: lockfile.Path(req.Installer), strict: req.Locked, note: req.Downloads.Note, command: lockCommand(req, []string{platform})}
 	if c.note == nil {
 		c.note = func(string) {}
 	}
-	file, err := readLockFile(c.path)
+	file, err := readLockFile(c.path, c.command)
 	if errors.Is(err, fs.ErrNotExist) {
 		if !c.strict {
 			return c, nil
 		}
-		return c, problem.Newf(problem.ExitConfig, "build with --locked", "write it with: plinth lock "+req.Installer, "%s does not exist", c.path)
+		return c, problem.Newf(problem.ExitConfig, "build with --locked", "write it with: "+c.command, "%s does not exist", c.path)
 	}
 	if err != nil {
 		return c, err
 	}
 	c.exists = true
+	c.command = lockCommand(req, append(file.PlatformNames(), platform))
 	if err := file.CheckCurrent(in, platform); err != nil {
 		if c.strict {
-			return c, problem.New(problem.ExitConfig, "build with --locked", fmt.Errorf("%s: %w", c.path, err), "write it again with: plinth lock "+req.Installer)
+			return c, problem.New(problem.ExitConfig, "build with --locked", fmt.Errorf("%s: %w", c.path, err), "write it again with: "+c.command)
 		}
-		c.note(fmt.Sprintf("%s is not used: %s. Write it again with: plinth lock %s", c.path, err, req.Installer))
+		c.note(fmt.Sprintf("%s is not used: %s. Write it again with: %s", c.path, err, c.command))
 		return c, nil
 	}
 	c.locked, _ = file.Platform(platform)
@@ -160,7 +162,7 @@ func (c lockCheck) compare(found lockfile.Platform) error {
 	text := strings.Join(lines, "\n")
 	if c.strict {
 		return problem.Newf(problem.ExitBundle, "build with --locked",
-			"find out why it changed; accept it with: plinth lock", "the source differs from %s:\n%s", c.path, text)
+			"find out why it changed; accept it with: "+c.command, "the source differs from %s:\n%s", c.path, text)
 	}
 	c.note(fmt.Sprintf("The source differs from %s:\n%s", c.path, text))
 	return nil
@@ -221,16 +223,30 @@ func readSmallFile(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxSmallFile+1))
 }
 
-// readLockFile returns the lock file at path. The error is fs.ErrNotExist if there is none.
-func readLockFile(path string) (lockfile.File, error) {
+// lockCommand returns the command that writes the lock file for a build and for platforms.
+func lockCommand(req BuildRequest, platforms []string) string {
+	command := "plinth lock " + problem.QuoteWord(req.Installer)
+	slices.Sort(platforms)
+	if platforms = slices.Compact(platforms); len(platforms) > 1 || platforms[0] != build.DefaultPlatform {
+		command += " --platform " + strings.Join(platforms, " --platform ")
+	}
+	if req.Source != fromRegistry {
+		command += " --source " + problem.QuoteWord(req.Source)
+	}
+	return command
+}
+
+// readLockFile returns the lock file at path, which command writes again. The error is fs.ErrNotExist if
+// there is none.
+func readLockFile(path, command string) (lockfile.File, error) {
 	raw, err := readSmallFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return lockfile.File{}, err
 	}
 	if err != nil {
-		return lockfile.File{}, problem.New(problem.ExitConfig, "read lock file "+path, systemCause(err), "make it a readable file, or remove it")
+		return lockfile.File{}, problem.New(problem.ExitConfig, "read lock file "+path, systemCause(err), "make it a readable file, or write it again with: "+command)
 	}
-	return lockfile.Parse(path, raw)
+	return lockfile.Parse(path, raw, command)
 }
 
 // writeLockFile writes a lock file.

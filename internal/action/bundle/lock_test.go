@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -8,7 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/plinthdev/plinth/airgap/airgaptest"
+	"github.com/plinthdev/plinth/airgap/format"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/lockfile"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -31,7 +35,7 @@ func lockedInstaller(t *testing.T, source string) (installer, lock string) {
 func TestLock_RecordsEveryPartOfALayout(t *testing.T) {
 	refs, files := resolved(t)
 	installer, path := lockedInstaller(t, layout(t, ""))
-	lock, err := readLockFile(path)
+	lock, err := readLockFile(path, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +93,7 @@ func TestBuild_WritesAbsentLockFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := readLockFile(lockfile.Path(installer)); err != nil {
+	if _, err := readLockFile(lockfile.Path(installer), ""); err != nil {
 		t.Fatal(err)
 	}
 	req.Locked = true
@@ -119,13 +123,14 @@ func TestBuild_LockedRefusesEveryDifference(t *testing.T) {
 		platform string
 		exit     int
 		want     string
+		hint     string
 	}{
 		"a moved tag":             {source: otherLayout(t, "coredns"), exit: problem.ExitBundle, want: "image quay.io/k0sproject/coredns:1.12.4: locked sha256:"},
 		"no lock file":            {change: func(t *testing.T, _, lock string) { _ = os.Remove(lock) }, exit: problem.ExitConfig, want: ".lock.yaml does not exist"},
 		"an altered lock file":    {change: edit("lock", "size: ", "size: 1"), exit: problem.ExitConfig, want: "the file was changed by hand"},
 		"an unknown key":          {change: edit("lock", "hostFiles:", "hostfiles: []\n    hostFiles:"), exit: problem.ExitConfig, want: "[unknown-key] platforms[0].hostfiles"},
 		"older than the versions": {change: edit("installer", "v1.33.8+k0s.1", "v1.33.6+k0s.0"), exit: problem.ExitConfig, want: "k0s is locked at v1.33.8+k0s.1, the Installer has v1.33.6+k0s.0"},
-		"another platform":        {platform: "linux/arm64", exit: problem.ExitConfig, want: "it has no platform linux/arm64, only linux/amd64"},
+		"another platform":        {platform: "linux/arm64", exit: problem.ExitConfig, want: "it has no platform linux/arm64, only linux/amd64", hint: " --platform linux/amd64 --platform linux/arm64 --source "},
 		"an unknown platform":     {platform: "darwin/arm64", exit: problem.ExitUsage, want: `"darwin/arm64" is not a platform`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -138,8 +143,11 @@ func TestBuild_LockedRefusesEveryDifference(t *testing.T) {
 			}
 			out := filepath.Join(t.TempDir(), "b")
 			_, err := Build(t.Context(), BuildRequest{Installer: installer, Source: c.source, Platform: c.platform, Out: out, Locked: true})
-			if problem.ExitCode(err) != c.exit || !strings.Contains(err.Error(), c.want) || problem.Hint(err) == "" {
-				t.Errorf("exit %d, want %d and %q: %v", problem.ExitCode(err), c.exit, c.want, err)
+			if problem.ExitCode(err) != c.exit || !strings.Contains(err.Error(), c.want) || problem.Hint(err) == "" || !strings.Contains(problem.Hint(err), c.hint) {
+				t.Errorf("exit %d, want %d and %q: %v; %s", problem.ExitCode(err), c.exit, c.want, err, problem.Hint(err))
+			}
+			if hint := problem.Hint(err); strings.Contains(hint, "plinth lock") && !strings.Contains(hint, "plinth lock "+installer) {
+				t.Errorf("the hint does not name the Installer: %s", hint)
 			}
 			if _, err := os.Stat(out); err == nil {
 				t.Error("the bundle was written")
@@ -212,5 +220,32 @@ func TestLock_AsksUnknownVersionsForTheirImages(t *testing.T) {
 				t.Errorf("it left %v", left)
 			}
 		})
+	}
+}
+
+// The annotations of a layout are not verified: they cannot make another k0s that of the lock.
+func TestStoredFile_TrustsNoAnnotationOfAProgram(t *testing.T) {
+	src, program, archive := partSource{platform: "linux/amd64"}, digest.FromString("program"), digest.FromString("archive")
+	annotations := map[string]string{format.AnnotationDownloadDigest: archive.String(), format.AnnotationDownloadSize: "7"}
+	for name, tc := range map[string]struct {
+		file string
+		want lockfile.HostFile
+	}{
+		"k0s is its download":     {"k0s", lockfile.HostFile{Name: "k0s", Version: "v1", Digest: program.String(), Size: 9}},
+		"kots is in its download": {"kots", lockfile.HostFile{Name: "kots", Version: "v1", Digest: archive.String(), Size: 7, Program: program.String()}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := src.storedFile(format.HostFile{Name: tc.file, Version: "v1", Digest: program, Size: 9}, annotations)
+			if got.URL = ""; got != tc.want {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
+func TestLock_NamesTheInstallerThatIsMissing(t *testing.T) {
+	_, err := Lock(t.Context(), LockRequest{Installer: "nope/installer.yaml", Source: fromRegistry})
+	if problem.ExitCode(err) != problem.ExitConfig || !strings.Contains(fmt.Sprint(err), "cannot read nope/installer.yaml") {
+		t.Errorf("%v", err)
 	}
 }

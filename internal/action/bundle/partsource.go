@@ -129,15 +129,26 @@ func (s partSource) resolveStored(ctx context.Context, want build.Request) (lock
 		if err != nil {
 			return found, err
 		}
-		locked := lockfile.HostFile{Name: file.Name, Version: file.Version, Digest: file.Digest.String(), Size: file.Size}
-		if s.downloads != nil {
-			a := it.Manifest.Annotations
-			size, _ := strconv.ParseInt(a[format.AnnotationDownloadSize], 10, 64) // package pull wrote it
-			locked = s.publishedFile(build.HostFile{Name: file.Name, Version: file.Version}, a[format.AnnotationDownloadDigest], size)
-		}
-		found.HostFiles = append(found.HostFiles, locked)
+		found.HostFiles = append(found.HostFiles, s.storedFile(file, it.Manifest.Annotations))
 	}
 	return found, nil
+}
+
+// storedFile returns a host file of the layout, with the digest and the size of the download from which
+// package pull stored it, if it did. A download that is the program must have the program's digest: the
+// annotations of a layout are not verified.
+func (s partSource) storedFile(file format.HostFile, annotations map[string]string) lockfile.HostFile {
+	digest := annotations[format.AnnotationDownloadDigest]
+	size, err := strconv.ParseInt(annotations[format.AnnotationDownloadSize], 10, 64)
+	isArchive := slices.ContainsFunc(pull.UpstreamReleases(), func(r pull.Release) bool { return r.Name == file.Name && r.Member != "" })
+	if digest == "" || err != nil || !isArchive && (digest != file.Digest.String() || size != file.Size) {
+		return lockfile.HostFile{Name: file.Name, Version: file.Version, Digest: file.Digest.String(), Size: file.Size}
+	}
+	locked := s.publishedFile(build.HostFile{Name: file.Name, Version: file.Version}, digest, size)
+	if isArchive {
+		locked.Program = file.Digest.String()
+	}
+	return locked
 }
 
 // publishedFile returns a host file with the digest and size of its download. The URL is that of the

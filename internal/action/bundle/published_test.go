@@ -178,6 +178,7 @@ func TestBuild_ForAnotherPlatform(t *testing.T) {
 	}{
 		"registry":                  {BuildRequest{Source: fromRegistry, Downloads: downloads, Platform: platform, Locked: true}, ""},
 		"mirror":                    {BuildRequest{Source: mirror, Platform: platform}, ""},
+		"mirror, locked":            {BuildRequest{Source: mirror, Platform: platform, Locked: true}, ""},
 		"mirror, default platform":  {BuildRequest{Source: mirror}, "is missing in the source " + mirror + " for platform linux/amd64"},
 		"registry without platform": {BuildRequest{Source: fromRegistry, Downloads: downloads}, "linux/arm64"},
 	} {
@@ -265,7 +266,7 @@ func TestMirror_RefusesDestination(t *testing.T) {
 // checkLocked fails unless a bundle has the images and the k0s of the lock file.
 func checkLocked(t *testing.T, bundle, installer string) {
 	t.Helper()
-	file, err := readLockFile(lockfile.Path(installer))
+	file, err := readLockFile(lockfile.Path(installer), "")
 	if err != nil {
 		t.Fatal(err)
 	}
