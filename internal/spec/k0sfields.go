@@ -168,6 +168,10 @@ func otherFields() []K0sField {
 	)
 }
 
+// rawArgsParents are the fields below which later minors of k0s have a list rawArgs of flags beside extraArgs:
+// each flag in it could be one that is reserved for Plinth. The types of k0s 1.33 do not have it.
+var rawArgsParents = []string{"spec.api", "spec.controllerManager", "spec.scheduler", "spec.storage.etcd", "spec.network.kubeProxy", "spec.network.kuberouter"}
+
 // extraArgsKey is in lower case what precedes the name of a flag in the path of a field.
 const extraArgsKey = ".extraargs."
 
@@ -175,6 +179,11 @@ const extraArgsKey = ".extraargs."
 // or a list, and the zero value if there is none. A row about the value comes before one about any.
 // It ignores the case of the path, as k0s does: it decodes with encoding/json.
 func findK0sField(path, value string) (row K0sField) {
+	for _, parent := range rawArgsParents {
+		if strings.EqualFold(path, parent+".rawArgs") {
+			return K0sField{Path: path, Treatment: Owned, Reason: "k0s checks nothing in it; write each flag into extraArgs, where Plinth checks it"}
+		}
+	}
 	if i := strings.Index(strings.ToLower(path), extraArgsKey); i >= 0 {
 		key := i + len(extraArgsKey)
 		path = path[:key] + FlagName(path[key:])
