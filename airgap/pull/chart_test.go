@@ -88,7 +88,7 @@ func TestFetchChart_NamesWhatIsWrong(t *testing.T) {
 		"more than a chart may have": {prepare: func(u *Upstream) {
 			u.SetFile("/s/index.yaml", index("1.2.0", "a.tgz", fmt.Sprintf("%x", sha256.Sum256(large))))
 			u.SetFile("/s/a.tgz", large)
-		}, want: fmt.Sprintf("a.tgz sends more than %d bytes, the limit", limit.Document)},
+		}, want: fmt.Sprintf("a.tgz answers with %d bytes of application/octet-stream, the limit is %d", len(large), limit.Document)},
 		"not an index":   {prepare: func(u *Upstream) { u.SetFile("/s/index.yaml", []byte("entries: 1")) }, want: "index.yaml cannot be read"},
 		"no digest":      {prepare: func(u *Upstream) { u.SetFile("/s/index.yaml", index("1.2.0", "a.tgz", "''")) }, want: "index.yaml has no SHA-256 of this version"},
 		"another scheme": {prepare: func(u *Upstream) { u.SetFile("/s/index.yaml", index("1.2.0", "'ftp://a.example/b'", sum)) }, want: "ftp://a.example/b is not an https URL"},
