@@ -58,7 +58,7 @@ func TestBackup_Schedule(t *testing.T) {
 	})
 	t.Run("a reset removes the schedule and leaves backups", func(t *testing.T) {
 		h := h.ForTest(t)
-		runPlinth(t, ctx, h, 0, "reset", "cluster", "--yes")
+		runPlinth(t, ctx, h, 0, "reset", "cluster", "--cluster", "my-app", "--yes")
 		h.MustRun(ctx, "sh", "-c", "! ls /etc/systemd/system /etc/systemd/system/timers.target.wants /var/lib/systemd/timers | grep plinth")
 		h.MustRun(ctx, "sh", "-c", "ls "+scheduledFolder+"/*/*.plinth-backup")
 	})

@@ -88,7 +88,7 @@ func TestSnapshots_BringAVolumeBack(t *testing.T) {
 	}
 	t.Run("a reset leaves the snapshots", func(t *testing.T) {
 		h := h.ForTest(t)
-		runPlinth(t, ctx, h, 0, "reset", "cluster", "--yes")
+		runPlinth(t, ctx, h, 0, "reset", "cluster", "--cluster", "my-app", "--yes")
 		h.MustRun(ctx, "test", "-f", snapshotFolder+"/objects/snapshots/backups/toy/velero-backup.json")
 	})
 }
