@@ -30,7 +30,7 @@ func (f *Frame) Draw(text string) error {
 	}
 	f.rows = 0
 	for line := range strings.Lines(text) {
-		f.rows += 1
+		f.rows++
 		if columns > 0 {
 			f.rows += max(0, runewidth.StringWidth(strings.TrimSuffix(line, "\n"))-1) / columns
 		}

@@ -31,15 +31,14 @@ const (
 
 // SupportState returns the state of the last collection.
 func (c supportCollector) SupportState(ctx context.Context) (s agent.SupportState, err error) {
-	started, part, err := c.readFolder()
-	if err != nil || started == "" {
+	if s.ID, _, err = c.readFolder(); err != nil || s.ID == "" {
 		return s, err
 	}
-	s.ID = started
 	if s.Running, err = c.runs(ctx); err != nil || s.Running {
 		return s, err
 	}
-	if _, part, err = c.readFolder(); err != nil { // again: it may have ended in between
+	_, part, err := c.readFolder() // again: it may have ended in between
+	if err != nil {
 		return s, err
 	}
 	if part == nil {

@@ -163,7 +163,7 @@ func readJournal(env *action.Env, s *snapshot) error {
 	if runs := j.Runs(); len(runs) > 0 {
 		last := runs[len(runs)-1]
 		s.lastVerb, s.lastStart = last.Verb, last.StartedAt
-		s.unfinished = last.Unfinished() && !(held && last.IsOf(holder))
+		s.unfinished = last.Unfinished() && (!held || !last.IsOf(holder))
 	}
 	return nil
 }
