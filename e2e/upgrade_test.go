@@ -437,8 +437,24 @@ func TestInstall_AnotherK0s(t *testing.T) {
 	}
 }
 
-// devStates are the states of k0s before a release that distro builds, with the variables that name their payloads.
-var devStates = map[string]string{"v1.35.0-dev+k0s.0": "PLINTH_E2E_PAYLOAD_K0S_1_35"}
+// devState is a state of k0s before a release that distro builds.
+type devState struct {
+	payload         string // variable that names its payload
+	containerd      string // version
+	refusesCgroupV1 bool   // k0s itself refuses control groups version 1, not only its kubelet
+}
+
+var devStates = map[string]devState{
+	"v1.35.0-dev+k0s.0": {"PLINTH_E2E_PAYLOAD_K0S_1_35", "1.7.", false},
+	"v1.36.0-dev+k0s.0": {"PLINTH_E2E_PAYLOAD_K0S_1_36", "2.2.", true},
+}
+
+// withoutPreFlightChecks is a systemd drop-in that starts k0s as its unit does, but without its own checks of the host.
+// Plinth never does so: it is for lab hosts on a machine with control groups version 1.
+const withoutPreFlightChecks = `[Service]
+ExecStart=
+ExecStart=/bin/sh -c 'eval exec "$$(sed -n s/^ExecStart=//p /etc/systemd/system/k0scontroller.service)" --ignore-pre-flight-checks'
+`
 
 // TestInstall_K0sDevelopmentState installs states of later minors of k0s, which cannot be had as releases, with a
 // program for tests. The shipped program must refuse them.
@@ -446,7 +462,7 @@ func TestInstall_K0sDevelopmentState(t *testing.T) {
 	if testing.Short() {
 		t.Skip("states of k0s before a release are installed in the long tests only")
 	}
-	for version, payload := range devStates {
+	for version, state := range devStates {
 		t.Run(version, func(t *testing.T) {
 			ctx := timeoutContext(t, 30)
 			// The machine of the lab can have control groups version 1, which kubelet refuses from 1.35 on.
@@ -455,17 +471,20 @@ func TestInstall_K0sDevelopmentState(t *testing.T) {
 				t.Errorf("the shipped program accepts it: %v", err)
 			}
 			test := requireEnv(t, "PLINTH_E2E_DEVSTATES")
-			built := buildSigned(t, test, requireEnv(t, payload), 1, installer)
+			built := buildSigned(t, test, requireEnv(t, state.payload), 1, installer)
 			h := versionsHost{Host: startHostWithPlinth(t, "dev")}
 			h.Copy(embedKey(t, test), binary)
 			h.Copy(built, bundle)
+			if state.refusesCgroupV1 {
+				h.MustRun(ctx, "sh", "-euc", `mkdir -p "$1"; printf %s "$2" >"$1/lab.conf"`, "sh", "/etc/systemd/system/k0scontroller.service.d", withoutPreFlightChecks)
+			}
 			runPlinth(t, ctx, h.Host, 0, "install", "--bundle", bundle, "--ignore-host-preflight", "cgroup-version", "--yes")
 			h.checkVersions(t, ctx, version, "1.131.2")
 			minor := strings.Join(strings.SplitN(version, ".", 3)[:2], ".") // v1.35
-			nodes := h.MustRun(ctx, binary, "kubectl", "get", "nodes", "-o", `jsonpath={.items[*].status.nodeInfo.kubeletVersion}`)
+			nodes := h.MustRun(ctx, binary, "kubectl", "get", "nodes", "-o", `jsonpath={.items[*].status.nodeInfo.kubeletVersion} {.items[*].status.nodeInfo.containerRuntimeVersion}`)
 			images := h.MustRun(ctx, binary, "kubectl", "get", "pods", "-n", "kube-system", "-o", `jsonpath={..image}`)
-			if !strings.HasPrefix(nodes, minor+".") || !strings.Contains(images, "kube-proxy:"+minor+".") {
-				t.Errorf("kubelet %s, images %s", nodes, images)
+			if !strings.HasPrefix(nodes, minor+".") || !strings.Contains(nodes, " containerd://"+state.containerd) || !strings.Contains(images, "kube-proxy:"+minor+".") {
+				t.Errorf("kubelet and containerd %s, images %s", nodes, images)
 			}
 			if r := runPlinth(t, ctx, h.Host, 0, "install", "--bundle", bundle, "--ignore-host-preflight", "cgroup-version", "--yes"); r.Result.Changed {
 				t.Errorf("a second run: %+v", r.Result)
