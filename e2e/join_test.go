@@ -561,25 +561,29 @@ func checkPodNetwork(t *testing.T, ctx context.Context, a *lab.Host, others ...*
 		kubectl("wait", "--for=condition=Ready", "--timeout=60s", "pod/on-"+n.Name)
 		ip[n.Name] = kubectl("get", "pod", "on-"+n.Name, "-o", "jsonpath={.status.podIP}")
 	}
+	var servers []string
+	for _, to := range nodes {
+		servers = append(servers, "http://"+ip[to.Name]+":8001/version")
+	}
 	for _, from := range nodes {
-		for _, to := range nodes {
-			checkPodFetch(t, ctx, a, "on-"+from.Name, "http://"+ip[to.Name]+":8001", "/version", "gitVersion")
-		}
-		checkPodFetch(t, ctx, a, "on-"+from.Name, "http://kotsadm.kotsadm.svc.cluster.local:3000", "/healthz", `"version"`)
+		checkPodReaches(t, ctx, a, "on-"+from.Name, append(servers, "http://kotsadm.kotsadm.svc.cluster.local:3000/healthz"))
 	}
 }
 
-// checkPodFetch verifies that a pod can read from a server. A node that has just joined
-// learns the routes to the others some seconds after it is Ready.
-func checkPodFetch(t *testing.T, ctx context.Context, a *lab.Host, pod, server, path, want string) {
+// checkPodReaches verifies that a pod can read each URL, in one command, because each one in a pod takes seconds. A node
+// that has just joined learns the routes to the others some seconds after it is Ready.
+func checkPodReaches(t *testing.T, ctx context.Context, a *lab.Host, pod string, urls []string) {
 	t.Helper()
-	var out, errs string
-	for began := time.Now(); time.Since(began) < time.Minute; {
-		out, errs, _ = a.Run(ctx, binary, "kubectl", "exec", pod, "--", "kubectl", "--server="+server, "--request-timeout=5s", "get", "--raw", path)
-		if strings.Contains(out, want) {
-			return
-		}
-		a.MustRun(ctx, "sleep", "1")
+	const script = `deadline=$(($(date +%s) + 60))
+for url; do
+	server=${url%/*}
+	until out=$(kubectl --server="$server" --request-timeout=5s get --raw "/${url##*/}" 2>&1) && case $out in *ersion*) ;; *) false ;; esac; do
+		[ "$(date +%s)" -lt $deadline ] || { echo "$url: $out"; exit 1; }
+		sleep 1
+	done
+done`
+	out, errs, code := a.Run(ctx, append([]string{binary, "kubectl", "exec", pod, "--", "sh", "-c", script, "sh"}, urls...)...)
+	if code != 0 {
+		t.Errorf("%s does not reach %s%s\n%s", pod, out, errs, describeCluster(ctx, a))
 	}
-	t.Errorf("from %s to %s: %s%s\n%s", pod, server, out, errs, describeCluster(ctx, a))
 }
