@@ -143,7 +143,7 @@ lab-tests: bundle payload-older
 		PLINTH_E2E_PAYLOAD_K0S=$(abspath $(PAYLOAD)-k0s-1.33.6) \
 		PLINTH_E2E_DEVSTATES=$(abspath $(OUT)/plinth-devstates) PLINTH_E2E_PAYLOAD_K0S_1_35=$(abspath $(PAYLOAD)-k0s-1.35-dev) \
 		PLINTH_E2E_PAYLOAD_K0S_1_36=$(abspath $(PAYLOAD)-k0s-1.36-dev) \
-		go test -tags e2e -count=1 -p 1 -timeout 3h -v $(SHORT) ./e2e/...
+		go test -tags e2e -count=1 -p 1 -parallel 2 -timeout 3h -v $(SHORT) ./e2e/... | scripts/test-times
 
 .PHONY: test-faults
 test-faults: bundle ## run only the e2e test that kills an install and a reset at every step and at random times

@@ -20,6 +20,7 @@ func TestBackup_Schedule(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it installs a cluster of its own")
 	}
+	runParallel(t)
 	ctx := timeoutContext(t, 40)
 	h := startHostWithPlinth(t, "schedule")
 	const scheduled, dropped = "/srv/scheduled.bundle", "/srv/dropped.bundle"

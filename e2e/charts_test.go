@@ -75,6 +75,7 @@ func TestCharts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes five minutes: make test-long")
 	}
+	runParallel(t)
 	ctx := timeoutContext(t, 40)
 	h := startHostWithPlinth(t, "charts")
 	const good = "nginx, -v"

@@ -87,6 +87,7 @@ var shortFaults = []string{"forwarding-off", "k0s-not-running", "image-registry-
 // TestDiagnose_NamesFaultsFirst creates a support bundle and faults on a host with a running cluster. Each fault must be the
 // first finding.
 func TestDiagnose_NamesFaultsFirst(t *testing.T) {
+	runParallel(t)
 	ctx := timeoutContext(t, 45)
 	h := startHostWithPlinth(t, "diagnose")
 	password := runPlinth(t, ctx, h, 0, strings.Fields(installArgs+bundle)...).Result.Password
@@ -224,6 +225,7 @@ func TestSupportBundle_OfThreeNodes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it installs three hosts: make test-long")
 	}
+	runParallel(t)
 	ctx := timeoutContext(t, 30)
 	a, b, w := startHostWithPlinth(t, "support1"), startHostWithPlinth(t, "support2"), startHostWithPlinth(t, "support3")
 	password := runPlinth(t, ctx, a, 0, strings.Fields(installArgs+bundle)...).Result.Password
@@ -271,6 +273,7 @@ func TestSupportBundle_InEveryState(t *testing.T) {
 	if testing.Short() {
 		t.Skip("TestDiagnose_NamesFaultsFirst creates a bundle of a running cluster")
 	}
+	runParallel(t)
 	ctx := timeoutContext(t, 25)
 	h := startHostWithPlinth(t, "support")
 	h.MustRun(ctx, "bash", "-euc", occupyPort(6443))

@@ -184,6 +184,7 @@ func (s *website) runCurl(t *testing.T, ctx context.Context, h *lab.Host, code i
 // TestInstall_FromCurlPipedToBash tests the second way to install: a host that reaches
 // only a web server, over connections that break.
 func TestInstall_FromCurlPipedToBash(t *testing.T) {
+	runParallel(t)
 	ctx := timeoutContext(t, 15)
 	h := lab.Up(t, "curl")
 	s := publishBundle(t, h)

@@ -65,6 +65,7 @@ func rejectDNS(ctx context.Context, h *lab.Host) {
 // host; and then the reset. With -short it kills the install after the change of the
 // most important steps, and the others at a few steps.
 func TestInstall_SurvivesKills(t *testing.T) {
+	runParallel(t)
 	ctx := timeoutContext(t, 25)
 	h := startHostWithPlinth(t, "chain", unreachableDNS())
 	rejectDNS(ctx, h)

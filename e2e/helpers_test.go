@@ -165,6 +165,27 @@ func timeoutContext(t testing.TB, n int) context.Context {
 	return ctx
 }
 
+// parallelTests contains the names of the tests that call runParallel.
+var parallelTests sync.Map
+
+// runParallel lets another test run beside t: a test with a cluster waits most of its time. -parallel limits how many.
+func runParallel(t *testing.T) {
+	t.Helper()
+	parallelTests.Store(t.Name(), true)
+	t.Parallel()
+}
+
+// diffBaselines returns the differences of two baselines. Hosts share the kernel settings that have no namespace, so
+// they are left out if another test can run beside t.
+func diffBaselines(t *testing.T, before, after lab.Baseline) []string {
+	t.Helper()
+	name, _, _ := strings.Cut(t.Name(), "/")
+	if _, ok := parallelTests.Load(name); ok {
+		before, after = before.Without(lab.MachineSysctls), after.Without(lab.MachineSysctls)
+	}
+	return lab.Diff(before, after)
+}
+
 // reply is the output of -o json: the events and the last line, which is the result.
 type reply struct {
 	Result struct {

@@ -17,6 +17,7 @@ import (
 // planned, installed with a kill during the install, converged, used, reset, and
 // installed again with an application.
 func TestInstall_ResumesConvergesAndResets(t *testing.T) {
+	runParallel(t)
 	ctx := timeoutContext(t, 50)
 	h := startHostWithPlinth(t, "life")
 	createForeignObjects(ctx, h)
@@ -57,7 +58,7 @@ func TestInstall_ResumesConvergesAndResets(t *testing.T) {
 // for the differences that isExpectedDifference allows.
 func checkUnchanged(t *testing.T, before, after lab.Baseline) {
 	t.Helper()
-	for _, d := range lab.Diff(before, after) {
+	for _, d := range diffBaselines(t, before, after) {
 		if !isExpectedDifference(d) {
 			t.Errorf("host differs: %s", d)
 		}
@@ -183,7 +184,7 @@ func checkConverged(t *testing.T, ctx context.Context, h *lab.Host) {
 			t.Errorf("event on a converged host: %+v", e)
 		}
 	}
-	for _, d := range lab.Diff(before, h.Baseline(ctx)) {
+	for _, d := range diffBaselines(t, before, h.Baseline(ctx)) {
 		if !clusterChanges.MatchString(d) {
 			t.Errorf("a converged host was changed: %s", d)
 		}

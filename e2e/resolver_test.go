@@ -11,6 +11,7 @@ import (
 // cluster works, look-ups of other names fail at once, a name server that comes later
 // is used without a restart of k0s, and the reset leaves nothing.
 func TestInstall_WithoutNameServer(t *testing.T) {
+	runParallel(t)
 	ctx := timeoutContext(t, 15)
 	h := startHostWithPlinth(t, "nodns")
 	h.MustRun(ctx, "rm", "/etc/resolv.conf")

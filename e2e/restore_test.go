@@ -19,6 +19,7 @@ func TestRestore_ControlPlane(t *testing.T) {
 	if testing.Short() {
 		t.Skip("make test-long loses controllers for good")
 	}
+	runParallel(t)
 	ctx := timeoutContext(t, 40)
 	a, w := startHostWithPlinth(t, "a"), startHostWithPlinth(t, "w")
 	runPlinth(t, ctx, a, 0, "install", "--bundle", bundle, "--yes")

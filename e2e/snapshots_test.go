@@ -64,6 +64,7 @@ func TestSnapshots_BringAVolumeBack(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it installs a cluster of its own")
 	}
+	runParallel(t)
 	ctx := timeoutContext(t, 40)
 	h := startHostWithPlinth(t, "snapshots")
 	const snapshots = "/srv/snapshots.bundle"

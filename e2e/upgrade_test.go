@@ -175,6 +175,7 @@ func TestUpgrade_OneNode(t *testing.T) {
 	if testing.Short() {
 		t.Skip("TestUpgrade_Versions has one case of each kind")
 	}
+	runParallel(t)
 	ctx := timeoutContext(t, 60)
 	payload := requireEnv(t, "PLINTH_E2E_PAYLOAD")
 	h := startHostWithPlinth(t, "upgrade")
@@ -345,6 +346,7 @@ func (h versionsHost) upgrade(t *testing.T, ctx context.Context, more ...string)
 // TestUpgrade_Versions installs an older k0s and an older KOTS with an application, upgrades both, and rolls that back,
 // with a kill of the upgrade. An upgrade to a k0s that does not start ends as it began.
 func TestUpgrade_Versions(t *testing.T) {
+	runParallel(t)
 	older := requireEnv(t, "PLINTH_E2E_PAYLOAD_OLDER")
 	ctx := timeoutContext(t, 60)
 	h := versionsHost{Host: startHostWithPlinth(t, "versions")}
@@ -416,6 +418,7 @@ func TestInstall_AnotherK0s(t *testing.T) {
 	if testing.Short() {
 		t.Skip("TestUpgrade_Versions installs another k0s, too")
 	}
+	runParallel(t)
 	ctx := timeoutContext(t, 30)
 	h := versionsHost{Host: startHostWithPlinth(t, "another")}
 	payload := requireEnv(t, "PLINTH_E2E_PAYLOAD_K0S")
