@@ -59,7 +59,7 @@ func kubectlApply(t *testing.T, ctx context.Context, h *lab.Host, manifests stri
 }
 
 // TestSnapshots_BringAVolumeBack installs Velero with its object store in a folder of the host, backs a workload with a
-// volume up, deletes it, and restores it. It has not been run yet: the add-on was written without a host to try it on.
+// volume up, deletes it, and restores it.
 func TestSnapshots_BringAVolumeBack(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it installs a cluster of its own")
@@ -116,7 +116,7 @@ func checkStoreAvailable(t *testing.T, ctx context.Context, h *lab.Host) {
 // Velero may.
 func checkNodeAgentIsConfined(t *testing.T, ctx context.Context, h *lab.Host) {
 	as := []string{binary, "kubectl", "--as=system:serviceaccount:velero:node-agent", "-n", "velero"}
-	for _, verb := range [][]string{{"create", "restores.velero.io"}, {"create", "backups.velero.io"}, {"update", "pods"}, {"create", "pods/exec"}, {"create", "serviceaccounts/token"},
+	for _, verb := range [][]string{{"create", "restores.velero.io"}, {"create", "backups.velero.io"}, {"update", "pods"}, {"create", "pods", "--subresource=exec"}, {"create", "serviceaccounts", "--subresource=token"},
 		{"create", "secrets"}, {"list", "secrets"}, {"get", "secrets/object-store-ca"}} {
 		if out, _, code := h.Run(ctx, append(append([]string{}, as...), append([]string{"auth", "can-i"}, verb...)...)...); code == 0 {
 			t.Errorf("may %s: %s", strings.Join(verb, " "), out)
