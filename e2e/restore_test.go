@@ -132,10 +132,12 @@ func killAndResume(t *testing.T, ctx context.Context, a *lab.Host, args ...strin
 // startSleeper starts a pod on the worker that nothing restarts.
 func startSleeper(t testing.TB, ctx context.Context, a, w *lab.Host) {
 	t.Helper()
-	image := strings.Fields(a.MustRun(ctx, binary, "kubectl", "get", "pods", "-n", "kotsadm", "-o", "jsonpath={.items[*].spec.containers[0].image}"))[0]
+	image := a.MustRun(ctx, binary, "kubectl", "get", "statefulset", "-n", "kotsadm", "kotsadm", "-o", "jsonpath={.spec.template.spec.containers[0].image}")
 	a.MustRun(ctx, binary, "kubectl", "run", "sleeper", "--image="+image, "--image-pull-policy=Never", "--restart=Always",
 		`--overrides={"spec":{"nodeName":"`+w.Name+`"}}`, "--command", "--", "sleep", "infinity")
-	a.MustRun(ctx, binary, "kubectl", "wait", "--for=condition=Ready", "--timeout=120s", "pod/sleeper")
+	if out, errs, code := a.Run(ctx, binary, "kubectl", "wait", "--for=condition=Ready", "--timeout=120s", "pod/sleeper"); code != 0 {
+		t.Fatalf("%s%s\n%s", out, errs, describeCluster(ctx, a))
+	}
 }
 
 // sleeperState returns the process id of the pod of startSleeper on the worker.
