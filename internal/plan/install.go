@@ -192,9 +192,12 @@ func (c Cluster) startK0s() step.Step {
 func (c Cluster) importImages(id, title string, want []images.Image) step.Step {
 	return step.Step{ID: id, Title: title, Affects: []string{k0s.DataDir + "/containerd"},
 		Check: func(ctx context.Context) (step.State, error) {
-			store, err := c.openImageStore(ctx, 2*time.Second)
-			if err != nil {
+			if why, err := c.K0s.DownReason(ctx); err != nil || why != "" {
 				return step.Unknown("k0s-start"), nil
+			}
+			store, err := c.openImageStore(ctx, 5*time.Second) // on a busy host containerd takes seconds to answer
+			if err != nil {
+				return step.Needed(err.Error()), ctx.Err()
 			}
 			defer func() { _ = store.Close() }()
 			missing, err := store.MissingImages(ctx, want)
