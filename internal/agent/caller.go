@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -29,6 +30,7 @@ type identifiedCaller struct {
 	Caller
 	checked bool  // Backend.CheckNode was called
 	nodeErr error // its result
+	certErr error // why a certificate with the subject of an agent does not count; nil otherwise
 }
 
 // callerOf returns the client of a request.
@@ -42,8 +44,8 @@ func callerOf(r *http.Request) Caller {
 // identifyCaller returns the client of a request. A certificate that authority has not signed shows
 // only a key. TLS has verified that the client has the private key of its certificate. The error is
 // that of authority, which is called only for a certificate with the subject of an agent.
-func identifyCaller(r *http.Request, authority func() (*x509.Certificate, error), now time.Time) (Caller, error) {
-	c := Caller{Bearer: bearerToken(r)}
+func identifyCaller(r *http.Request, authority func() (*x509.Certificate, error), now time.Time) (*identifiedCaller, error) {
+	c := &identifiedCaller{Caller: Caller{Bearer: bearerToken(r)}}
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return c, nil
 	}
@@ -58,17 +60,20 @@ func identifyCaller(r *http.Request, authority func() (*x509.Certificate, error)
 		return c, fmt.Errorf("cannot read the cluster's certificate authority: %w", err)
 	}
 	if ca == nil {
+		c.certErr = errors.New("this node does not know its cluster's authority yet")
 		return c, nil
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(ca)
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err == nil {
-		c.NodeID = id
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+		c.certErr = err
+		return c, nil
 	}
+	c.NodeID = id
 	return c, nil
 }
 
 // withCaller returns the request with its client in the context.
-func withCaller(r *http.Request, c Caller) *http.Request {
-	return r.WithContext(context.WithValue(r.Context(), callerKey{}, &identifiedCaller{Caller: c}))
+func withCaller(r *http.Request, c *identifiedCaller) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), callerKey{}, c))
 }

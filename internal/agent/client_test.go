@@ -359,6 +359,29 @@ func TestServer_RequiresTokenOrNodeCertificate(t *testing.T) {
 	}
 }
 
+func TestServer_NamesWhyACertificateDoesNotCount(t *testing.T) {
+	a := newTestCA(t)
+	stranger, user := newTestCA(t).worker(t, "n1"), a.server(t)
+	expired := a.issueAt(t, nodecert.Agent, identityAt("n1", token.Worker, "127.0.0.1"), time.Now().Add(-nodecert.Lifetime))
+	for name, c := range map[string]struct {
+		cert *tls.Certificate
+		says string
+	}{
+		"none":               {nil, "the request has no token"},
+		"not of an agent":    {&user, "the request has no token"},
+		"of another cluster": {&stranger, "the request has no token, and its certificate is not that of a node of this cluster: x509: certificate signed by unknown authority"},
+		"expired":            {&expired, "the request has no token, and its certificate is not that of a node of this cluster: x509: certificate has expired or is not yet valid"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			res := getWithCert(t, startNode(t, a, fakeCluster{}, nil), "/v2/", "", c.cert)
+			body, err := io.ReadAll(res.Body)
+			if err != nil || !strings.HasPrefix(ErrorMessage(body), c.says) || c.cert == nil && ErrorMessage(body) != c.says {
+				t.Errorf("%v: %s", err, body)
+			}
+		})
+	}
+}
+
 // sendWithHeader sends a request with the given header.
 func sendWithHeader(t *testing.T, at, method, path string, header map[string]string) *http.Response {
 	t.Helper()

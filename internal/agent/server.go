@@ -380,7 +380,11 @@ func (s *server) allowRead(w http.ResponseWriter, r *http.Request) bool {
 // without a token: on a worker, it shows the worker's own certificate to a controller.
 func (s *server) checkToken(r *http.Request, c Caller) error {
 	if c.Bearer == "" {
-		return &StatusError{Reason: "the request has no token", Status: http.StatusUnauthorized}
+		reason := "the request has no token"
+		if id, ok := r.Context().Value(callerKey{}).(*identifiedCaller); ok && id.certErr != nil {
+			reason += ", and its certificate is not that of a node of this cluster: " + id.certErr.Error()
+		}
+		return &StatusError{Reason: reason, Status: http.StatusUnauthorized}
 	}
 	return s.backend.CheckReadAccess(r.Context(), c)
 }
