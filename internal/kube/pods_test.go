@@ -149,15 +149,19 @@ func FuzzDecode(f *testing.F) {
 func TestStartingPod_WaitsForPodsThatDoNotExistYet(t *testing.T) {
 	running := withContainer(corev1.ContainerStatus{Name: "main", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}})
 	creating := withContainer(corev1.ContainerStatus{Name: "main", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}})
+	refused := withContainer(corev1.ContainerStatus{Name: "main", State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{
+		Reason: "CreateContainerConfigError", Message: "container has runAsNonRoot and image will run as root"}}})
 	terminating := func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{} }
 	for name, c := range map[string]struct {
 		pods        []corev1.Pod
 		pod, reason string
 	}{
-		"none":            {nil, "", "no pod of coredns yet"},
-		"all run":         {[]corev1.Pod{newPod("coredns-1", running), newPod("metrics-server-1", running)}, "", ""},
-		"one is created":  {[]corev1.Pod{newPod("coredns-1", running), newPod("metrics-server-1", creating)}, "metrics-server-1", "pod metrics-server-1 has not started"},
-		"one is new":      {[]corev1.Pod{newPod("coredns-1", running), newPod("metrics-server-1")}, "metrics-server-1", "pod metrics-server-1 has not started"},
+		"none":           {nil, "", "no pod of coredns yet"},
+		"all run":        {[]corev1.Pod{newPod("coredns-1", running), newPod("metrics-server-1", running)}, "", ""},
+		"one is created": {[]corev1.Pod{newPod("coredns-1", running), newPod("metrics-server-1", creating)}, "metrics-server-1", "pod metrics-server-1 has not started"},
+		"one is new":     {[]corev1.Pod{newPod("coredns-1", running), newPod("metrics-server-1")}, "metrics-server-1", "pod metrics-server-1 has not started"},
+		"one cannot start": {[]corev1.Pod{newPod("coredns-1", refused), newPod("metrics-server-1", running)}, "coredns-1",
+			"pod coredns-1 has not started: main CreateContainerConfigError: container has runAsNonRoot and image will run as root"},
 		"one is missing":  {[]corev1.Pod{newPod("coredns-1", running)}, "", "no pod of metrics-server yet"},
 		"one is replaced": {[]corev1.Pod{newPod("coredns-1", running), newPod("metrics-server-1", running, terminating)}, "", "no pod of metrics-server yet"},
 	} {

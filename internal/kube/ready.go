@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -42,10 +43,19 @@ func startingPod(pods []corev1.Pod, expect []string) (pod, reason string) {
 			started = started && s.State.Waiting == nil
 		}
 		if !started && !isIgnoredPod(p) {
-			return p.Name, "pod " + p.Name + " has not started"
+			return p.Name, "pod " + p.Name + " has not started" + waitingDetail(p)
 		}
 	}
 	return "", missingPod(pods, expect)
+}
+
+// waitingDetail returns ": " and why kubelet cannot start a container of the pod, or "" if it has not failed yet.
+func waitingDetail(p *corev1.Pod) string {
+	cs := blockingContainer(p)
+	if cs == nil || cs.State.Waiting == nil || slices.Contains([]string{"", "ContainerCreating", "PodInitializing"}, cs.State.Waiting.Reason) {
+		return ""
+	}
+	return ": " + containerReason(cs)
 }
 
 // NotRestarted returns the first pod, of all namespaces, with a container that was started before since, as the reason

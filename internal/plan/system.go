@@ -2,6 +2,7 @@ package plan
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,12 +61,12 @@ func (c Cluster) diagnosePodStart(ctx context.Context) string {
 
 // podReplacer decides which pods to replace. If kubelet tries to create the sandbox of a pod in the seconds
 // before the network of the node is complete, it tries again only after a back-off (14 s measured). A new pod
-// starts at once. Each pod is replaced at most once.
+// starts at once. One pod of a workload is replaced, once: if its successor does not start either, there is another reason.
 type podReplacer struct {
 	now      func() time.Time
 	pod      string
 	since    time.Time
-	replaced bool
+	replaced []string // workloads: names of pods without their random ends
 }
 
 // podStartGrace is how long a pod may be the next to start before it is replaced.
@@ -74,13 +75,14 @@ const podStartGrace = 3 * time.Second
 // shouldReplace reports whether to replace pod, the next pod that has not started.
 func (n *podReplacer) shouldReplace(pod string) bool {
 	if pod != n.pod {
-		n.pod, n.since, n.replaced = pod, n.now(), false
+		n.pod, n.since = pod, n.now()
 	}
-	if pod == "" || n.replaced || n.now().Sub(n.since) < podStartGrace {
+	workload := pod[:max(0, strings.LastIndexByte(pod, '-'))]
+	if pod == "" || slices.Contains(n.replaced, workload) || n.now().Sub(n.since) < podStartGrace {
 		return false
 	}
 	// These pods set up the network; replacing them would only restart that.
-	n.replaced = true
+	n.replaced = append(n.replaced, workload)
 	return !strings.HasPrefix(pod, "kube-router") && !strings.HasPrefix(pod, "kube-proxy")
 }
 

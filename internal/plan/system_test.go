@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestPodReplacer_ReplacesLatePodOnceAndNetworkPodsNever(t *testing.T) {
+func TestPodReplacer_ReplacesOneLatePodOfAWorkloadAndNetworkPodsNever(t *testing.T) {
 	at := time.Unix(0, 0)
 	n := podReplacer{now: func() time.Time { return at }}
 	for _, check := range []struct { // in this order: each check depends on the ones before
@@ -20,7 +20,9 @@ func TestPodReplacer_ReplacesLatePodOnceAndNetworkPodsNever(t *testing.T) {
 		{2 * time.Second, "metrics-server-a", true},
 		{5 * time.Second, "metrics-server-a", false},
 		{0, "metrics-server-b", false},
-		{3 * time.Second, "metrics-server-b", true},
+		{3 * time.Second, "metrics-server-b", false},
+		{0, "coredns-a", false},
+		{3 * time.Second, "coredns-a", true},
 		{9 * time.Second, "", false},
 	} {
 		at = at.Add(check.after)
