@@ -155,7 +155,7 @@ func (a *Writer) addFile(ctx context.Context, out oci.Tree, name string, f recip
 		if info.Mode()&0o111 != 0 {
 			mode = 0o755
 		}
-		return out.Add(name+strings.TrimPrefix(file, from), oci.Entry{File: file, Mode: modeOr(f.Mode, mode)})
+		return out.Add(name+strings.TrimPrefix(file, from), oci.Entry{File: file, Mode: modeOr(f.Mode, mode), NetBindService: f.NetBindService})
 	})
 }
 

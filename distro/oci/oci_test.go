@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 )
 
 // sampleTree returns a tree with every kind of entry.
@@ -195,5 +197,32 @@ func TestWriteLayout_RefusesMissingBlob(t *testing.T) {
 	s := Store{t.TempDir()}
 	if err := s.WriteLayout(filepath.Join(s.Dir, "l"), nil, []digest.Digest{digest.FromString("absent")}); err == nil {
 		t.Error("no error")
+	}
+}
+
+func TestNetBindService_IsWhatSetcapWrites(t *testing.T) {
+	setcap, err := exec.LookPath("setcap")
+	if err != nil || os.Geteuid() != 0 {
+		t.Skip("needs root and setcap")
+	}
+	file := filepath.Join(t.TempDir(), "prog")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), setcap, "cap_net_bind_service=+ep", file).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	want := make([]byte, 64)
+	n, err := unix.Getxattr(file, "security.capability", want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := (Tree{"/prog": {File: file, Mode: 0o755, NetBindService: true}}).WriteTar(&b, sampleTime()); err != nil {
+		t.Fatal(err)
+	}
+	h, err := tar.NewReader(&b).Next()
+	if err != nil || h.PAXRecords["SCHILY.xattr.security.capability"] != string(want[:n]) {
+		t.Errorf("%v: %x, want %x", err, h.PAXRecords, want[:n])
 	}
 }

@@ -26,7 +26,13 @@ type Entry struct {
 	Data  []byte
 	Mode  uint32 // permission bits, setuid and sticky included
 	Owner int    // uid and gid
+	// NetBindService gives an executable the capability to listen on ports below 1024, for any user.
+	NetBindService bool
 }
+
+// netBindService is the value of the attribute security.capability with CAP_NET_BIND_SERVICE (10) permitted and
+// effective, as in struct vfs_cap_data of linux/capability.h, revision 2.
+const netBindService = "\x01\x00\x00\x02" + "\x00\x04\x00\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00"
 
 // Tree is the content of a layer: absolute path → entry.
 type Tree map[string]Entry
@@ -83,6 +89,9 @@ func writeEntry(tw *tar.Writer, name string, e Entry, when time.Time) error {
 	}
 	defer func() { _ = content.Close() }()
 	h.Typeflag, h.Size = tar.TypeReg, size
+	if e.NetBindService {
+		h.PAXRecords = map[string]string{"SCHILY.xattr.security.capability": netBindService}
+	}
 	if err := tw.WriteHeader(h); err != nil {
 		return err
 	}

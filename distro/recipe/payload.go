@@ -83,6 +83,8 @@ type File struct {
 	From Source `yaml:"from"`
 	Text string `yaml:"text"`
 	Mode uint32 `yaml:"mode"` // zero means 0755 for an executable source, else 0644
+	// NetBindService gives an executable the capability to listen on ports below 1024.
+	NetBindService bool `yaml:"netBindService"`
 	// Concat selects all files below a path prefix in a Debian package. They are
 	// concatenated in the order of their names.
 	Concat *Concat `yaml:"concat"`
