@@ -284,6 +284,8 @@ var calls = map[string][]string{
 	"context.Background": {"cmd/plinth"},
 	"context.TODO":       {},
 	"time.Sleep":         {"internal/wait"},
+	"time.After":         {"internal/probe", "internal/action/faulttest", "airgap"}, // others use wait.ForReply or wait.Sleep
+	"bolt.Open":          {"internal/etcd"},                                         // it writes its file
 	"os.WriteFile":       {"internal/host"},
 	"os.Create":          {"internal/host"},
 	"os.Remove":          {"internal/host", "airgap"},

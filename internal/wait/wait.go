@@ -108,6 +108,41 @@ func Sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// ErrNoReply is the error of ForReply for a call that has not returned in time.
+var ErrNoReply = errors.New("no answer in time")
+
+// ForReply returns what ask returns. It waits until ctx has ended and then for grace, in which ask can notice that. After
+// that it returns ErrNoReply, or the cause of a ctx that was canceled. It is for calls that nothing can interrupt, such as
+// reading from a disk that does not answer. Such a call continues: it must not write what others read.
+func ForReply[T any](ctx context.Context, grace time.Duration, ask func(context.Context) (T, error)) (T, error) {
+	type reply struct {
+		value T
+		err   error
+	}
+	replies := make(chan reply, 1)
+	go func() {
+		value, err := ask(ctx)
+		replies <- reply{value, err}
+	}()
+	select {
+	case r := <-replies:
+		return r.value, r.err
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case r := <-replies:
+		return r.value, r.err
+	case <-timer.C:
+	}
+	var none T
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return none, context.Cause(ctx)
+	}
+	return none, ErrNoReply
+}
+
 // noReason is used as the reason until cond has returned one.
 const noReason = "nothing yet"
 

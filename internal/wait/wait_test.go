@@ -186,3 +186,34 @@ func TestSleep_EndsWithItsContext(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestForReply_DoesNotWaitForWhatHangs(t *testing.T) {
+	hang := make(chan struct{})
+	t.Cleanup(func() { close(hang) })
+	never := func(context.Context) (int, error) { <-hang; return 1, nil }
+	over, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	canceled, stop := context.WithCancel(t.Context())
+	stop()
+	t.Run("reply", func(t *testing.T) {
+		if n, err := wait.ForReply(t.Context(), 0, func(context.Context) (int, error) { return 7, errors.New("with an error") }); n != 7 || err == nil {
+			t.Errorf("%d %v", n, err)
+		}
+	})
+	t.Run("reply within the grace", func(t *testing.T) {
+		notice := func(ctx context.Context) (int, error) { <-ctx.Done(); return 7, nil }
+		if n, err := wait.ForReply(over, time.Hour, notice); n != 7 || err != nil {
+			t.Errorf("%d %v", n, err)
+		}
+	})
+	t.Run("no reply", func(t *testing.T) {
+		if n, err := wait.ForReply(over, time.Millisecond, never); n != 0 || !errors.Is(err, wait.ErrNoReply) {
+			t.Errorf("%d %v", n, err)
+		}
+	})
+	t.Run("canceled", func(t *testing.T) {
+		if _, err := wait.ForReply(canceled, time.Millisecond, never); !errors.Is(err, context.Canceled) {
+			t.Errorf("%v", err)
+		}
+	})
+}

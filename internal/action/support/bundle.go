@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/supportbundle"
+	"github.com/plinthdev/plinth/internal/wait"
 )
 
 // Limits of a bundle.
@@ -70,9 +72,15 @@ func createBundle(ctx context.Context, env *action.Env, o BundleOptions, agents 
 	}
 	collecting, cancel := context.WithTimeout(ctx, bundleTimeout)
 	defer cancel()
-	c := openCollector(env)
-	root, target := bundlePath(o, c.hostName(), env.Now(), recipients != nil)
-	if _, err := env.Host.Lstat(target); !errors.Is(err, fs.ErrNotExist) {
+	c := openCollector(collecting, env)
+	root, target := bundlePath(o, c.hostname, env.Now(), recipients != nil)
+	_, err = readInTime(collecting, func() (fs.FileInfo, error) { return env.Host.Lstat(target) })
+	switch {
+	case ctx.Err() != nil:
+		return BundleResult{}, context.Cause(ctx)
+	case errors.Is(err, wait.ErrNoReply):
+		return BundleResult{}, problem.Newf(problem.ExitUsage, doing, "name a file on another disk with --to", "the disk of %s does not answer", target)
+	case !errors.Is(err, fs.ErrNotExist):
 		return BundleResult{}, problem.Newf(problem.ExitUsage, doing, "name another file with --to", "%s exists already", target)
 	}
 	nodes, err := c.findNodes(collecting, o.Nodes)
@@ -80,13 +88,17 @@ func createBundle(ctx context.Context, env *action.Env, o BundleOptions, agents 
 		return BundleResult{}, err
 	}
 	nodes.agents = agents
-	nodes.connect(env)
+	nodes.connect(collecting, env)
 	p := packer{collector: c, target: env.Host, since: o.Since, report: newReporter(env), timeout: bundleTimeout, nodes: nodes}
 	result, err := p.writeFile(collecting, target, supportbundle.Options{Root: root, Time: env.Now().UTC(), Limit: bundleBytes, Recipients: recipients})
 	if ctx.Err() != nil {
 		return BundleResult{}, errors.Join(context.Cause(ctx), env.Host.RemoveAll(target))
 	}
-	if err != nil {
+	var asIs *problem.Problem
+	switch {
+	case errors.As(err, &asIs):
+		return BundleResult{}, err
+	case err != nil:
 		return BundleResult{}, problem.New(problem.ExitUsage, doing, errors.Join(err, env.Host.RemoveAll(target)), "name a file on a disk with free space with --to")
 	}
 	result.Path, result.Encrypted = target, recipients != nil
@@ -124,15 +136,6 @@ func bundlePath(o BundleOptions, hostname string, now time.Time, encrypted bool)
 	return root, target
 }
 
-// hostName returns the name of the host, or "host".
-func (c *collector) hostName() string {
-	raw, err := c.env.Host.ReadFile("/proc/sys/kernel/hostname")
-	if name := strings.TrimSpace(string(raw)); err == nil && name != "" {
-		return name
-	}
-	return "host"
-}
-
 // packer collects and packs one bundle.
 type packer struct {
 	*collector
@@ -156,7 +159,14 @@ func (p packer) writeFile(ctx context.Context, target string, o supportbundle.Op
 	go func() { parts <- p.nodes.collect(ctx, p.since, slots) }()
 	p.report("collect the state of this host and the cluster", 0, 0)
 	s := p.snapshot(ctx)
-	p.redactor = supportbundle.NewRedactor(p.knownSecrets(ctx)...)
+	secrets, err := p.knownSecrets(ctx)
+	if err != nil {
+		return BundleResult{}, err
+	}
+	if p.secretsErr != nil {
+		maps.DeleteFunc(s.Logs, func(name string, _ []diagnosis.Line) bool { return strings.HasPrefix(name, diagnosis.LogPods) })
+	}
+	p.redactor = supportbundle.NewRedactor(secrets...)
 	o.Redactor = p.redactor
 	s.Missing = p.missingParts() // with the Secrets, if they cannot be read
 	read, write := io.Pipe()
@@ -169,7 +179,7 @@ func (p packer) writeFile(ctx context.Context, target string, o supportbundle.Op
 		_ = write.CloseWithError(err) // the reader gets err
 	}()
 	counted := &countingReader{r: read}
-	err := p.target.Write(target, counted, 0o600)
+	err = p.target.Write(target, counted, 0o600)
 	if err != nil { // end the collection, whose result no one reads
 		stop()
 	}
@@ -198,7 +208,7 @@ func (p packer) pack(ctx context.Context, w io.Writer, s diagnosis.Snapshot, o s
 		return BundleResult{}, err
 	}
 	report := newReport(s)
-	p.addItems(ctx, b, p.hostItems(forBundle(s, o.Redactor)))
+	p.addItems(ctx, b, p.hostItems(ctx, forBundle(s, o.Redactor)))
 	if !p.hostOnly {
 		p.addCluster(ctx, b, s)
 	}

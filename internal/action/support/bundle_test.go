@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"filippo.io/age"
@@ -181,6 +183,62 @@ func TestCreateBundle_OfAHostWithoutACluster(t *testing.T) {
 	}
 }
 
+// deadDisk is a file system that never answers for the files below a folder, until hang is closed.
+type deadDisk struct {
+	host.Files
+	below string
+	hang  chan struct{}
+}
+
+func (d deadDisk) wait(p string) {
+	if strings.HasPrefix(p, d.below) {
+		<-d.hang
+	}
+}
+
+func (d deadDisk) ReadFile(p string) ([]byte, error) { d.wait(p); return d.Files.ReadFile(p) }
+
+func (d deadDisk) Lstat(p string) (fs.FileInfo, error) { d.wait(p); return d.Files.Lstat(p) }
+
+func (d deadDisk) ReadDir(p string) ([]fs.DirEntry, error) { d.wait(p); return d.Files.ReadDir(p) }
+
+func TestCreateBundle_DoesNotWaitForADeadDisk(t *testing.T) {
+	for below, want := range map[string]string{ // folder on the disk: what the bundle lists as left out, or the error
+		action.LogDir:        folderPlinth + "logs",
+		"/etc/sysctl.d":      folderPlinth + "files/etc/sysctl.d",
+		"/usr/bin/":          folderRun + "df.txt",
+		"/proc/sys":          "records in /var/lib/plinth",
+		"/var/lib/plinth":    "cannot read the secrets of this host",
+		k0s.DataDir + "/pki": "cannot read the secrets of this host",
+		"/root":              "the disk of /root/a.tar.gz does not answer",
+	} {
+		t.Run(below, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := &machine{fake: hosttest.New(t)}
+				m.Env = newEnv(m.fake)
+				if below != "/root" { // before anything is collected
+					m = newMachine(t, nil)
+					m.fake.Expect("journalctl").AnyTimes().Return("", nil)
+				}
+				hang := make(chan struct{})
+				defer func() { close(hang); synctest.Wait() }()
+				m.Host.Files = deadDisk{m.Host.Files, below, hang}
+				start := time.Now()
+				r, err := CreateBundle(t.Context(), m.Env, BundleOptions{To: "/root/a.tar.gz", Since: time.Hour})
+				if took := time.Since(start); took > bundleTimeout+10*time.Second {
+					t.Errorf("it took %s", took)
+				}
+				if err != nil && !strings.Contains(err.Error(), want) {
+					t.Errorf("%v, want %s", err, want)
+				}
+				if err == nil && !slices.ContainsFunc(r.LeftOut, func(l supportbundle.LeftOut) bool { return l.File == want }) {
+					t.Errorf("%+v, want %s", r.LeftOut, want)
+				}
+			})
+		})
+	}
+}
+
 func TestCreateBundle_Encrypts(t *testing.T) {
 	m := newMachine(t, nil)
 	m.fake.Expect("journalctl").AnyTimes().Return("", nil)
@@ -203,9 +261,8 @@ func TestCreateBundle_Encrypts(t *testing.T) {
 
 func TestCreateBundle_LeavesNoFileWhenItFails(t *testing.T) {
 	m := newMachine(t, nil)
-	m.fake.Expect("journalctl").AnyTimes().Return("", nil)
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
+	m.fake.Expect("journalctl").AnyTimes().Do(func(host.Cmd) { cancel() })
 	if _, err := CreateBundle(ctx, m.Env, BundleOptions{To: "/root/a.tar.gz", Since: time.Hour}); !errors.Is(err, context.Canceled) || problem.ExitCode(err) == problem.ExitUsage {
 		t.Errorf("%v", err)
 	}
@@ -218,6 +275,9 @@ func TestCreateBundle_LeavesTheClusterOutWithoutItsSecrets(t *testing.T) {
 	m := newMachine(t, nil)
 	m.fake.Expect("journalctl").AnyTimes().Return("", nil)
 	api := m.serveAPI(t)
+	api.Put("/api/v1/namespaces/app/pods/p", map[string]any{"metadata": map[string]any{"namespace": "app", "name": "p"}, "status": map[string]any{"phase": "Running",
+		"containerStatuses": []any{map[string]any{"name": "c", "restartCount": 9, "state": map[string]any{"waiting": map[string]any{"reason": "CrashLoopBackOff"}}}}}})
+	api.Logs = map[string]string{"app/p": "2026-01-02T11:59:00Z line of a pod\n"}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == pathSecrets {
 			w.WriteHeader(http.StatusForbidden)
@@ -231,8 +291,8 @@ func TestCreateBundle_LeavesTheClusterOutWithoutItsSecrets(t *testing.T) {
 	if !slices.ContainsFunc(r.LeftOut, func(l supportbundle.LeftOut) bool { return strings.Contains(l.Reason, "the Secrets, whose values") }) {
 		t.Errorf("%+v", r.LeftOut)
 	}
-	for name := range readBundle(t, bytes.NewReader(raw)) {
-		if strings.Contains(name, folderCluster) {
+	for name, content := range readBundle(t, bytes.NewReader(raw)) {
+		if strings.Contains(name, folderCluster) || strings.Contains(content, "line of a pod") {
 			t.Errorf("the bundle has %s", name)
 		}
 	}

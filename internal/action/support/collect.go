@@ -28,6 +28,7 @@ import (
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/probe"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/wait"
 )
 
 // Limits of one part of the collection.
@@ -36,6 +37,7 @@ const (
 	etcdTimeout     = 3 * time.Second
 	clusterTimeout  = 8 * time.Second
 	recordsTimeout  = 5 * time.Second
+	secretsTimeout  = 20 * time.Second // without the secrets of this host there is no bundle
 	snapshotTimeout = 18 * time.Second // all parts
 	podLogTimeout   = 4 * time.Second
 	logLines        = 2000           // of a log, for the rules
@@ -49,6 +51,7 @@ const (
 // collector collects the state of one host.
 type collector struct {
 	env      *action.Env // read-only
+	hostname string
 	journal  *journal.Journal
 	receipt  journal.Receipt
 	recorded facts.Identity
@@ -66,8 +69,12 @@ type collector struct {
 // newCollector returns the collector for env's host, with what the records there say. A record that cannot be read
 // is listed as missing.
 func newCollector(env *action.Env) *collector {
-	c := &collector{env: env.ReadOnly()}
+	c := &collector{env: env.ReadOnly(), hostname: unnamedHost}
 	c.install.DataDir = env.DataDir
+	raw, err := c.env.Host.ReadFile("/proc/sys/kernel/hostname")
+	if name := strings.TrimSpace(string(raw)); err == nil && name != "" {
+		c.hostname = name
+	}
 	j, err := journal.Open(c.env.Host, env.DataDir, env.Now)
 	if err != nil {
 		c.miss("journal", err)
@@ -93,19 +100,25 @@ func newCollector(env *action.Env) *collector {
 	return c
 }
 
+// unnamedHost is the name of a host that does not tell its own.
+const unnamedHost = "host"
+
 // openCollector is newCollector with a time limit: the disk with the records may not answer.
-func openCollector(env *action.Env) *collector {
-	opened := make(chan *collector, 1)
-	go func() { opened <- newCollector(env) }()
-	select {
-	case c := <-opened:
-		return c
-	case <-time.After(recordsTimeout):
+func openCollector(ctx context.Context, env *action.Env) *collector {
+	c, err := readInTime(ctx, func() (*collector, error) { return newCollector(env), nil })
+	if err != nil {
+		c = &collector{env: env.ReadOnly(), hostname: unnamedHost}
+		c.install.DataDir = env.DataDir
+		c.miss("records in "+env.DataDir, err)
 	}
-	c := &collector{env: env.ReadOnly()}
-	c.install.DataDir = env.DataDir
-	c.miss("records in "+env.DataDir, errors.New("no answer in time"))
 	return c
+}
+
+// readInTime returns what read returns, or an error after recordsTimeout: the disk from which it reads may not answer.
+func readInTime[T any](ctx context.Context, read func() (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, recordsTimeout)
+	defer cancel()
+	return wait.ForReply(ctx, 0, func(context.Context) (T, error) { return read() })
 }
 
 // readRuns sets what the journal says about the last run.
@@ -238,7 +251,7 @@ func (c *collector) snapshot(ctx context.Context) diagnosis.Snapshot {
 	}
 	for i, p := range parts {
 		if !done[i] {
-			c.miss(p.name, errors.New("no answer in time"))
+			c.miss(p.name, wait.ErrNoReply)
 		}
 	}
 	s.Missing = c.missingParts()

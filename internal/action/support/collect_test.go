@@ -151,7 +151,7 @@ func TestSnapshot_DoesNotWaitForWhatHangs(t *testing.T) {
 	m.fake.Expect("journalctl").AnyTimes().Do(func(host.Cmd) { <-hang })
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	s := openCollector(m.Env).snapshot(ctx)
+	s := openCollector(ctx, m.Env).snapshot(ctx)
 	if s.K0s.Active != "active" || !slices.Contains(s.Missing, facts.Unknown{Fact: "log of k0s", Reason: "no answer in time"}) {
 		t.Errorf("%+v %+v", s.K0s, s.Missing)
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -21,6 +22,7 @@ import (
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/wait"
 )
 
 // Folders of a bundle, as troubleshoot.sh names them (v0.133.0, pkg/collect). What it has no collector for is in
@@ -60,38 +62,26 @@ type item struct {
 func (i item) run(ctx context.Context) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(i.timeout, itemTimeout))
 	defer cancel()
-	done := make(chan collected, 1)
-	go func() {
+	content, err := wait.ForReply(ctx, grace, func(ctx context.Context) (content []byte, err error) {
 		defer func() {
 			if p := recover(); p != nil {
-				done <- collected{err: fmt.Errorf("the collector failed: %v", p)}
+				content, err = nil, fmt.Errorf("the collector failed: %v", p)
 			}
 		}()
-		content, err := i.collect(ctx)
-		done <- collected{content, err}
-	}()
-	var got collected
-	select {
-	case got = <-done:
-	case <-ctx.Done():
-		select {
-		case got = <-done: // a command that was ended
-		case <-time.After(grace):
-			return nil, errors.New("no answer in time")
+		return i.collect(ctx)
+	})
+	if limit := cmp.Or(i.limit, maxItemBytes); len(content) > limit {
+		content = content[len(content)-limit:]
+		if end := bytes.IndexByte(content, '\n'); end >= 0 {
+			content = content[end+1:]
 		}
 	}
-	if limit := cmp.Or(i.limit, maxItemBytes); len(got.content) > limit {
-		got.content = got.content[len(got.content)-limit:]
-		if end := bytes.IndexByte(got.content, '\n'); end >= 0 {
-			got.content = got.content[end+1:]
-		}
-	}
-	return got.content, got.err
+	return content, err
 }
 
 // hostItems returns what is collected of the host, without the logs of its units.
-func (c *collector) hostItems(s diagnosis.Snapshot) []item {
-	return slices.Concat(c.recordItems(s), systemItems(s), c.commandItems(), c.fileItems(), c.runLogItems())
+func (c *collector) hostItems(ctx context.Context, s diagnosis.Snapshot) []item {
+	return slices.Concat(c.recordItems(s), systemItems(s), c.commandItems(), c.fileItems(ctx), c.runLogItems(ctx))
 }
 
 // jsonItem is an item with the JSON of a value.
@@ -209,31 +199,38 @@ func (c *collector) commandItems() []item {
 		"unit-files":  append([]string{"systemctl", "--no-pager", "cat"}, units...),
 		"unit-status": append([]string{"systemctl", "--no-pager", "--full", "--lines=0", "status"}, units...),
 	}
-	// iptables-save of the legacy variant would load modules of the kernel.
-	if _, err := c.env.Host.Lstat("/usr/sbin/iptables-nft-save"); err == nil {
-		all["iptables"] = []string{"iptables-nft-save"}
-	} else if tables, err := c.env.Host.ReadFile("/proc/net/ip_tables_names"); err == nil && len(tables) > 0 {
-		all["iptables"] = []string{"iptables-save"}
-	}
-	for name, argv := range commands {
-		all[name] = argv
-	}
-	var items []item
+	maps.Copy(all, commands)
+	items := []item{{name: folderRun + "iptables.txt", collect: func(ctx context.Context) ([]byte, error) { return c.runCommand(ctx, c.iptablesSave()) }}}
 	for name, argv := range all {
-		if !c.hasProgram(argv[0]) || c.restricted && slices.Contains(privilegedCommands, name) {
-			continue
+		if !c.restricted || !slices.Contains(privilegedCommands, name) {
+			items = append(items, item{name: folderRun + name + ".txt", collect: func(ctx context.Context) ([]byte, error) { return c.runCommand(ctx, argv) }})
 		}
-		items = append(items, item{name: folderRun + name + ".txt", collect: func(ctx context.Context) ([]byte, error) {
-			out, err := c.env.Host.Run(ctx, host.Cmd{Argv: argv, ReadOnly: true})
-			var failed *host.CommandError
-			if len(out) == 0 && errors.As(err, &failed) {
-				return []byte(failed.Tail + "\n"), err
-			}
-			return out, err
-		}})
 	}
 	slices.SortFunc(items, func(a, b item) int { return strings.Compare(a.name, b.name) })
 	return items
+}
+
+// runCommand returns the output of a command, or its last errors if it has none. The error is fs.ErrNotExist if the host
+// lacks the program.
+func (c *collector) runCommand(ctx context.Context, argv []string) ([]byte, error) {
+	if !c.hasProgram(argv[0]) {
+		return nil, fs.ErrNotExist
+	}
+	out, err := c.env.Host.Run(ctx, host.Cmd{Argv: argv, ReadOnly: true})
+	var failed *host.CommandError
+	if len(out) == 0 && errors.As(err, &failed) {
+		return []byte(failed.Tail + "\n"), err
+	}
+	return out, err
+}
+
+// iptablesSave returns the command that prints the rules of iptables: of the legacy variant only if its modules are
+// loaded, because it would load them.
+func (c *collector) iptablesSave() []string {
+	if tables, err := c.env.Host.ReadFile("/proc/net/ip_tables_names"); err == nil && len(tables) > 0 && !c.hasProgram("iptables-nft-save") {
+		return []string{"iptables-save"}
+	}
+	return []string{"iptables-nft-save"}
 }
 
 // hasProgram reports whether the host has a program: a path, or a name in one of the usual folders.
@@ -261,38 +258,55 @@ func (c *collector) fileItem(name, source string) item {
 	return item{name: name, limit: maxItemBytes, collect: func(context.Context) ([]byte, error) { return c.env.Host.ReadFile(source) }}
 }
 
-func (c *collector) fileItems() []item {
+// fileItems returns the files of the host: files, and those in folders.
+func (c *collector) fileItems(ctx context.Context) []item {
 	all := slices.Clone(files)
+	var items []item
 	for _, dir := range folders {
-		entries, err := c.env.Host.ReadDir(dir)
+		infos, err := c.listFolder(ctx, dir)
 		if err != nil {
-			continue // most hosts lack one of them
+			items = append(items, failedItem(folderPlinth+"files"+dir, err))
 		}
-		for _, e := range entries {
-			all = append(all, path.Join(dir, e.Name()))
+		for _, info := range infos {
+			if info.Mode().IsRegular() || info.Mode().Type() == fs.ModeSymlink {
+				all = append(all, path.Join(dir, info.Name()))
+			}
 		}
 	}
-	var items []item
 	for _, p := range all {
-		if info, err := c.env.Host.Lstat(p); err == nil && (info.Mode().IsRegular() || info.Mode().Type() == fs.ModeSymlink) {
-			items = append(items, c.fileItem(folderPlinth+"files"+p, p))
-		}
+		items = append(items, c.fileItem(folderPlinth+"files"+p, p))
 	}
 	return items
 }
 
-// runLogItems returns the newest logs of runs of Plinth, newest first.
-func (c *collector) runLogItems() []item {
-	entries, err := c.env.Host.ReadDir(action.LogDir)
-	if err != nil {
-		return nil
-	}
-	var logs []fs.FileInfo
-	for _, e := range entries {
-		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
-			logs = append(logs, info)
+// failedItem is an item that cannot be collected because of err.
+func failedItem(name string, err error) item {
+	return item{name: name, collect: func(context.Context) ([]byte, error) { return nil, err }}
+}
+
+// listFolder returns the entries of a folder; none if it does not exist.
+func (c *collector) listFolder(ctx context.Context, dir string) ([]fs.FileInfo, error) {
+	return readInTime(ctx, func() (all []fs.FileInfo, err error) {
+		entries, err := c.env.Host.ReadDir(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
 		}
+		for _, e := range entries {
+			if info, err := e.Info(); err == nil { // it may have been removed
+				all = append(all, info)
+			}
+		}
+		return all, err
+	})
+}
+
+// runLogItems returns the newest logs of runs of Plinth, newest first.
+func (c *collector) runLogItems(ctx context.Context) []item {
+	logs, err := c.listFolder(ctx, action.LogDir)
+	if err != nil {
+		return []item{failedItem(folderPlinth+"logs", err)}
 	}
+	logs = slices.DeleteFunc(logs, func(l fs.FileInfo) bool { return !l.Mode().IsRegular() })
 	slices.SortFunc(logs, func(a, b fs.FileInfo) int { return b.ModTime().Compare(a.ModTime()) })
 	var items []item
 	for _, l := range logs[:min(maxRunLogs, len(logs))] {

@@ -80,12 +80,12 @@ func (o otherNodes) file(node, name string) string {
 // findNodes returns the nodes from which a bundle collects: those that want names or, if it is empty or "all", all of the
 // cluster. Only a controller can ask other nodes.
 func (c *collector) findNodes(ctx context.Context, want []string) (o otherNodes, err error) {
-	o.self, o.poll = cmp.Or(c.receipt.Node, c.recorded.Node, c.hostName()), nodePoll
+	o.self, o.poll = cmp.Or(c.receipt.Node, c.recorded.Node, c.hostname), nodePoll
 	others := slices.DeleteFunc(slices.Clone(want), func(name string) bool { return name == o.self })
 	if len(want) > 0 && len(others) == 0 {
 		return o, nil
 	}
-	client, err := c.env.KubeClient()
+	client, err := readInTime(ctx, c.env.KubeClient)
 	if errors.Is(err, fs.ErrNotExist) || c.install.Worker {
 		if len(others) == 0 {
 			return o, nil
@@ -133,13 +133,16 @@ func (o *otherNodes) choose(want []string, records []kube.NodeRecord) error {
 }
 
 // connect sets the client of the nodes' agents. Without the certificate of this node's agent, none can be asked.
-func (o *otherNodes) connect(env *action.Env) {
+func (o *otherNodes) connect(ctx context.Context, env *action.Env) {
 	if o.agents != nil || len(o.records) == 0 {
 		return
 	}
-	certificate, pin, err := env.AgentIdentity()
+	client, err := readInTime(ctx, func() (agent.SupportClient, error) {
+		certificate, pin, err := env.AgentIdentity()
+		return agent.NewSupportClient(certificate, pin), err
+	})
 	if err == nil {
-		o.agents = agent.NewSupportClient(certificate, pin)
+		o.agents = client
 		return
 	}
 	for _, r := range o.records {

@@ -35,7 +35,7 @@ func CollectPart(ctx context.Context, env *action.Env, o PartOptions) error {
 	}
 	collecting, cancel := context.WithTimeout(ctx, partTimeout)
 	defer cancel()
-	c := openCollector(env)
+	c := openCollector(collecting, env)
 	c.restricted = true
 	p := packer{collector: c, target: env.Host, since: o.Since, report: func(string, int64, int64) {}, timeout: partTimeout, hostOnly: true}
 	target := desired.SupportPartPath(env.DataDir, o.ID)

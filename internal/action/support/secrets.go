@@ -11,6 +11,8 @@ import (
 
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/wait"
 )
 
 // secretField matches the secret values in kubeconfigs and in the configuration of the encryption in etcd.
@@ -23,8 +25,21 @@ var privateKeyBlock = regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----
 const maxSecret = 16 << 10
 
 // knownSecrets returns the secrets of this host and, if the API answers, those in the cluster, by value. They only stay in
-// the memory of this process, which removes them from a bundle.
-func (c *collector) knownSecrets(ctx context.Context) (values []string) {
+// the memory of this process, which removes them from a bundle. The error is a problem.Problem: without the secrets of this
+// host there must not be a bundle.
+func (c *collector) knownSecrets(ctx context.Context) ([]string, error) {
+	limited, cancel := context.WithTimeout(ctx, secretsTimeout)
+	defer cancel()
+	ofHost, err := wait.ForReply(limited, 0, func(context.Context) ([]string, error) { return c.hostSecrets(), nil })
+	if err != nil {
+		return nil, problem.New(problem.ExitInternal, "read the secrets of this host, which a support bundle must not have", err,
+			"check the disk of "+k0s.DataDir+" and "+c.env.DataDir+": sudo dmesg | tail; plinth diagnose works without them")
+	}
+	return append(ofHost, c.clusterSecrets(ctx)...), nil
+}
+
+// hostSecrets returns the secrets of this host.
+func (c *collector) hostSecrets() (values []string) {
 	keys := []string{node.IdentityPath(c.env.DataDir)}
 	for _, dir := range []string{k0s.DataDir + "/pki", k0s.DataDir + "/pki/etcd", k0s.KubeletPKIDir} {
 		entries, err := c.env.Host.ReadDir(dir)
@@ -52,7 +67,7 @@ func (c *collector) knownSecrets(ctx context.Context) (values []string) {
 	if raw, err := c.env.Host.ReadFile(k0s.TokenPath); err == nil {
 		values = append(values, string(raw))
 	}
-	return append(values, c.clusterSecrets(ctx)...)
+	return values
 }
 
 // clusterSecrets returns the values of the Secrets in the cluster, if this host may read them.

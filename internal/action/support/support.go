@@ -33,7 +33,7 @@ func Diagnose(ctx context.Context, env *action.Env) (Report, error) {
 	}
 	collecting, cancel := context.WithTimeout(ctx, diagnoseTimeout)
 	defer cancel()
-	r := newReport(openCollector(env).snapshot(collecting)) // what does not answer in time is unknown in it
+	r := newReport(openCollector(collecting, env).snapshot(collecting)) // what does not answer in time is unknown in it
 	return r, context.Cause(ctx)
 }
 
@@ -45,7 +45,7 @@ const likelyCauseTimeout = 6 * time.Second
 func LikelyCause(ctx context.Context, env *action.Env) (f diagnosis.Finding, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, likelyCauseTimeout)
 	defer cancel()
-	return likelyCause(diagnose(openCollector(env).snapshot(ctx)))
+	return likelyCause(diagnose(openCollector(ctx, env).snapshot(ctx)))
 }
 
 // vague are rules that name what a failed run has reported itself, or an effect of it.
