@@ -84,7 +84,7 @@ func Rules() []Rule {
 		fail("backup-schedule", "The schedule of backups is hourly, daily, weekly, HH:MM, or a day and a time such as `Sun 03:30`."),
 		fail("backup-target", "The target of backups is s3://BUCKET/PREFIX, or an absolute path: a folder of its own, and not in a folder of the system, of k0s or of Plinth."),
 		fail("backup-keep", "The number of backups that are kept is between 1 and 10000."),
-		fail("backup-recipient", "Backups are encrypted to 1 to 20 public keys of age. A private key does not belong into an Installer."),
+		fail("backup-recipient", "Backups are encrypted to 1 to 20 public keys of age. A private key does not belong in an Installer."),
 		fail("app-missing", "A file given as Application contains a kots.io/v1beta1 Application."),
 		fail("app-template", "A template in an Application is in quotes: KOTS decodes the Application before it renders templates."),
 		fail("app-version", "minKotsVersion and targetKotsVersion are versions such as 1.131.2; like KOTS, Plinth reads 1.131 as 1.131.0. KOTS ignores anything else at run time; Plinth rejects it."),

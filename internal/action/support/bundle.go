@@ -117,7 +117,7 @@ func parseRecipients(keys []string) (all []age.Recipient, err error) {
 	return all, nil
 }
 
-// notInNames matches what does not belong into the name of a file.
+// notInNames matches what does not belong in the name of a file.
 var notInNames = regexp.MustCompile(`[^A-Za-z0-9.-]+`)
 
 // bundlePath returns the name of the folder in the bundle, and the path of its file.
