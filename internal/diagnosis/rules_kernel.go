@@ -17,7 +17,7 @@ func kernelRules() []Rule {
 	return []Rule{
 		{ID: "selinux-denial", Area: areaKernel, Culprit: "SELinux denies an access to a program of the cluster",
 			Symptom: "permission denied, although the modes of the files allow it",
-			Fix:     "show the denials: sudo ausearch -m avc -ts recent\nrestore the labels: sudo restorecon -RFv /var/lib/k0s /usr/local/bin /opt/cni; to try without: sudo setenforce 0",
+			Fix:     "show the denials: sudo ausearch -m avc -ts recent\nrestore the labels: sudo restorecon -RFv /var/lib/k0s /usr/local/bin /opt/cni; to try without: sudo setenforce 0, afterwards: sudo setenforce 1",
 			Logs: []LogPattern{{Source: LogKernel,
 				Match: `avc:\s+denied .*(comm="` + ownPrograms + `"|scontext=\S*:container_(t|runtime_t)|scontext=\S*unconfined_service_t)`}}},
 		{ID: "apparmor-denial", Area: areaKernel, Culprit: "AppArmor denies an access to a program of the cluster",
