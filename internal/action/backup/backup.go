@@ -110,10 +110,11 @@ type data interface {
 func (o *operation) engineOperation() action.Operation {
 	return action.Operation{
 		Verb:      Verb,
-		Inspect:   o.inspect, // refuse what cannot be backed up
-		Steps:     o.steps,   // snapshot of etcd, file, verification, retention
-		Unplanned: true,      // every step is needed
-		Apply:     o.apply,   // run the steps; leave no copy of the data behind
+		Resolve:   removeCopy, // that a killed backup has left
+		Inspect:   o.inspect,  // refuse what cannot be backed up
+		Steps:     o.steps,    // snapshot of etcd, file, verification, retention
+		Unplanned: true,       // every step is needed
+		Apply:     o.apply,    // run the steps; leave no copy of the data behind
 		Record:    o.recordSuccess,
 	}
 }
@@ -248,7 +249,12 @@ func (o *operation) steps(_ context.Context, env *action.Env) ([]step.Step, erro
 // apply runs the steps, and removes the copy of the data that they need.
 func (o *operation) apply(ctx context.Context, env *action.Env, runner step.Runner, steps []step.Step) error {
 	_, err := runner.Run(ctx, steps)
-	return errors.Join(err, env.Host.RemoveAll(spoolDir(env.DataDir)))
+	return errors.Join(err, removeCopy(ctx, env))
+}
+
+// removeCopy removes the copy of the data of etcd, which has all Secrets of the cluster.
+func removeCopy(_ context.Context, env *action.Env) error {
+	return env.Host.RemoveAll(spoolDir(env.DataDir))
 }
 
 // spoolDir returns the private folder for the snapshot of etcd while a backup is written.

@@ -78,13 +78,18 @@ func newController(t *testing.T) (*hosttest.Fake, *action.Env) {
 // run writes a backup as Run does, without the lock of this machine.
 func run(t *testing.T, env *action.Env, opts Options, d data) (Result, error) {
 	t.Helper()
+	return runUntil(t.Context(), t, env, opts, d)
+}
+
+func runUntil(ctx context.Context, t *testing.T, env *action.Env, opts Options, d data) (Result, error) {
+	t.Helper()
 	opts.Lock.Secrets = env.Secrets
 	lock, err := opts.Lock.lock()
 	if err != nil {
 		return Result{}, err
 	}
 	o := &operation{opts: opts, lock: lock, data: d}
-	if _, err := action.ExecuteLocked(t.Context(), env, o.engineOperation()); err != nil {
+	if _, err := action.ExecuteLocked(ctx, env, o.engineOperation()); err != nil {
 		return Result{}, o.recordFailure(env, err)
 	}
 	return o.result, nil
@@ -279,6 +284,42 @@ func TestRun_RemovesABackupThatCannotBeReadBack(t *testing.T) {
 	}
 	if all, err := List(t.Context(), env, "/mnt/backup", objectstore.Settings{}); err != nil || len(all) != 0 {
 		t.Errorf("%+v %v", all, err)
+	}
+}
+
+func TestRun_EndsWhenItIsInterrupted(t *testing.T) {
+	for _, text := range []string{"reading etcd", "writing /mnt/backup", "reading /mnt/backup"} {
+		t.Run(text, func(t *testing.T) {
+			f, env := newController(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			env.Events = func(e step.Event) {
+				if strings.HasPrefix(e.Message, text) {
+					cancel()
+				}
+			}
+			_, err := runUntil(ctx, t, env, Options{To: "/mnt/backup", Lock: KeyFlags{Unencrypted: true}}, fakeData{etcd: strings.Repeat("etcd", 1<<20)})
+			if problem.ExitCode(err) != problem.ExitInterrupted || strings.Contains(err.Error(), "damaged") {
+				t.Errorf("%v", err)
+			}
+			if all, err := List(t.Context(), env, "/mnt/backup", objectstore.Settings{}); err != nil || len(all) != 0 {
+				t.Errorf("%+v %v", all, err)
+			}
+			if _, err := os.Stat(f.Root + spoolDir(dataDir)); !os.IsNotExist(err) {
+				t.Errorf("the copy of the data is left: %v", err)
+			}
+		})
+	}
+}
+
+func TestRun_RemovesTheCopyOfAKilledBackup(t *testing.T) {
+	f, env := newController(t)
+	testkit.WriteFiles(t, f.Root, 0o600, map[string]string{spoolDir(dataDir) + "/" + format.EtcdName: "etcd"})
+	f.Units[k0s.ControllerUnit] = host.UnitState{}
+	if _, err := run(t, env, Options{To: "/mnt/backup", Lock: KeyFlags{Unencrypted: true}}, fakeData{etcd: "etcd"}); problem.ExitCode(err) != problem.ExitUsage {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(f.Root + spoolDir(dataDir)); !os.IsNotExist(err) {
+		t.Errorf("the copy of the data is left: %v", err)
 	}
 }
 

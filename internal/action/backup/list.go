@@ -96,6 +96,9 @@ func Verify(ctx context.Context, env *action.Env, file string, flags KeyFlags, s
 		return v, err
 	}
 	h, _, err := format.VerifyBytes(open)
+	if ctx.Err() != nil {
+		return v, context.Cause(ctx)
+	}
 	if err != nil {
 		return v, Refusal("verify the backup "+file, err)
 	}
@@ -104,6 +107,9 @@ func Verify(ctx context.Context, env *action.Env, file string, flags KeyFlags, s
 		return v, nil
 	}
 	m, err := format.Verify(open, key)
+	if ctx.Err() != nil {
+		return v, context.Cause(ctx)
+	}
 	if err != nil {
 		return v, Refusal("verify the backup "+file, err)
 	}

@@ -60,7 +60,16 @@ func (f folders) Write(_ context.Context, p string, r io.Reader) error {
 	return f.hostFolders.Write(p, r, 0o600)
 }
 
-func (f folders) Open(_ context.Context, p string) (io.ReadCloser, error) { return f.OpenFile(p) }
+func (f folders) Open(ctx context.Context, p string) (io.ReadCloser, error) {
+	r, err := f.OpenFile(p)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{interruptible(ctx, r), r}, nil
+}
 
 func (f folders) OpenHeader(_ context.Context, p string) (io.ReadCloser, error) { return f.OpenFile(p) }
 

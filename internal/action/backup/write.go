@@ -44,14 +44,25 @@ func (w writer) saveEtcd(ctx context.Context, report step.Report) error {
 	if err != nil {
 		return fmt.Errorf("cannot read the data of etcd: %w", err)
 	}
-	err = w.env.Host.Write(w.etcdPath(), countBytes(r, "reading etcd", 0, report), 0o600)
+	counted := &counter{r: r, report: func(n int64) { report("reading etcd", n, 0) }}
+	err = w.env.Host.Write(w.etcdPath(), counted, 0o600)
 	return errors.Join(err, r.Close())
 }
 
-// countBytes returns r, and reports how much of it was read. total is 0 if it is not known.
-func countBytes(r io.Reader, what string, total int64, report step.Report) io.Reader {
-	return &counter{r: r, report: func(n int64) { report(what, n, total) }}
+// interruptible returns r, which fails with the cause of ctx once ctx has ended.
+func interruptible(ctx context.Context, r io.Reader) io.Reader {
+	return readerFunc(func(p []byte) (int, error) {
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		return r.Read(p)
+	})
 }
+
+// readerFunc is a reader whose Read is the function.
+type readerFunc func(p []byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 type counter struct {
 	r      io.Reader
@@ -73,13 +84,13 @@ func (w writer) writeFile(ctx context.Context, report step.Report) error {
 		return err
 	}
 	m := w.manifest
-	etcdFile, err := w.describe(format.EtcdName, w.etcdPath())
+	etcdFile, err := w.describe(ctx, format.EtcdName, w.etcdPath())
 	if err != nil {
 		return err
 	}
 	m.Files = append(m.Files, etcdFile)
 	for _, p := range paths {
-		f, err := w.describe(format.HostName(p), p)
+		f, err := w.describe(ctx, format.HostName(p), p)
 		if err != nil {
 			return err
 		}
@@ -93,7 +104,7 @@ func (w writer) writeFile(ctx context.Context, report step.Report) error {
 		w.result.Digest, err = format.Write(out, m, w.lock, w.open)
 		out.CloseWithError(err)
 	}()
-	counted := &counter{r: r, report: func(n int64) { report("writing "+w.file, n, 0) }}
+	counted := &counter{r: interruptible(ctx, r), report: func(n int64) { report("writing "+w.file, n, 0) }}
 	err = w.place.Write(ctx, w.file, counted)
 	if err := errors.Join(err, r.Close()); err != nil {
 		return err
@@ -112,7 +123,7 @@ func (w writer) open(f format.File) (io.ReadCloser, error) {
 }
 
 // describe returns the entry of the file at p; zero for anything but a regular file.
-func (w writer) describe(name, p string) (f format.File, err error) {
+func (w writer) describe(ctx context.Context, name, p string) (f format.File, err error) {
 	info, err := w.env.Host.Lstat(p)
 	if err != nil || !info.Mode().IsRegular() {
 		return f, err
@@ -122,7 +133,7 @@ func (w writer) describe(name, p string) (f format.File, err error) {
 		return f, err
 	}
 	sum := digest.SHA256.Digester()
-	n, err := io.Copy(sum.Hash(), r)
+	n, err := io.Copy(sum.Hash(), interruptible(ctx, r))
 	return format.File{Name: name, Mode: info.Mode().Perm(), Size: n, Digest: sum.Digest()}, errors.Join(err, r.Close())
 }
 
@@ -182,12 +193,16 @@ func (w writer) source(ctx context.Context, report func(int64)) format.Source {
 }
 
 // explain returns err as the failure of the verification, and removes the backup then: a user must not rely
-// on it.
+// on it. Also a backup whose verification was interrupted is removed.
 func (w writer) explain(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	return errors.Join(fmt.Errorf("the backup %s cannot be read back, and was removed: %w; check the disk or the store", w.file, err), w.place.Remove(ctx, w.file))
+	removed := w.place.Remove(context.WithoutCancel(ctx), w.file)
+	if ctx.Err() != nil {
+		return errors.Join(context.Cause(ctx), removed)
+	}
+	return errors.Join(fmt.Errorf("the backup %s cannot be read back, and was removed: %w; check the disk or the store", w.file, err), removed)
 }
 
 // removeOlder removes the oldest backups of this cluster in the folder. The one that was just written stays,
