@@ -90,12 +90,18 @@ func (*execCommands) Run(ctx context.Context, c Cmd) ([]byte, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
-	var stdout bytes.Buffer
+	var stdout interface {
+		io.Writer
+		Bytes() []byte
+	} = &bytes.Buffer{}
+	if c.MaxOutput > 0 {
+		stdout = &tailBuffer{max: c.MaxOutput}
+	}
 	tail := &tailBuffer{max: 2048}
-	cmd.Stdout, cmd.Stderr = io.MultiWriter(&stdout, tail), io.Writer(tail)
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(stdout, tail), io.Writer(tail)
 	if c.Output != nil {
 		shared := &lockedWriter{w: c.Output}
-		cmd.Stdout, cmd.Stderr = io.MultiWriter(&stdout, tail, shared), io.MultiWriter(tail, shared)
+		cmd.Stdout, cmd.Stderr = io.MultiWriter(stdout, tail, shared), io.MultiWriter(tail, shared)
 	}
 	err := cmd.Run()
 	if err == nil {

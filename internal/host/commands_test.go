@@ -47,6 +47,15 @@ func TestRun_ReturnsStdoutAndCopiesBothStreams(t *testing.T) {
 	}
 }
 
+func TestRun_KeepsTheEndOfStdout(t *testing.T) {
+	c := shell(`seq 3000; echo aside >&2; echo the end`)
+	c.MaxOutput = 15
+	out, err := host.Local("/").Run(t.Context(), c)
+	if err != nil || string(out) != "9\n3000\nthe end\n" {
+		t.Errorf("out %q, error %v", out, err)
+	}
+}
+
 func TestCommandError_NamesCommandCodeAndLastOutput(t *testing.T) {
 	ce := runFailing(t.Context(), t, shell(`exec >&2; i=0; while [ $i -lt 600 ]; do echo line $i; i=$((i+1)); done; echo the reason; exit 3`))
 	if ce.Code != 3 || ce.Argv[0] != "sh" || ce.Err != nil {

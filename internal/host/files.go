@@ -40,6 +40,25 @@ func (f localFiles) OpenFile(path string) (io.ReadCloser, error) {
 	return file, nil
 }
 
+// ReadTail returns the last limit bytes of the file at path; all of it if it has fewer.
+func ReadTail(s Streams, path string, limit int64) ([]byte, error) {
+	r, err := s.OpenFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if seeker, ok := r.(io.Seeker); ok {
+		// A file in /proc has the size 0, or cannot be positioned at its end: it is read from its beginning.
+		if size, err := seeker.Seek(0, io.SeekEnd); err == nil {
+			if _, err := seeker.Seek(max(0, size-limit), io.SeekStart); err != nil {
+				return nil, errors.Join(err, r.Close())
+			}
+		}
+	}
+	tail := &tailBuffer{max: int(limit)}
+	_, err = io.Copy(tail, r)
+	return tail.Bytes(), errors.Join(err, r.Close())
+}
+
 func (f localFiles) Lstat(path string) (fs.FileInfo, error) {
 	p, err := f.localPath(path)
 	if err != nil {

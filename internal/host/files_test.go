@@ -14,6 +14,7 @@ import (
 
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/testkit"
 )
 
 // testLocalAndFake runs a test on the real files and on those of the fake: what the tests of a
@@ -65,6 +66,22 @@ func listNames(t *testing.T, f host.Files, path string) string {
 		all = append(all, e.Name())
 	}
 	return strings.Join(all, " ")
+}
+
+func TestReadTail_ReturnsTheEnd(t *testing.T) {
+	h := host.Local(t.TempDir())
+	testkit.Must(t, h.Write("/a", strings.NewReader("first\nsecond\nthird\n"), 0o600))
+	for limit, want := range map[int64]string{6: "third\n", 7: "\nthird\n", 100: "first\nsecond\nthird\n"} {
+		if got, err := host.ReadTail(h, "/a", limit); err != nil || string(got) != want {
+			t.Errorf("%d bytes: %q %v, want %q", limit, got, err, want)
+		}
+	}
+	if got, err := host.ReadTail(host.Local("/"), "/proc/self/stat", 2); err != nil || len(got) != 2 || got[1] != '\n' {
+		t.Errorf("%q %v", got, err)
+	}
+	if _, err := host.ReadTail(h, "/b", 1); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%v", err)
+	}
 }
 
 func TestWrite_SetsExactModeDespiteUmask(t *testing.T) {

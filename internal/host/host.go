@@ -132,10 +132,11 @@ func (s UnitState) StartingOrRunning() bool {
 
 // Cmd is one command to run.
 type Cmd struct {
-	Argv     []string      // program and arguments; never contains a secret
-	Env      []string      // added to the environment, KEY=VALUE; values are masked in errors and logs
-	Stdin    io.Reader     // nil for none
-	Output   io.Writer     // receives stdout and stderr as they are written, in addition to what Run returns; nil for none
-	Timeout  time.Duration // 0 for none other than the context's
-	ReadOnly bool          // the command changes nothing: a ReadOnly host runs only such commands
+	Argv      []string      // program and arguments; never contains a secret
+	Env       []string      // added to the environment, KEY=VALUE; values are masked in errors and logs
+	Stdin     io.Reader     // nil for none
+	Output    io.Writer     // receives stdout and stderr as they are written, in addition to what Run returns; nil for none
+	Timeout   time.Duration // 0 for none other than the context's
+	ReadOnly  bool          // the command changes nothing: a ReadOnly host runs only such commands
+	MaxOutput int           // Run returns and keeps in memory only the last so many bytes of stdout; 0 for all
 }

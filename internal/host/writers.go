@@ -13,22 +13,29 @@ type tailBuffer struct {
 	buf []byte
 }
 
+// Write removes what is too much once it is as much as what is kept, so that long outputs are not copied at each write.
 func (t *tailBuffer) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.buf = append(t.buf, p...)
-	if extra := len(t.buf) - t.max; extra > 0 {
-		t.buf = append(t.buf[:0], t.buf[extra:]...)
+	if len(t.buf) > 2*t.max {
+		t.buf = append(t.buf[:0], t.kept()...)
 	}
 	return len(p), nil
 }
 
-// String returns the kept text without surrounding space.
-func (t *tailBuffer) String() string {
+// kept returns the last max bytes; t.mu is held.
+func (t *tailBuffer) kept() []byte { return t.buf[max(0, len(t.buf)-t.max):] }
+
+// Bytes returns the kept bytes.
+func (t *tailBuffer) Bytes() []byte {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return strings.TrimSpace(string(t.buf))
+	return t.kept()
 }
+
+// String returns the kept text without surrounding space.
+func (t *tailBuffer) String() string { return strings.TrimSpace(string(t.Bytes())) }
 
 // lockedWriter lets stdout and stderr share one writer.
 type lockedWriter struct {
