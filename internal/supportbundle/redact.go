@@ -223,26 +223,53 @@ func (r *Redactor) redactString(key, s string) string {
 	return r.redactText(s)
 }
 
+// maxKeyLines is the number of lines, and more, of the longest private key in PEM format.
+const maxKeyLines = 400
+
 // redactText returns text without secrets. It keeps the number of lines.
 func (r *Redactor) redactText(text string) string {
 	text = r.replaceKnown(text)
-	var out strings.Builder
-	out.Grow(len(text))
+	lines := make([]string, 0, strings.Count(text, "\n")+1)
 	var state textState
+	keyEnded := 0 // number of lines up to the last private key
 	for raw := range strings.Lines(text) {
 		line := strings.TrimRight(raw, "\r\n")
 		switch {
 		case len(line) > maxLine:
 			line = mark(ruleTooLong)
+		case state.inKey:
+			line = state.redactLine(line)
+			keyEnded = len(lines) + 1
 		default:
+			if endsKey(line) { // the text was cut within the key
+				for i := max(keyEnded, len(lines)-maxKeyLines); i < len(lines); i++ {
+					lines[i] = mark(rulePrivateKey)
+				}
+				line = mark(rulePrivateKey) + line[keyEnd.FindStringIndex(line)[1]:]
+				keyEnded = len(lines) + 1
+			}
 			line = state.redactLine(line)
 		}
-		out.WriteString(line)
-		if strings.HasSuffix(raw, "\n") {
-			out.WriteByte('\n')
-		}
+		lines = append(lines, line)
 	}
-	return out.String()
+	clean := strings.Join(lines, "\n")
+	if strings.HasSuffix(text, "\n") {
+		clean += "\n"
+	}
+	return clean
+}
+
+// endsKey reports whether line has the end of a private key without its beginning.
+func endsKey(line string) bool {
+	if !strings.Contains(line, "PRIVATE KEY") {
+		return false
+	}
+	end := keyEnd.FindStringIndex(line)
+	if end == nil {
+		return false
+	}
+	begin := keyBegin.FindStringIndex(line)
+	return begin == nil || begin[0] > end[0]
 }
 
 func (r *Redactor) replaceKnown(text string) string {

@@ -131,6 +131,29 @@ func TestRedactLines_KeepsTheNumberOfLines(t *testing.T) {
 	}
 }
 
+func TestRedact_MasksAKeyThatBeginsBeforeTheText(t *testing.T) {
+	const key = "-----BEGIN PRIVATE KEY-----\nMIIfake1\n-----END PRIVATE KEY-----\n"
+	many := strings.Repeat("line\n", maxKeyLines+1)
+	masked := mark(rulePrivateKey) + "\n"
+	for name, c := range map[string]struct{ text, want string }{
+		"alone":                {"bGluZQ==\n-----END PRIVATE KEY-----\nlast\n", masked + masked + "last\n"},
+		"with a prefix":        {"k0s[1]: bGluZQ==\nk0s[1]: -----END RSA PRIVATE KEY-----", masked + mark(rulePrivateKey)},
+		"in one line":          {`bGluZQ==\n-----END PRIVATE KEY----- last`, mark(rulePrivateKey) + " last"},
+		"after another key":    {"first\n" + key + "bGluZQ==\n-----END PRIVATE KEY-----\n", "first\n" + masked + masked + masked + masked + masked},
+		"after a whole one":    {"first\n" + key + "last\n", "first\n" + masked + masked + masked + "last\n"},
+		"in the middle":        {many + "-----END PRIVATE KEY-----\n", "line\n" + strings.Repeat(masked, maxKeyLines) + masked},
+		"before another key":   {"bGluZQ==\n-----END PRIVATE KEY-----\nlast\n" + key, masked + masked + "last\n" + masked + masked + masked},
+		"end of no secret":     {"bGluZQ==\n-----END CERTIFICATE-----\n", "bGluZQ==\n-----END CERTIFICATE-----\n"},
+		"beginning and no end": {"first\n-----BEGIN PRIVATE KEY-----\nMIIfake1\n", "first\n" + masked + masked},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := string(NewRedactor().Redact("a.log", []byte(c.text))); got != c.want {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
 func TestRedact_MasksStructures(t *testing.T) {
 	doc := map[string]any{
 		"kind": "List", "items": []any{
