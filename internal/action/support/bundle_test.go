@@ -324,6 +324,10 @@ func TestItem_KeepsTheEndWithinItsLimit(t *testing.T) {
 	if got, err := i.run(t.Context()); err != nil || string(got) != "last\n" {
 		t.Errorf("%q %v", got, err)
 	}
+	i.name = "a.json"
+	if got, err := i.run(t.Context()); err == nil || len(got) > 0 {
+		t.Errorf("a part of JSON: %q", got)
+	}
 	i.collect = func(context.Context) ([]byte, error) { panic("bug") }
 	if _, err := i.run(t.Context()); err == nil {
 		t.Error("no error")

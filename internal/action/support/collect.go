@@ -337,7 +337,7 @@ func (c *collector) readLog(ctx context.Context, name string, selection []string
 	if name != diagnosis.LogK0s {
 		argv = append(argv, "--since=@"+strconv.FormatInt(c.env.Now().Add(-otherWindow).Unix(), 10))
 	}
-	out, err := c.env.Host.Run(ctx, host.Cmd{Argv: argv, Timeout: commandTimeout, ReadOnly: true})
+	out, err := c.env.Host.Run(ctx, host.Cmd{Argv: argv, Timeout: commandTimeout, ReadOnly: true, MaxOutput: maxLogBytes})
 	if err != nil {
 		c.miss("log: "+strings.Join(selection, " "), err)
 	}

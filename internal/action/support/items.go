@@ -53,7 +53,7 @@ const (
 type item struct {
 	name    string
 	timeout time.Duration // 0 for itemTimeout
-	limit   int           // bytes; the end of more is kept; 0 for maxItemBytes
+	limit   int           // bytes; of more the end is kept, or nothing of JSON; 0 for maxItemBytes
 	collect func(ctx context.Context) ([]byte, error)
 }
 
@@ -71,6 +71,9 @@ func (i item) run(ctx context.Context) ([]byte, error) {
 		return i.collect(ctx)
 	})
 	if limit := cmp.Or(i.limit, maxItemBytes); len(content) > limit {
+		if path.Ext(i.name) == ".json" { // secrets in a part of it would not be found by their keys
+			return nil, fmt.Errorf("it has more than %d MiB", limit>>20)
+		}
 		content = content[len(content)-limit:]
 		if end := bytes.IndexByte(content, '\n'); end >= 0 {
 			content = content[end+1:]
@@ -216,7 +219,7 @@ func (c *collector) runCommand(ctx context.Context, argv []string) ([]byte, erro
 	if !c.hasProgram(argv[0]) {
 		return nil, fs.ErrNotExist
 	}
-	out, err := c.env.Host.Run(ctx, host.Cmd{Argv: argv, ReadOnly: true})
+	out, err := c.env.Host.Run(ctx, host.Cmd{Argv: argv, ReadOnly: true, MaxOutput: maxItemBytes + 1})
 	var failed *host.CommandError
 	if len(out) == 0 && errors.As(err, &failed) {
 		return []byte(failed.Tail + "\n"), err
@@ -255,7 +258,7 @@ var folders = []string{"/etc/k0s/containerd.d", "/etc/sysctl.d", "/etc/modules-l
 
 // fileItem is an item with the content of a file; it is left out if the file does not exist.
 func (c *collector) fileItem(name, source string) item {
-	return item{name: name, limit: maxItemBytes, collect: func(context.Context) ([]byte, error) { return c.env.Host.ReadFile(source) }}
+	return item{name: name, collect: func(context.Context) ([]byte, error) { return host.ReadTail(c.env.Host, source, maxItemBytes+1) }}
 }
 
 // fileItems returns the files of the host: files, and those in folders.
@@ -332,7 +335,7 @@ func (c *collector) journalItems(since time.Duration) []item {
 	} {
 		argv := append([]string{"journalctl", "--no-pager", "--quiet", "--utc", "--output=short-iso", "--since=@" + start, "--lines=" + strconv.Itoa(l.lines)}, l.selection...)
 		items = append(items, item{name: folderJournal + l.name + ".txt", timeout: logTimeout, limit: maxLogBytes, collect: func(ctx context.Context) ([]byte, error) {
-			return c.env.Host.Run(ctx, host.Cmd{Argv: argv, ReadOnly: true})
+			return c.env.Host.Run(ctx, host.Cmd{Argv: argv, ReadOnly: true, MaxOutput: maxLogBytes + 1})
 		}})
 	}
 	return items
