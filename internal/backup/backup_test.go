@@ -284,33 +284,6 @@ func TestWrite_RefusesWhatItCannotRead(t *testing.T) {
 	}
 }
 
-func TestParseRecipients_NeverRepeatsAPrivateKey(t *testing.T) {
-	lock, _, secret := newKeys(t)
-	public := fmt.Sprint(lock.Recipients[0])
-	for name, c := range map[string]struct{ text, err string }{
-		"public key":      {"# backup key\n  " + public + "  \r\n", ""},
-		"private key":     {secret, "private key"},
-		"lower case":      {strings.ToLower(secret), "private key"},
-		"something else":  {"ssh-ed25519 AAAA", "not a public key"},
-		"nothing":         {"# nothing\n", "not a public key"},
-		"truncated":       {public[:40], "not a public key"},
-		"identity as key": {"# public key: " + public + "\n" + secret, "private key"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := ParseRecipients(c.text)
-			if (err == nil) != (c.err == "") || err != nil && (!strings.Contains(err.Error(), c.err) || strings.Contains(err.Error(), secret)) {
-				t.Error(err)
-			}
-		})
-	}
-	if _, err := ParseIdentities("# created\n" + secret + "\n"); err != nil {
-		t.Error(err)
-	}
-	if _, err := ParseIdentities(secret[:30]); err == nil || strings.Contains(err.Error(), secret[:20]) {
-		t.Error(err)
-	}
-}
-
 func FuzzExtract(f *testing.F) {
 	plain := writeBackup(f, Lock{Unencrypted: true})
 	f.Add(plain[headerSize:len(plain)-trailerSize], true)

@@ -28,6 +28,6 @@ func (s commandSet) supportBundleCommand() *cobra.Command {
 	f.StringVar(&o.To, "to", "", "`file` to write (default: a new one in the current folder)")
 	f.DurationVar(&o.Since, "since", 24*time.Hour, "`duration` back from now for the logs")
 	f.StringSliceVar(&o.Nodes, "nodes", nil, "`names` of other nodes to collect from, on a controller (default: all)")
-	f.StringArrayVar(&o.Recipients, "recipient", nil, "encrypt for this public `key` of age (age1…); may be repeated")
+	f.StringArrayVar(&o.Recipients, "recipient", nil, "encrypt to this public `key` of age, or file with such keys; repeatable")
 	return cmd
 }

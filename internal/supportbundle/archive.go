@@ -92,15 +92,6 @@ func NewWriter(w io.Writer, o Options) (*Writer, error) {
 	return b, b.err
 }
 
-// ParseRecipient returns who can decrypt a bundle: a public key of age ("age1…").
-func ParseRecipient(key string) (age.Recipient, error) {
-	all, err := age.ParseRecipients(strings.NewReader(key))
-	if err != nil || len(all) != 1 { // the error may contain a private key
-		return nil, errors.New("it is not a public key of age, which begins with age1")
-	}
-	return all[0], nil
-}
-
 // Add adds a file without its secrets. If it does not fit any more, the beginning of it is left out, because the end of a
 // log is the newest part. A name that exists is an error.
 func (b *Writer) Add(name string, content []byte) { b.add(name, content, b.fit) }

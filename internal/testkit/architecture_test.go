@@ -48,6 +48,7 @@ var layers = map[string][]string{
 	"internal/images":       {"internal/wait"},
 	"internal/loadbalancer": {"internal/host", "internal/k0s", "internal/kube", "internal/ports"},
 	"internal/etcd":         {"internal/ports"},
+	"internal/agekey":       {},
 	"internal/backup":       {},
 	"internal/objectstore":  {},
 	"internal/upgrade":      {"internal/compat", "internal/spec"},

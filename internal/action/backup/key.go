@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/agekey"
 	format "github.com/plinthdev/plinth/internal/backup"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/ui"
@@ -26,31 +27,14 @@ type KeyFlags struct {
 // minPassphrase is the least length of a new passphrase, in bytes: its holder can try passphrases offline.
 const minPassphrase = 12
 
-// Limits of files with keys, in bytes.
-const (
-	maxKeyFile        = 64 << 10
-	maxPassphraseFile = 4 << 10
-)
+// maxPassphraseFile is the size limit of a file with a passphrase, in bytes.
+const maxPassphraseFile = 4 << 10
 
 // lock returns to what a new backup is encrypted. Without any flag it asks for a passphrase.
 func (k KeyFlags) lock() (l format.Lock, err error) {
 	const doing = "encrypt the backup"
-	for _, r := range k.Recipients {
-		text := r
-		if !isKey(r) {
-			raw, err := action.ReadInput(nil, r, maxKeyFile)
-			if err != nil {
-				return l, problem.New(problem.ExitUsage, "read the public keys in "+r, err,
-					"give a public key of age, which begins with age1, or a file with such keys")
-			}
-			text = string(raw)
-		}
-		all, err := format.ParseRecipients(text)
-		if err != nil {
-			return l, problem.New(problem.ExitUsage, "use the value of --recipient", err,
-				"create a key pair with `age-keygen`, and keep the private key away from this cluster")
-		}
-		l.Recipients = append(l.Recipients, all...)
+	if l.Recipients, err = action.ReadRecipients(k.Recipients); err != nil {
+		return l, err
 	}
 	l.Unencrypted = k.Unencrypted
 	switch {
@@ -73,13 +57,6 @@ func (k KeyFlags) lock() (l format.Lock, err error) {
 	return l, nil
 }
 
-// isKey reports whether the value of --recipient is a key, and not the path of a file; a private key is one that
-// ParseRecipients refuses.
-func isKey(text string) bool {
-	lower := strings.ToLower(text)
-	return strings.HasPrefix(lower, "age1") || strings.HasPrefix(lower, "age-secret-key-")
-}
-
 // key returns the key of a backup; given is false if no flag names one.
 func (k KeyFlags) key() (key format.Key, given bool, err error) {
 	if k.PassphraseFile != "" {
@@ -89,9 +66,9 @@ func (k KeyFlags) key() (key format.Key, given bool, err error) {
 	if k.IdentityFile == "" {
 		return key, false, nil
 	}
-	raw, err := action.ReadInput(k.In, k.IdentityFile, maxKeyFile)
+	raw, err := action.ReadInput(k.In, k.IdentityFile, action.MaxKeyFile)
 	if err == nil {
-		key.Identities, err = format.ParseIdentities(string(raw))
+		key.Identities, err = agekey.ParseIdentities(string(raw))
 	}
 	if err != nil {
 		err = problem.New(problem.ExitUsage, "read the private key in "+k.IdentityFile, err, "give the file that age-keygen has written")

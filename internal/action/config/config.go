@@ -14,7 +14,7 @@ import (
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/airgap/trust"
 	"github.com/plinthdev/plinth/hostpreflight/troubleshoot"
-	"github.com/plinthdev/plinth/internal/backup"
+	"github.com/plinthdev/plinth/internal/agekey"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kots"
@@ -48,7 +48,7 @@ func validateBackup(in *spec.Installer) (all []spec.Violation) {
 		return nil
 	}
 	for i, r := range in.Spec.Backup.Recipients {
-		if _, err := backup.ParseRecipients(r); err != nil {
+		if _, err := agekey.ParseRecipients(r); err != nil {
 			all = append(all, spec.Violation{Rule: "backup-recipient", Path: fmt.Sprintf("spec.backup.recipients[%d]", i), Message: strings.TrimPrefix(err.Error(), "it "),
 				Hint: "copy all of the public key; its last six characters are a checksum"})
 		}

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"filippo.io/age"
-
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/diagnosis"
 	"github.com/plinthdev/plinth/internal/host"
@@ -34,7 +32,7 @@ type BundleOptions struct {
 	To         string        // file to write; "" for a new one in the current folder
 	Dir        string        // current folder, absolute
 	Since      time.Duration // age of the oldest lines of logs
-	Recipients []string      // public keys of age: only they can decrypt the bundle; none for no encryption
+	Recipients []string      // public keys of age, or files with such keys, to which the bundle is encrypted; none for no encryption
 	Nodes      []string      // names of the nodes besides this host from which to collect; none or "all" for all of the cluster
 }
 
@@ -66,7 +64,7 @@ func createBundle(ctx context.Context, env *action.Env, o BundleOptions, agents 
 	if o.Since <= 0 {
 		return BundleResult{}, problem.Newf(problem.ExitUsage, doing, "give --since a duration such as 24h", "--since %s is not positive", o.Since)
 	}
-	recipients, err := parseRecipients(o.Recipients)
+	recipients, err := action.ReadRecipients(o.Recipients)
 	if err != nil {
 		return BundleResult{}, err
 	}
@@ -103,18 +101,6 @@ func createBundle(ctx context.Context, env *action.Env, o BundleOptions, agents 
 	}
 	result.Path, result.Encrypted = target, recipients != nil
 	return result, nil
-}
-
-// parseRecipients returns the recipients of keys; nil for none.
-func parseRecipients(keys []string) (all []age.Recipient, err error) {
-	for _, key := range keys {
-		r, err := supportbundle.ParseRecipient(key)
-		if err != nil {
-			return nil, problem.New(problem.ExitUsage, "use the recipient", err, "give --recipient the line that begins with age1 in the key file of the recipient (age-keygen)")
-		}
-		all = append(all, r)
-	}
-	return all, nil
 }
 
 // notInNames matches what does not belong in the name of a file.
