@@ -32,7 +32,7 @@ type UpgradePhase string
 
 // The phases. Program, Check and Deliver leave the cluster and its services as they are.
 const (
-	UpgradeProgram  UpgradePhase = "program"  // verify the bundle, fetch the Plinth that runs the other phases
+	UpgradeProgram  UpgradePhase = "program"  // verify the bundle, fetch the plinth executable that runs the other phases
 	UpgradeCheck    UpgradePhase = "check"    // verify the bundle, run the host preflights
 	UpgradeDeliver  UpgradePhase = "deliver"  // save the files of the node, fetch programs, import images
 	UpgradeSwitch   UpgradePhase = "switch"   // run the new version; if that fails, restore the one before
@@ -49,8 +49,8 @@ func (p UpgradePhase) IsValid() bool {
 	return false
 }
 
-// UpgradeRequest starts a phase on a node. It names the bundle of the upgrade, by the digest of its index, and the Plinth
-// that runs the phase: the node fetches and verifies everything itself.
+// UpgradeRequest starts a phase on a node. It names the bundle of the upgrade, by the digest of its index, and the plinth
+// executable that runs the phase: the node fetches and verifies everything itself.
 type UpgradeRequest struct {
 	Phase   UpgradePhase  `json:"phase"`
 	Bundle  digest.Digest `json:"bundle"`
@@ -67,7 +67,7 @@ func (q UpgradeRequest) IsValid() bool {
 type UpgradeState struct {
 	Node      string        `json:"node"`
 	Installed string        `json:"installed"`      // digest of the bundle in its receipt
-	Program   digest.Digest `json:"program"`        // of its Plinth
+	Program   digest.Digest `json:"program"`        // of its plinth executable
 	K0s       string        `json:"k0s"`            // version in its receipt
 	Busy      string        `json:"busy,omitempty"` // the run that changes it now; "" for none, and for a phase
 	Snapshot  string        `json:"snapshot"`       // digest of the bundle of the upgrade that it can roll back; "" for none
@@ -84,7 +84,7 @@ type UpgradeState struct {
 	Exit    int           `json:"exit,omitempty"`    // exit code of Failed
 	Ended   time.Time     `json:"ended,omitzero"`    // when the phase ended, UTC; zero while it runs, and if it was killed
 	Undone  bool          `json:"undone,omitempty"`  // Failed, and the state before was restored
-	Version string        `json:"version,omitempty"` // of its Plinth
+	Version string        `json:"version,omitempty"` // of its plinth executable
 	Changed time.Time     `json:"changed,omitempty"` // when this state was written, UTC
 }
 

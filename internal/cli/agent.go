@@ -32,7 +32,7 @@ func (s commandSet) agentCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&stop, "stop-removed-node", false, "stop k0s and its pods after the node was removed, and exit")
 	cmd.Flags().StringVar(&phase, "upgrade-phase", "", "run this phase of the node's upgrade, and exit")
 	cmd.Flags().StringVar(&bundle, "upgrade-bundle", "", "digest of the bundle of the upgrade")
-	cmd.Flags().StringVar(&program, "upgrade-program", "", "digest of the Plinth that upgrades the node")
+	cmd.Flags().StringVar(&program, "upgrade-program", "", "digest of the plinth executable that upgrades the node")
 	cmd.Flags().StringVar(&part.ID, "support-part", "", "collect this node's part of a support bundle with this id, and exit")
 	cmd.Flags().DurationVar(&part.Since, "support-since", 0, "age of the oldest lines of logs in it")
 	cmd.Flags().Int64Var(&part.Limit, "support-bytes", 0, "largest size of its content, in bytes")

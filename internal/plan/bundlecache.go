@@ -97,9 +97,9 @@ func (k BundleCache) otherFiles(h host.Files) ([]string, error) {
 	}), err
 }
 
-// StageProgram returns the step that stores the Plinth that upgrades a node. It is put in its place by the upgrade.
+// StageProgram returns the step that stores the plinth executable that upgrades a node. It is put in its place by the upgrade.
 func StageProgram(h host.Host, f node.Artifact) step.Step {
-	return fileStep(h, "stage-program", "Fetch Plinth of the new bundle", f)
+	return fileStep(h, "stage-program", "Fetch the plinth executable of the new bundle", f)
 }
 
 // StageBundle returns the step that stores the documents of a bundle, by their paths in dir, and programs of it. A

@@ -101,14 +101,14 @@ type NodeReport struct {
 	Node
 	Unreachable string // why its agent does not answer; "" if it does
 	Installed   string // digest of the bundle in its receipt
-	Program     string // digest of its Plinth
+	Program     string // digest of its plinth executable
 	Busy        string // the run that changes it now; "" for none
 }
 
 // Reach is what an upgrade requires of its nodes.
 type Reach struct {
 	From, To    string   // digests of the bundles
-	Program     string   // digest of the Plinth that runs the upgrade
+	Program     string   // digest of the plinth executable that runs the upgrade
 	Named       bool     // the bundle names it, so that nodes take it
 	Coordinator string   // name of the node on which it runs
 	Skip        []string // names of nodes to leave out
@@ -141,8 +141,8 @@ func CheckNodes(nodes []NodeReport, r Reach) (refusals []Refusal, notes []string
 		case n.Busy != "":
 			refuse(problem.ExitLocked, n.Name, "another run changes it: "+n.Busy, "wait until it has ended")
 		case n.Program != r.Program && !r.Named:
-			refuse(problem.ExitUsage, n.Name, "it runs another Plinth than this host, and the bundle does not name the one of this host",
-				"run the upgrade with the Plinth that the vendor ships with the bundle")
+			refuse(problem.ExitUsage, n.Name, "it runs another plinth executable than this host, and the bundle does not name the one of this host",
+				"run the upgrade with the plinth executable that the vendor ships with the bundle")
 		case n.Installed != r.From && n.Installed != r.To:
 			refuse(problem.ExitUsage, n.Name, "it has the bundle "+n.Installed+", which is neither the installed nor the new one", "roll its upgrade back, or remove it and join it again")
 		}

@@ -62,7 +62,7 @@ func TestCheckNodes_RefusesByName(t *testing.T) {
 		"it is skipped":                     {append(three, report(worker("w1"), func(r *NodeReport) { r.Unreachable = "no route" })), Reach{Skip: []string{"w1"}}, nil, 0, 1},
 		"an unknown one is":                 {three, Reach{Skip: []string{"w9"}}, []string{"node w9", "no such node"}, problem.ExitUsage, 0},
 		"the coordinator is":                {three, Reach{Skip: []string{"c1"}}, []string{"node c1", "another controller"}, problem.ExitUsage, 0},
-		"another Plinth":                    {append(three, report(worker("w1"), func(r *NodeReport) { r.Program = "q" })), Reach{}, []string{"node w1", "another Plinth"}, problem.ExitUsage, 0},
+		"another Plinth":                    {append(three, report(worker("w1"), func(r *NodeReport) { r.Program = "q" })), Reach{}, []string{"node w1", "another plinth executable"}, problem.ExitUsage, 0},
 		"another Plinth, which gets ours":   {append(three, report(worker("w1"), func(r *NodeReport) { r.Program = "q" })), Reach{Named: true}, nil, 0, 0},
 		"another bundle":                    {append(three, report(worker("w1"), func(r *NodeReport) { r.Installed = "third" })), Reach{}, []string{"node w1", "third"}, problem.ExitUsage, 0},
 		"another run":                       {append(three, report(worker("w1"), func(r *NodeReport) { r.Busy = "reset" })), Reach{}, []string{"node w1", "reset"}, problem.ExitLocked, 0},

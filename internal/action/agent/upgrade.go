@@ -110,7 +110,7 @@ func (u *nodeUpgrader) StartUpgrade(ctx context.Context, q agent.UpgradeRequest)
 	return err
 }
 
-// programFor returns the path of the Plinth that runs a phase: that of this node, or one that the phase
+// programFor returns the path of the plinth executable that runs a phase: that of this node, or one that the phase
 // agent.UpgradeProgram has fetched.
 func (u *nodeUpgrader) programFor(q agent.UpgradeRequest) (string, error) {
 	if q.Program == "" || q.Program == u.selfDigest() || q.Phase == agent.UpgradeProgram {
@@ -123,7 +123,7 @@ func (u *nodeUpgrader) programFor(q agent.UpgradeRequest) (string, error) {
 	if q.Phase == agent.UpgradeRollback || q.Phase == agent.UpgradeCommit { // every version can do these
 		return node.AgentBinary, nil
 	}
-	return "", &agent.StatusError{Reason: "it has not fetched the Plinth that upgrades it: " + q.Program.String(), Status: http.StatusConflict}
+	return "", &agent.StatusError{Reason: "it has not fetched the plinth executable that upgrades it: " + q.Program.String(), Status: http.StatusConflict}
 }
 
 // upgradeOffer returns what this controller serves of the bundle of an upgrade that it coordinates or has fetched.

@@ -254,7 +254,7 @@ func backupTimer(dataDir string, b *spec.Backup) (node.BackupTimer, error) {
 }
 
 // withCharts returns parts with the charts of the bundle, for the version of k0s. The charts that were
-// shipped and verified are installed, not those that this Plinth was built with.
+// shipped and verified are installed, not those that this executable was built with.
 func withCharts(ctx context.Context, b *airgap.Bundle, parts []addons.AddOn, k0sVersion string) ([]addons.AddOn, error) {
 	out := slices.Clone(parts)
 	var defined []string // APIs of the charts so far
@@ -344,14 +344,14 @@ func HostFilePaths() map[string]string {
 func BundleCacheDir(dataDir string) string { return dataDir + "/bundle" }
 
 // hostArtifacts returns the host files of b by the paths at which they are installed.
-// It returns an error for a file that this Plinth does not know.
+// It returns an error for a file that this version of Plinth does not know.
 func hostArtifacts(ctx context.Context, b *airgap.Bundle) (map[string]node.Artifact, error) {
 	places := HostFilePaths()
 	out := map[string]node.Artifact{}
 	for _, f := range b.HostFiles() {
 		path, ok := places[f.Name]
 		if !ok {
-			return nil, problem.Newf(problem.ExitBundle, "use this bundle", "it was built for a newer Plinth: use that version", "it contains a host file that this Plinth does not know: %s", f.Name)
+			return nil, problem.Newf(problem.ExitBundle, "use this bundle", "it was built for a newer version of Plinth: use that version", "it contains a host file that this version of Plinth does not know: %s", f.Name)
 		}
 		out[path] = node.Artifact{Path: path, Mode: f.Mode, Size: f.Size, Digest: f.Digest,
 			Open: func() (io.ReadCloser, error) { return b.OpenHostFile(ctx, f.Name) }}

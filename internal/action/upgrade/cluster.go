@@ -292,7 +292,7 @@ func (o *operation) stage(ctx context.Context, env *action.Env) error {
 	steps := []step.Step{s}
 	if file, ok := desired.StageProgram(o.bundle, o.agent.Digest, func(int64) (io.ReadCloser, error) { return o.agent.Open() }); ok {
 		s := plan.StageProgram(env.Host, file)
-		s.Title = "Make this Plinth available to the other nodes"
+		s.Title = "Make this plinth executable available to the other nodes"
 		steps = append(steps, s)
 	}
 	steps = append(steps, o.checkOthers(env))
@@ -356,7 +356,7 @@ func (o *operation) checkOthers(env *action.Env) step.Step {
 	}
 }
 
-// namesProgram reports whether the bundle names the Plinth that runs here, so that other nodes take it.
+// namesProgram reports whether the bundle names the plinth executable that runs here, so that other nodes take it.
 func (o *operation) namesProgram() bool {
 	return slices.ContainsFunc(o.bundle.Programs(), func(p format.Program) bool { return p.Digest == o.agent.Digest })
 }

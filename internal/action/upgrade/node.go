@@ -182,8 +182,8 @@ func openVerified(ctx context.Context, env *action.Env, d digest.Digest, receipt
 	return b, bundle, result, err
 }
 
-// fetchProgram stores the Plinth that runs the other phases, if that is not this one. It must be one that the bundle names,
-// so that the vendor has signed for it. The Installer of the bundle is not read: this Plinth may be too old for it.
+// fetchProgram stores the plinth executable that runs the other phases, if that is not this one. The bundle must name it,
+// so that the vendor has signed for it. The Installer of the bundle is not read: this executable may be too old for it.
 func fetchProgram(ctx context.Context, env *action.Env, q agent.UpgradeRequest, receipt journal.Receipt, open openCluster) error {
 	self, err := env.AgentArtifact()
 	if err != nil || q.Program == "" || q.Program == self.Digest {
@@ -198,7 +198,7 @@ func fetchProgram(ctx context.Context, env *action.Env, q agent.UpgradeRequest, 
 		return b.blobs.Open(ctx, ocispec.Descriptor{MediaType: "application/octet-stream", Digest: q.Program, Size: size})
 	})
 	if !ok {
-		return problem.Newf(problem.ExitBundle, "take the Plinth of the controller that upgrades this node", "run the upgrade with a Plinth that the bundle names; nothing on this host was changed",
+		return problem.Newf(problem.ExitBundle, "take the plinth executable of the controller that upgrades this node", "run the upgrade with a plinth executable that the bundle names; nothing on this host was changed",
 			"the bundle does not name it: %s", q.Program)
 	}
 	_, err = action.Execute(ctx, env, action.Operation{Verb: DeliverVerb, Steps: func(context.Context, *action.Env) ([]step.Step, error) {

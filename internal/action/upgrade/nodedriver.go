@@ -40,7 +40,7 @@ type clusterAPI interface {
 // nodeDriver upgrades the nodes besides the coordinator.
 type nodeDriver struct {
 	from, to string        // digests of the bundles
-	program  digest.Digest // of the Plinth that runs the phases; "" for that of each node
+	program  digest.Digest // of the plinth executable that runs the phases; "" for that of each node
 	agents   nodeAPI
 	open     func() (clusterAPI, error) // for each use: the API server on this host is restarted meanwhile
 	drain    bool                       // move pods before k0s is restarted
@@ -348,7 +348,7 @@ func (d *nodeDriver) runPhase(ctx context.Context, n checks.Node, phase agent.Up
 	}
 }
 
-// ensureProgram has a node fetch the Plinth that upgrades it, if it runs another one.
+// ensureProgram has a node fetch the plinth executable that upgrades it, if it runs another one.
 func (d *nodeDriver) ensureProgram(ctx context.Context, n checks.Node, report step.Report) error {
 	st, err := d.agents.State(ctx, address(n))
 	if err == nil && (d.program == "" || st.Program == d.program || st.Running) {

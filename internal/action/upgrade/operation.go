@@ -206,7 +206,7 @@ func (o *operation) findFrom(env *action.Env) (dataDir string, err error) {
 	return s.FilesDir(env.DataDir), nil
 }
 
-// checkCluster refuses a cluster that does not answer, that this Plinth cannot upgrade, or that another
+// checkCluster refuses a cluster that does not answer, that this version of Plinth cannot upgrade, or that another
 // command upgrades.
 func (o *operation) checkCluster(ctx context.Context, env *action.Env) error {
 	client, err := env.KubeClient()
@@ -232,7 +232,7 @@ func (o *operation) droppedAddOns(dataDir string) (dropped []addons.AddOn, err e
 	if err != nil {
 		return nil, err
 	}
-	before, _ := addons.Resolve(o.installed, dataDir) // without those of versions that this Plinth does not know
+	before, _ := addons.Resolve(o.installed, dataDir) // without those that this version of Plinth does not know
 	charts, err := addons.Charts(o.installed)
 	if err != nil {
 		return nil, err
