@@ -50,6 +50,11 @@ type Step struct {
 // Unfinished reports whether the run was killed, interrupted or failed.
 func (r Run) Unfinished() bool { return r.EndedAt == nil || r.Failed != "" }
 
+// DescribeUnfinished returns a clause that names the run, which is unfinished, and its start.
+func (r Run) DescribeUnfinished() string {
+	return fmt.Sprintf("the %s started at %s is not finished", r.Verb, r.StartedAt.Format(time.RFC3339))
+}
+
 // IsOf reports whether the run is the one of h, which holds the lock now: it has no end, and h has begun it. An earlier run
 // without an end was killed.
 func (r Run) IsOf(h Holder) bool {
@@ -108,6 +113,15 @@ func (j *Journal) LastRun(verb string) (Run, bool) {
 		}
 	}
 	return Run{}, false
+}
+
+// LastUnfinished returns the newest run and reports whether it is unfinished: a run that ended well ends the earlier ones.
+func (j *Journal) LastUnfinished() (Run, bool) {
+	if len(j.data.Runs) == 0 {
+		return Run{}, false
+	}
+	last := j.data.Runs[len(j.data.Runs)-1]
+	return last, last.Unfinished()
 }
 
 // BeginRun starts a run of verb and writes it to the journal.

@@ -91,9 +91,8 @@ func (j *Journal) InstallRefusal() (why, fix string) {
 	if j.HistoryLost() {
 		return "the journal of an earlier install on this host is lost, so the state before it is unknown", "remove that install first: sudo plinth reset cluster"
 	}
-	if n := len(j.data.Runs); n > 0 && j.data.Runs[n-1].Verb == "reset" && j.data.Runs[n-1].Unfinished() {
-		last := j.data.Runs[n-1]
-		return fmt.Sprintf("the reset started at %s is not finished: the host is not clean enough for a cluster", last.StartedAt.Format(time.RFC3339)),
+	if last, ok := j.LastUnfinished(); ok && last.Verb == "reset" {
+		return last.DescribeUnfinished() + ": the host is not clean enough for a cluster",
 			"finish it first: sudo plinth reset " + cmp.Or(last.Args.Scope, "cluster")
 	}
 	return "", ""

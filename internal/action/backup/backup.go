@@ -130,9 +130,8 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	if err := action.RefuseWorker(doing, o.receipt); err != nil {
 		return err
 	}
-	if runs := env.Journal().Runs(); len(runs) > 0 && runs[len(runs)-1].Unfinished() {
-		return problem.Newf(problem.ExitUsage, doing, "run the same `plinth "+runs[len(runs)-1].Verb+"` again first",
-			"the %s on this host is not finished", runs[len(runs)-1].Verb)
+	if last, ok := env.Journal().LastUnfinished(); ok {
+		return problem.New(problem.ExitUsage, doing, errors.New(last.DescribeUnfinished()), "run the same `plinth "+last.Verb+"` again first")
 	}
 	if why, err := (k0s.Service{Host: env.Host}).DownReason(ctx); err != nil || why != "" {
 		return problem.New(problem.ExitUsage, doing, errors.Join(err, errors.New("k0s is not running: "+why)),

@@ -180,7 +180,7 @@ func TestRun_RefusesByName(t *testing.T) {
 		"k0s is stopped": {opts: Options{To: "/mnt/backup", Lock: good}, exit: 2, text: "k0s is not running", change: func(f *hosttest.Fake, _ *action.Env) {
 			f.Units[k0s.ControllerUnit] = host.UnitState{Load: "loaded", Active: "inactive", Sub: "dead", Enable: "enabled"}
 		}},
-		"unfinished run": {opts: Options{To: "/mnt/backup", Lock: good}, exit: 2, text: "the upgrade on this host is not finished",
+		"unfinished run": {opts: Options{To: "/mnt/backup", Lock: good}, exit: 2, text: "the upgrade started at ",
 			change: func(_ *hosttest.Fake, env *action.Env) {
 				j, _ := journal.Open(env.Host, dataDir, clock)
 				_ = j.BeginRun("upgrade", journal.Args{})

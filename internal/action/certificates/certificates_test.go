@@ -424,7 +424,7 @@ func TestRenewal_RefusesRestartButRenewsTheRest(t *testing.T) {
 			j, err := journal.Open(m.Host, m.DataDir, m.Now)
 			testkit.Must(t, err)
 			testkit.Must(t, j.BeginRun("upgrade", journal.Args{}))
-		}, "the upgrade on this host is not finished", []string{"certificate-agent"}},
+		}, "the upgrade started at ", []string{"certificate-agent"}},
 		"an upgrade of the cluster": {year * 7 / 10, func(t *testing.T, m *machine) {
 			testkit.Must(t, m.client.UpdateUpgradeRecord(t.Context(), func(r *kube.UpgradeRecord) error {
 				*r = kube.UpgradeRecord{To: "sha256:2", Phase: kube.UpgradeNodes, Coordinator: "c2"}

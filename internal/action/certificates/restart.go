@@ -43,9 +43,8 @@ func (r *renewal) left() float64 {
 // refuseRestart returns a problem if k0s must not be restarted now. Nothing was changed.
 func (r *renewal) refuseRestart(ctx context.Context, env *action.Env) *problem.Problem {
 	const hint = "nothing of k0s was changed; `plinth node list` shows the state of the cluster"
-	if runs := env.Journal().Runs(); len(runs) > 0 && runs[len(runs)-1].Unfinished() {
-		return problem.Newf(problem.ExitUsage, "restart k0s", "run the same command again first; nothing of k0s was changed",
-			"the %s on this host is not finished", runs[len(runs)-1].Verb)
+	if last, ok := env.Journal().LastUnfinished(); ok {
+		return problem.New(problem.ExitUsage, "restart k0s", errors.New(last.DescribeUnfinished()), "run the same command again first; nothing of k0s was changed")
 	}
 	if why := r.inspectRestart(ctx, env); why != "" {
 		return problem.New(problem.ExitUsage, "restart k0s", errors.New(why), hint)

@@ -19,11 +19,8 @@ func InstallRefusal(files host.Files, dataDir string, j *journal.Journal, receip
 	if receipt.Role == token.Worker { // the steps of an install would make it a second cluster's controller
 		return "this host is a worker of the cluster " + receipt.Name, "run it on a controller of the cluster"
 	}
-	if runs := j.Runs(); len(runs) > 0 {
-		if last := runs[len(runs)-1]; last.Verb == "join" && last.Unfinished() {
-			return fmt.Sprintf("the join started at %s is not finished", last.StartedAt.Format(time.RFC3339)),
-				"continue it with its token: plinth join; or start over: sudo plinth reset node"
-		}
+	if last, ok := j.LastUnfinished(); ok && last.Verb == "join" {
+		return last.DescribeUnfinished(), "continue it with its token: plinth join; or start over: sudo plinth reset node"
 	}
 	return "", ""
 }
@@ -34,19 +31,18 @@ func JoinRefusal(files host.Files, dataDir string, j *journal.Journal) (why, fix
 	if why, fix := RunRefusal(files, dataDir, j); why != "" {
 		return why, fix
 	}
-	runs := j.Runs()
-	if len(runs) == 0 || !runs[len(runs)-1].Unfinished() {
+	last, ok := j.LastUnfinished()
+	if !ok {
 		return "", ""
 	}
 	const rollBack = "sudo plinth upgrade --rollback"
-	switch last := runs[len(runs)-1]; last.Verb {
+	switch last.Verb {
 	case "upgrade":
-		return fmt.Sprintf("the upgrade started at %s is not finished", last.StartedAt.Format(time.RFC3339)),
-			"finish it with the bundle " + last.Args.Bundle + ": plinth upgrade --bundle FILE; or roll it back: " + rollBack
+		return last.DescribeUnfinished(), "finish it with the bundle " + last.Args.Bundle + ": plinth upgrade --bundle FILE; or roll it back: " + rollBack
 	case "rollback":
 		return fmt.Sprintf("the rollback of an upgrade, started at %s, is not finished", last.StartedAt.Format(time.RFC3339)), "finish it: " + rollBack
 	case "restore":
-		return fmt.Sprintf("the restore started at %s is not finished", last.StartedAt.Format(time.RFC3339)), "finish it: run the same `plinth restore` again"
+		return last.DescribeUnfinished(), "finish it: run the same `plinth restore` again"
 	}
 	return "", ""
 }

@@ -139,7 +139,7 @@ func (o *operation) isFirst() bool { return o.receipt.InstalledAt.IsZero() }
 // confirm asks before the first change; it names the step at which an unfinished
 // install resumes.
 func (o *operation) confirm(ctx context.Context, env *action.Env, todo []step.Planned) error {
-	if last, ok := unfinishedRun(env.Journal()); ok && last.Verb == "install" {
+	if last, ok := env.Journal().LastUnfinished(); ok && last.Verb == "install" {
 		env.Note(resumeMessage(last, todo))
 	}
 	o.retainedData = hasRetainedData(env)

@@ -56,15 +56,6 @@ func (o *operation) journalArgs(_ *action.Env, count int) *journal.Args {
 	return &args
 }
 
-// unfinishedRun returns the last run of this host and reports whether it is unfinished.
-func unfinishedRun(j *journal.Journal) (journal.Run, bool) {
-	runs := j.Runs()
-	if len(runs) == 0 || !runs[len(runs)-1].Unfinished() {
-		return journal.Run{}, false
-	}
-	return runs[len(runs)-1], true
-}
-
 // checkResumable returns a usage problem when the unfinished install last has other
 // arguments than args.
 func checkResumable(last journal.Run, args journal.Args) error {
@@ -95,7 +86,7 @@ func (o *operation) resolveUnfinishedRun(ctx context.Context, env *action.Env) e
 	if err != nil {
 		return err
 	}
-	last, ok := unfinishedRun(j)
+	last, ok := j.LastUnfinished()
 	if !ok || last.Verb != "install" {
 		return nil // inspect refuses an unfinished reset
 	}

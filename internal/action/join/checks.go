@@ -97,11 +97,10 @@ func checkEarlierRuns(env *action.Env, t token.Token) error {
 	if why, fix := desired.JoinRefusal(env.Host, env.DataDir, env.Journal()); why != "" {
 		return refuseJoin(errors.New(why), fix)
 	}
-	runs := env.Journal().Runs()
-	if len(runs) == 0 || runs[len(runs)-1].Verb != "join" || !runs[len(runs)-1].Unfinished() {
+	last, ok := env.Journal().LastUnfinished()
+	if !ok || last.Verb != "join" {
 		return nil
 	}
-	last := runs[len(runs)-1]
 	started := last.StartedAt.Format(time.RFC3339)
 	const hint = "use a token for the unfinished join, or remove it first: plinth reset cluster"
 	if was := last.Args.Role; was != "" && was != t.Role {

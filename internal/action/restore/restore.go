@@ -219,12 +219,11 @@ func (o *operation) checkHeader(env *action.Env, doing string) error {
 // checkRuns refuses a restore while another run is unfinished, and finds out what an unfinished restore has done.
 func (o *operation) checkRuns(env *action.Env) error {
 	j := env.Journal()
-	runs := j.Runs()
-	if len(runs) == 0 || !runs[len(runs)-1].Unfinished() {
+	last, ok := j.LastUnfinished()
+	if !ok {
 		return nil
 	}
-	last := runs[len(runs)-1]
-	what := fmt.Sprintf("the %s started at %s is not finished", last.Verb, last.StartedAt.Format(time.RFC3339))
+	what := last.DescribeUnfinished()
 	switch {
 	case last.Verb != Verb:
 		return problem.Newf(problem.ExitUsage, doing, "finish it first: run the same `plinth "+last.Verb+"` again; nothing was changed", "%s", what)
@@ -232,7 +231,7 @@ func (o *operation) checkRuns(env *action.Env) error {
 		return problem.Newf(problem.ExitUsage, doing, "finish it first: run the same `plinth restore` again; nothing was changed",
 			"%s, and restores other data", what)
 	}
-	for _, run := range runs {
+	for _, run := range j.Runs() {
 		switch {
 		case run.Verb != Verb, !run.Unfinished():
 			o.ended = false

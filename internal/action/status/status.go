@@ -203,12 +203,11 @@ func Inspect(ctx context.Context, h host.Host, dataDir string, now func() time.T
 	if j.RecoveryNotice() != "" {
 		s.Warnings = append(s.Warnings, j.RecoveryNotice())
 	}
-	if runs := j.Runs(); len(runs) > 0 {
-		if last := runs[len(runs)-1]; last.Unfinished() {
-			s.Unfinished = &Unfinished{Verb: last.Verb, StartedAt: last.StartedAt, Step: last.ReachedStep(), Failed: last.Failed}
-		}
-	} else {
+	if len(j.Runs()) == 0 {
 		return s, nil
+	}
+	if last, ok := j.LastUnfinished(); ok {
+		s.Unfinished = &Unfinished{Verb: last.Verb, StartedAt: last.StartedAt, Step: last.ReachedStep(), Failed: last.Failed}
 	}
 	service := s.Unit()
 	for unit, word := range map[string]*string{service: &s.Service, node.AgentUnit: &s.Agent} {

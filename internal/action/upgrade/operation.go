@@ -133,12 +133,11 @@ func (o *operation) checkRuns(env *action.Env) error {
 	if why, fix := desired.RunRefusal(env.Host, env.DataDir, j); why != "" {
 		return problem.Newf(problem.ExitUsage, "upgrade", fix+"; nothing was changed", "%s", why)
 	}
-	runs := j.Runs()
-	if len(runs) == 0 || !runs[len(runs)-1].Unfinished() {
+	last, ok := j.LastUnfinished()
+	if !ok {
 		return nil
 	}
-	last := runs[len(runs)-1]
-	doing := fmt.Sprintf("the %s started at %s is not finished", last.Verb, last.StartedAt.Format(time.RFC3339))
+	doing := last.DescribeUnfinished()
 	switch {
 	case last.Verb == Verb && last.Args.Bundle == o.to:
 		o.resumed = true

@@ -362,7 +362,7 @@ func commitOperation(ask bool) action.Operation {
 		Verb: "commit",
 		Inspect: func(_ context.Context, env *action.Env) error {
 			if last, ok := UnfinishedRun(env.Journal()); ok {
-				return problem.Newf(problem.ExitUsage, "commit the upgrade", "finish it first: run the same `plinth "+last.Verb+"` again, or: sudo plinth upgrade --rollback", "the %s started at %s is not finished", last.Verb, last.StartedAt.Format(time.RFC3339))
+				return problem.Newf(problem.ExitUsage, "commit the upgrade", "finish it first: run the same `plinth "+last.Verb+"` again, or: sudo plinth upgrade --rollback", "%s", last.DescribeUnfinished())
 			}
 			return nil
 		},

@@ -120,12 +120,8 @@ const (
 
 // UnfinishedRun returns the last run of j if it is an unfinished upgrade or rollback.
 func UnfinishedRun(j *journal.Journal) (journal.Run, bool) {
-	runs := j.Runs()
-	if len(runs) == 0 {
-		return journal.Run{}, false
-	}
-	last := runs[len(runs)-1]
-	return last, last.Unfinished() && (last.Verb == Verb || last.Verb == RollbackVerb)
+	last, ok := j.LastUnfinished()
+	return last, ok && (last.Verb == Verb || last.Verb == RollbackVerb)
 }
 
 // IsNeeded reports whether an install of a bundle with the configuration cfg is an upgrade: another
