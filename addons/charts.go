@@ -22,7 +22,7 @@ func (a AddOn) Wait() time.Duration { return cmp.Or(a.Timeout, defaultWait) }
 // newExternal returns a chart of a vendor as an add-on, for a Kubernetes minor. Its archive is that of the bundle, which stores it by the
 // name of the release.
 func newExternal(c spec.Chart, kubernetes int) (AddOn, error) {
-	values, err := normalizeValues(c.Values)
+	values, err := NormalizeValues(c.Values)
 	if err != nil {
 		return AddOn{}, fmt.Errorf("values of chart %s: %w", c.Name, err)
 	}
@@ -44,8 +44,8 @@ func Charts(in *spec.Installer) ([]AddOn, error) {
 	return all, nil
 }
 
-// normalizeValues returns values with the types that Helm gives to those of a file: each number is a float64.
-func normalizeValues(values map[string]any) (map[string]any, error) {
+// NormalizeValues returns values with the types that Helm gives to those of a file: each number is a float64.
+func NormalizeValues(values map[string]any) (map[string]any, error) {
 	raw, err := json.Marshal(values)
 	if err != nil {
 		return nil, err

@@ -20,6 +20,7 @@ import (
 	"helm.sh/helm/v3/pkg/chart/loader"
 	"sigs.k8s.io/yaml"
 
+	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
@@ -42,7 +43,7 @@ func (x *inspection) readValues(c spec.Chart) (map[string]any, bool) {
 			return nil, false
 		}
 	}
-	inline, err := toJSONTypes(c.Values)
+	inline, err := addons.NormalizeValues(c.Values)
 	if err != nil {
 		x.report("chart-values", "values", oneLine(err.Error()), "")
 		return nil, false
@@ -54,15 +55,6 @@ func (x *inspection) readValues(c spec.Chart) (map[string]any, bool) {
 		return nil, false
 	}
 	return values, true
-}
-
-// toJSONTypes returns values with the types that Helm gives to those of a file.
-func toJSONTypes(values map[string]any) (out map[string]any, err error) {
-	raw, err := json.Marshal(values)
-	if err == nil {
-		err = json.Unmarshal(raw, &out)
-	}
-	return out, err
 }
 
 // mergeValues returns base with the values of over in it: mappings are merged, everything else is replaced.

@@ -22,6 +22,11 @@ import (
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
+// NotRestored returns the error of an upgrade that has failed, and whose state before could not be restored because of err.
+func NotRestored(failed, err error) error {
+	return fmt.Errorf("%w; and the state before could not be restored: %w", failed, err)
+}
+
 // Reversal is the way back from an upgrade.
 type Reversal struct {
 	Snapshot       Snapshot

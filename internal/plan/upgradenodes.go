@@ -140,7 +140,7 @@ func (u nodeUpgrade) upgradeBatches() (steps []step.Step) {
 				return u.Others.Agents.Run(ctx, n, RollbackPhase, report)
 			})
 			if back != nil {
-				return fmt.Errorf("%w; and the state before could not be restored: %w", sick, back)
+				return NotRestored(sick, back)
 			}
 			return fmt.Errorf("%s was restored: %w", describeBatch(b), sick)
 		}

@@ -336,7 +336,7 @@ func (o *operation) rollBackNode(ctx context.Context, env *action.Env, failed er
 	}
 	r := rollback{why: failed.Error(), follows: digest.Digest(o.to), simulate: o.simulateRollback, discards: desired.StagedBundlesDir}
 	if _, err := action.ExecuteLocked(ctx, env, r.engineOperation()); err != nil {
-		return problem.New(problem.ExitStep, "upgrade this node", fmt.Errorf("%w; and the state before could not be restored: %w", failed, err),
+		return problem.New(problem.ExitStep, "upgrade this node", plan.NotRestored(failed, err),
 			"fix the cause on this node, then run on a controller: sudo plinth upgrade --rollback")
 	}
 	o.rolledBack = true
