@@ -25,20 +25,10 @@ func withProgress(f node.Artifact, report step.Report) node.Artifact {
 		if err != nil {
 			return nil, err
 		}
-		return &countingReader{ReadCloser: r, report: func(n int64) { report("writing "+f.Path, n, f.Size) }}, nil
+		return struct {
+			io.Reader
+			io.Closer
+		}{&step.Counter{Reader: r, Report: func(n int64) { report("writing "+f.Path, n, f.Size) }}, r}, nil
 	}
 	return f
-}
-
-type countingReader struct {
-	io.ReadCloser
-	total  int64
-	report func(int64)
-}
-
-func (c *countingReader) Read(p []byte) (int, error) {
-	n, err := c.ReadCloser.Read(p)
-	c.total += int64(n)
-	c.report(c.total)
-	return n, err
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/upgrade"
 	"github.com/plinthdev/plinth/internal/wait"
 )
@@ -130,9 +131,9 @@ func (s Snapshot) write(h host.Files) error {
 // saveData writes the content of r to a file of the snapshot, and closes r.
 func (s Snapshot) saveData(h host.Files, name string, r io.ReadCloser) (*DataFile, error) {
 	sum := digest.SHA256.Digester()
-	n := &countingReader{ReadCloser: r, report: func(int64) {}}
-	err := h.Write(path.Join(s.Dir, name), io.TeeReader(n, sum.Hash()), 0o600)
-	return &DataFile{Name: name, Size: n.total, Digest: sum.Digest()}, errors.Join(err, r.Close())
+	counted := &step.Counter{Reader: r}
+	err := h.Write(path.Join(s.Dir, name), io.TeeReader(counted, sum.Hash()), 0o600)
+	return &DataFile{Name: name, Size: counted.N, Digest: sum.Digest()}, errors.Join(err, r.Close())
 }
 
 // openData opens a file of the snapshot. The reader returns an error at its end if the file was damaged.

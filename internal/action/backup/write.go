@@ -44,7 +44,7 @@ func (w writer) saveEtcd(ctx context.Context, report step.Report) error {
 	if err != nil {
 		return fmt.Errorf("cannot read the data of etcd: %w", err)
 	}
-	counted := &counter{r: r, report: func(n int64) { report("reading etcd", n, 0) }}
+	counted := &step.Counter{Reader: r, Report: func(n int64) { report("reading etcd", n, 0) }}
 	err = w.env.Host.Write(w.etcdPath(), counted, 0o600)
 	return errors.Join(err, r.Close())
 }
@@ -63,19 +63,6 @@ func interruptible(ctx context.Context, r io.Reader) io.Reader {
 type readerFunc func(p []byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
-
-type counter struct {
-	r      io.Reader
-	n      int64
-	report func(int64)
-}
-
-func (c *counter) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += int64(n)
-	c.report(c.n)
-	return n, err
-}
 
 // writeFile writes the backup. Its name appears when it is complete.
 func (w writer) writeFile(ctx context.Context, report step.Report) error {
@@ -104,12 +91,12 @@ func (w writer) writeFile(ctx context.Context, report step.Report) error {
 		w.result.Digest, err = format.Write(out, m, w.lock, w.open)
 		out.CloseWithError(err)
 	}()
-	counted := &counter{r: interruptible(ctx, r), report: func(n int64) { report("writing "+w.file, n, 0) }}
+	counted := &step.Counter{Reader: interruptible(ctx, r), Report: func(n int64) { report("writing "+w.file, n, 0) }}
 	err = w.place.Write(ctx, w.file, counted)
 	if err := errors.Join(err, r.Close()); err != nil {
 		return err
 	}
-	w.result.Path, w.result.Size = w.file, counted.n
+	w.result.Path, w.result.Size = w.file, counted.N
 	return nil
 }
 
@@ -188,7 +175,7 @@ func (w writer) source(ctx context.Context, report func(int64)) format.Source {
 		return struct {
 			io.Reader
 			io.Closer
-		}{&counter{r: r, report: report}, r}, nil
+		}{&step.Counter{Reader: r, Report: report}, r}, nil
 	}
 }
 

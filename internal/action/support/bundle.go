@@ -164,27 +164,15 @@ func (p packer) writeFile(ctx context.Context, target string, o supportbundle.Op
 		result, err = p.pack(ctx, write, s, o, func() []nodePart { <-slots; return <-parts })
 		_ = write.CloseWithError(err) // the reader gets err
 	}()
-	counted := &countingReader{r: read}
+	counted := &step.Counter{Reader: read}
 	err = p.target.Write(target, counted, 0o600)
 	if err != nil { // end the collection, whose result no one reads
 		stop()
 	}
 	_ = read.Close() // the error is always nil
 	<-done
-	result.Size = counted.n
+	result.Size = counted.N
 	return result, err
-}
-
-// countingReader counts the bytes that are read.
-type countingReader struct {
-	r io.Reader
-	n int64
-}
-
-func (c *countingReader) Read(b []byte) (int, error) {
-	n, err := c.r.Read(b)
-	c.n += int64(n)
-	return n, err
 }
 
 // pack writes the bundle with what it collects to w. others returns the parts of other nodes, once this host is collected.
