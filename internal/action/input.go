@@ -1,12 +1,11 @@
 package action
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/problem"
 )
 
 // ReadInput returns the content of a file that the user named, as host.OpenInput opens it;
@@ -24,12 +23,8 @@ func ReadInput(in io.Reader, path string, limit int64) ([]byte, error) {
 	if err == nil && int64(len(raw)) > limit {
 		err = fmt.Errorf("it has more than %d bytes", limit)
 	}
-	var named *os.PathError
-	if errors.As(err, &named) {
-		err = named.Err
-	}
 	if err != nil {
-		return nil, err
+		return nil, problem.PathCause(err)
 	}
 	return raw, nil
 }

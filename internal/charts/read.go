@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -21,6 +20,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/plinthdev/plinth/addons"
+	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
@@ -78,30 +78,21 @@ func mergeValues(base, over map[string]any) map[string]any {
 func readLimited(name string, limit int64) ([]byte, error) {
 	info, err := os.Stat(name) // to open a pipe without a writer would take for ever
 	if err != nil {
-		return nil, pathCause(err)
+		return nil, problem.PathCause(err)
 	}
 	if !info.Mode().IsRegular() {
 		return nil, errors.New("it is not a file")
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, pathCause(err)
+		return nil, problem.PathCause(err)
 	}
 	defer func() { _ = f.Close() }()
 	raw, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err == nil && int64(len(raw)) > limit {
 		err = fmt.Errorf("it has more than %d bytes", limit)
 	}
-	return raw, pathCause(err)
-}
-
-// pathCause returns err without the operation and the path, which the caller names.
-func pathCause(err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	return err
+	return raw, problem.PathCause(err)
 }
 
 // readArchive returns the archive of a chart.
@@ -130,7 +121,7 @@ func (x *inspection) readArchive(c spec.Chart) ([]byte, bool) {
 func ReadLocal(name string) ([]byte, error) {
 	info, err := os.Stat(name)
 	if err != nil {
-		return nil, pathCause(err)
+		return nil, problem.PathCause(err)
 	}
 	if !info.IsDir() {
 		return readLimited(name, maxArchive)

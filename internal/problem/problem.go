@@ -61,6 +61,16 @@ func explain(err error) string {
 	return text
 }
 
+// PathCause returns the cause of an error of a system call on a path, without the call and the path, for messages that name
+// the path themselves. It returns any other error as it is.
+func PathCause(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
+}
+
 // Unwrap returns the cause.
 func (p *Problem) Unwrap() error { return p.Err }
 

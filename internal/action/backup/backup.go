@@ -134,12 +134,14 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 		return problem.New(problem.ExitUsage, doing, errors.New(last.DescribeUnfinished()), "run the same `plinth "+last.Verb+"` again first")
 	}
 	if why, err := (k0s.Service{Host: env.Host}).DownReason(ctx); err != nil || why != "" {
-		return problem.New(problem.ExitUsage, doing, errors.Join(err, errors.New("k0s is not running: "+why)),
-			"start it: sudo systemctl start "+k0s.ControllerUnit)
+		if err == nil {
+			err = errors.New("k0s is not running: " + why)
+		}
+		return problem.New(problem.ExitUsage, doing, err, "start it: sudo systemctl start "+k0s.ControllerUnit)
 	}
 	o.manifest = format.Manifest{Header: newHeader(o.receipt, env.Now())}
 	if o.manifest.ClusterID, err = ClusterID(env.Host); err != nil {
-		return problem.New(problem.ExitUsage, doing, err, "check the cluster: plinth status")
+		return problem.New(problem.ExitUsage, doing, fmt.Errorf("the cluster of this host cannot be identified: %w", err), "check the cluster: plinth status")
 	}
 	if o.manifest.Networks, err = o.data.Networks(ctx); err != nil {
 		return problem.New(problem.ExitUsage, doing, err, "`plinth install` with the installed bundle writes it again")
@@ -191,7 +193,7 @@ func (o *operation) chooseFile(ctx context.Context, env *action.Env) error {
 	}
 	o.dir = path.Dir(o.file)
 	if _, err := env.Host.ReadDir(o.dir); err != nil {
-		return refuse("create the folder first: sudo mkdir -p "+o.dir, "its folder cannot be read: %w", err)
+		return refuse("create the folder first: sudo mkdir -p "+o.dir, "its folder cannot be read: %w", problem.PathCause(err))
 	}
 	if _, err := env.Host.Lstat(o.file); !errors.Is(err, fs.ErrNotExist) {
 		return refuse("name a new file, or a folder", "it exists already")

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"io/fs"
 	"path/filepath"
 	"slices"
 
@@ -131,11 +130,7 @@ func OpenFile(ctx context.Context, env *action.Env, file string, store objectsto
 	open := func() (io.ReadCloser, error) { return from.Open(ctx, p) }
 	r, err := open()
 	if err != nil {
-		var missing *fs.PathError
-		if errors.As(err, &missing) {
-			err = missing.Err
-		}
-		return nil, problem.New(problem.ExitUsage, doing, err, cmp.Or(problem.Hint(err), "check the path; a backup can be read by root only"))
+		return nil, problem.New(problem.ExitUsage, doing, problem.PathCause(err), cmp.Or(problem.Hint(err), "check the path; a backup can be read by root only"))
 	}
 	return open, r.Close()
 }

@@ -94,15 +94,6 @@ func ReadFiles(ctx context.Context, paths []string) ([]spec.File, error) {
 	return files, errors.Join(errs...)
 }
 
-// unwrapPathError returns err without the operation and the path, which the caller
-// names itself.
-func unwrapPathError(err error) error {
-	if inner := errors.Unwrap(err); inner != nil {
-		return inner
-	}
-	return err
-}
-
 // LoadOptions name the files that configure an install.
 type LoadOptions struct {
 	Bundle        string // file

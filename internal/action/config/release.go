@@ -101,7 +101,7 @@ func readFolder(ctx context.Context, dir string) ([]manifest, error) {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
-			return problem.New(problem.ExitConfig, "read "+path, unwrapPathError(err), "check the path and its permissions")
+			return problem.New(problem.ExitConfig, "read "+path, problem.PathCause(err), "check the path and its permissions")
 		case d.IsDir() && path != dir && strings.HasPrefix(d.Name(), "."):
 			return filepath.SkipDir
 		case d.IsDir():

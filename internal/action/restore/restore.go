@@ -132,7 +132,7 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	}
 	if o.opts.FromThisNode && !stored {
 		if _, err := env.Host.Lstat(ownDatabase); err != nil {
-			return problem.New(problem.ExitUsage, doing, fmt.Errorf("this host has no data of etcd: %w", err),
+			return problem.New(problem.ExitUsage, doing, fmt.Errorf("this host has no data of etcd: %s: %w", ownDatabase, problem.PathCause(err)),
 				"restore from a backup: plinth restore --control-plane FILE")
 		}
 	}
