@@ -85,7 +85,7 @@ type UpgradeState struct {
 	Ended   time.Time     `json:"ended,omitzero"`    // when the phase ended, UTC; zero while it runs, and if it was killed
 	Undone  bool          `json:"undone,omitempty"`  // Failed, and the state before was restored
 	Version string        `json:"version,omitempty"` // of its plinth executable
-	Changed time.Time     `json:"changed,omitempty"` // when this state was written, UTC
+	Changed time.Time     `json:"changed,omitzero"`  // when this state was written, UTC
 }
 
 // Finished reports whether the phase of the bundle has ended without an error.
