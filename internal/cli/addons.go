@@ -23,6 +23,6 @@ func (s commandSet) addonsCommand() *cobra.Command {
 			info, err := config.DescribeAddOn(args[0], version)
 			return newOutput(info, func(w io.Writer) { printer.WriteAddOn(w, info) }).OrError(err)
 		}))
-	show.Flags().StringVar(&version, "of", "", "`version` whose images to show (default the newest)")
+	show.Flags().StringVar(&version, "addon-version", "", "`version` whose images to show (default the newest)")
 	return s.NewGroup("addons", list, show)
 }

@@ -13,12 +13,12 @@ func TestAddons_ListsAndShows(t *testing.T) {
 		exit int
 		want string // a part of the output, or of the error
 	}{
-		"addons list":                      {0, "spec.localPathStorage"},
-		"addons show registry":             {0, "docker.io/distribution/distribution:"},
-		"addons show kotsadm":              {0, "docker.io/kotsadm/kotsadm:vVERSION"},
-		"addons show kotsadm --of 1.130.0": {0, "docker.io/kotsadm/kotsadm:v1.130.0"},
-		"addons show traefik":              {problem.ExitUsage, "cannot show add-on traefik: this build of plinth has no such add-on"},
-		"addons show registry --of 0.0.1":  {problem.ExitConfig, `version "0.0.1" is not supported`},
+		"addons list":                                 {0, "spec.localPathStorage"},
+		"addons show registry":                        {0, "docker.io/distribution/distribution:"},
+		"addons show kotsadm":                         {0, "docker.io/kotsadm/kotsadm:vVERSION"},
+		"addons show kotsadm --addon-version 1.130.0": {0, "docker.io/kotsadm/kotsadm:v1.130.0"},
+		"addons show traefik":                         {problem.ExitUsage, "cannot show add-on traefik: this build of plinth has no such add-on"},
+		"addons show registry --addon-version 0.0.1":  {problem.ExitConfig, `version "0.0.1" is not supported`},
 	} {
 		t.Run(line, func(t *testing.T) {
 			code, stdout, stderr := runPlinth(t, strings.Fields(line)...)

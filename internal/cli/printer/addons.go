@@ -29,7 +29,7 @@ func WriteAddOn(w io.Writer, a config.AddOnInfo) {
 	if a.Version != "" {
 		fmt.Fprintf(w, "\nImages of %s:\n", a.Version)
 	} else {
-		fmt.Fprintln(w, "\nImages of the newest versions; for those of one, add --of VERSION:")
+		fmt.Fprintln(w, "\nImages of the newest versions; for those of one, add --addon-version VERSION:")
 	}
 	for _, ref := range a.Images {
 		fmt.Fprintln(w, "  "+ref)
