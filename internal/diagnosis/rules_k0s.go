@@ -281,14 +281,14 @@ func runRules() []Rule {
 	}
 }
 
-// ownRule are the preflights that rules of their own report, or that do not tell of a failure.
-var ownRule = []string{"packet-filter", "firewalld", "ufw", "iptables-tables", "fapolicyd", "proxy", "host-identity", "node-address", "default-route",
+// preflightsWithOwnRule are the preflights that rules of their own report, or that do not tell of a failure.
+var preflightsWithOwnRule = []string{"packet-filter", "firewalld", "ufw", "iptables-tables", "fapolicyd", "proxy", "host-identity", "node-address", "default-route",
 	"localhost-resolves", "data-folder", "earlier-run", "disk-mount-options", "disk-inodes", "disk-eviction", "disk-space", "root", "existing-k0s"}
 
 func findFailedPreflights(s Snapshot) (found []Evidence) {
 	for _, e := range s.Preflights.Results {
 		isChange := s.Install.Installed && (e.Group == "Network" || e.Group == "Already on this host") // of the cluster itself
-		if e.State == hostpreflight.Fail && !slices.Contains(ownRule, e.ID) && !isChange {
+		if e.State == hostpreflight.Fail && !slices.Contains(preflightsWithOwnRule, e.ID) && !isChange {
 			found = append(found, Evidence{Text: e.ID + ": " + e.Found, Fix: e.Fix, Warning: s.Install.Installed})
 		}
 	}

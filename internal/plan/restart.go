@@ -30,8 +30,8 @@ func (c Cluster) apiReason(ctx context.Context) string {
 	return ""
 }
 
-// serveK0s returns the step id that starts k0s with restored files or data, and waits until it serves.
-func (c Cluster) serveK0s(id string) step.Step {
+// startK0sAndWait returns the step id that starts k0s with restored files or data, and waits until it serves.
+func (c Cluster) startK0sAndWait(id string) step.Step {
 	return step.Step{ID: id, Title: "Start k0s", Affects: []string{c.K0s.Unit()},
 		Check: func(ctx context.Context) (step.State, error) {
 			why, err := c.K0s.StartNeeded(ctx)

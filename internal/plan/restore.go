@@ -77,7 +77,7 @@ func Restore(c Cluster, r Restoration) []step.Step {
 	if r.Open == nil { // etcd must not write while its data is copied
 		steps = []step.Step{o.stop(), o.save()}
 	}
-	steps = append(steps, o.restoreEtcd(), c.serveK0s("restore-start"), c.waitNodeReady())
+	steps = append(steps, o.restoreEtcd(), c.startK0sAndWait("restore-start"), c.waitNodeReady())
 	if r.RemoveLost {
 		steps = append(steps, o.removeLost())
 	}

@@ -85,7 +85,7 @@ func Rollback(c Cluster, r Reversal) []step.Step {
 	if withEtcd {
 		steps = append(steps, b.restoreEtcd())
 	}
-	steps = append(steps, c.serveK0s("rollback-start"), c.waitNodeReady())
+	steps = append(steps, c.startK0sAndWait("rollback-start"), c.waitNodeReady())
 	if withEtcd {
 		steps = append(steps, b.waitPodsRestarted())
 	}
@@ -107,9 +107,9 @@ func Rollback(c Cluster, r Reversal) []step.Step {
 // that of a node which another controller has upgraded, or of a controller beside others.
 func RollbackNode(c Cluster, r Reversal) []step.Step {
 	b := rollback{c, r}
-	steps := []step.Step{b.restoreFiles(), c.serveK0s("rollback-start"), c.waitNodeReady(), b.startAgent(), b.startBackupTimer(), b.removeSnapshot()}
+	steps := []step.Step{b.restoreFiles(), c.startK0sAndWait("rollback-start"), c.waitNodeReady(), b.startAgent(), b.startBackupTimer(), b.removeSnapshot()}
 	if c.K0s.Worker { // k0s reaches the controllers through the agent
-		steps = []step.Step{b.restoreFiles(), b.startAgent(), c.serveK0s("rollback-start"), c.waitNodeReady(), b.removeSnapshot()}
+		steps = []step.Step{b.restoreFiles(), b.startAgent(), c.startK0sAndWait("rollback-start"), c.waitNodeReady(), b.removeSnapshot()}
 	}
 	return steps
 }

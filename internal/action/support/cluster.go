@@ -74,7 +74,7 @@ func (c *collector) fetchLists(ctx context.Context, lists objectLists, paths []s
 			defer func() { <-slots }()
 			raw, err := c.client.ListRaw(ctx, path)
 			if err != nil {
-				c.miss("cluster: "+path, err)
+				c.recordMissing("cluster: "+path, err)
 				return
 			}
 			mu.Lock()
@@ -92,7 +92,7 @@ func decodeItems[T any](c *collector, lists objectLists, path string) []T {
 	}
 	if raw := lists[path]; raw != nil {
 		if err := json.Unmarshal(raw, &list); err != nil {
-			c.miss("cluster: "+path, err)
+			c.recordMissing("cluster: "+path, err)
 		}
 	}
 	return list.Items
@@ -160,7 +160,7 @@ func (a apiService) describe() diagnosis.APIService {
 func (c *collector) readReleases(ctx context.Context) []diagnosis.Release {
 	raw, err := c.client.ListRawMetadata(ctx, pathSecrets, "owner=helm")
 	if err != nil {
-		c.miss("Helm releases", err)
+		c.recordMissing("Helm releases", err)
 		return nil
 	}
 	return newestReleases(decodeItems[secretMetadata](c, objectLists{pathSecrets: raw}, pathSecrets))

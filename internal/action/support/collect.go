@@ -77,13 +77,13 @@ func newCollector(env *action.Env) *collector {
 	}
 	j, err := journal.Open(c.env.Host, env.DataDir, env.Now)
 	if err != nil {
-		c.miss("journal", err)
+		c.recordMissing("journal", err)
 	} else {
 		c.journal = j
 	}
 	receipt, installed, err := journal.ReadReceipt(c.env.Host, env.DataDir)
 	if err != nil {
-		c.miss("receipt", err)
+		c.recordMissing("receipt", err)
 	}
 	c.receipt, c.install.Installed, c.install.UpdatedAt = receipt, installed, receipt.UpdatedAt
 	c.install.Worker = receipt.Role == nodes.Worker
@@ -95,7 +95,7 @@ func newCollector(env *action.Env) *collector {
 	if err == nil {
 		c.client = client
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		c.miss("credentials of the cluster", err)
+		c.recordMissing("credentials of the cluster", err)
 	}
 	return c
 }
@@ -109,7 +109,7 @@ func openCollector(ctx context.Context, env *action.Env) *collector {
 	if err != nil {
 		c = &collector{env: env.ReadOnly(), hostname: unnamedHost}
 		c.install.DataDir = env.DataDir
-		c.miss("records in "+env.DataDir, err)
+		c.recordMissing("records in "+env.DataDir, err)
 	}
 	return c
 }
@@ -141,8 +141,8 @@ func (c *collector) readRuns() {
 	}
 }
 
-// miss records that a part could not be collected.
-func (c *collector) miss(what string, err error) {
+// recordMissing records that a part could not be collected.
+func (c *collector) recordMissing(what string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.missing = append(c.missing, facts.Unknown{Fact: what, Reason: explain(err)})
@@ -251,7 +251,7 @@ func (c *collector) snapshot(ctx context.Context) diagnosis.Snapshot {
 	}
 	for i, p := range parts {
 		if !done[i] {
-			c.miss(p.name, wait.ErrNoReply)
+			c.recordMissing(p.name, wait.ErrNoReply)
 		}
 	}
 	s.Missing = c.missingParts()
@@ -289,7 +289,7 @@ func (c *collector) gatherFacts(ctx context.Context) (facts.Facts, hostpreflight
 	}
 	report, err := hostpreflight.Run(checks.All(), found, req, nil)
 	if err != nil {
-		c.miss("host preflights", err)
+		c.recordMissing("host preflights", err)
 	}
 	return found, report
 }
@@ -303,7 +303,7 @@ func (c *collector) readUnits(ctx context.Context) (k0sUnit diagnosis.Unit, othe
 	const properties = "Id,LoadState,ActiveState,SubState,UnitFileState,Result,NRestarts,ActiveEnterTimestampMonotonic"
 	shown, err := probe.UnitProperties(ctx, c.env.Host, properties, append([]string{c.unit()}, otherUnits...)...)
 	if err != nil {
-		c.miss("units", err)
+		c.recordMissing("units", err)
 		return k0sUnit, nil
 	}
 	booted := probe.BootTime(c.env.Host, c.env.Now())
@@ -339,7 +339,7 @@ func (c *collector) readLog(ctx context.Context, name string, selection []string
 	}
 	out, err := c.env.Host.Run(ctx, host.Cmd{Argv: argv, Timeout: commandTimeout, ReadOnly: true, MaxOutput: maxLogBytes})
 	if err != nil {
-		c.miss("log: "+strings.Join(selection, " "), err)
+		c.recordMissing("log: "+strings.Join(selection, " "), err)
 	}
 	lines := parseLog(string(out))
 	if name != diagnosis.LogK0s || len(lines) == 0 {
@@ -399,7 +399,7 @@ func (c *collector) readCertificates(ctx context.Context, answers bool) (all []d
 		defer cancel()
 		more, err := certificates.ReadCluster(ctx, c.client, c.receipt, now)
 		if err != nil {
-			c.miss("certificates in the cluster", err)
+			c.recordMissing("certificates in the cluster", err)
 		}
 		found = append(found, more...)
 	}

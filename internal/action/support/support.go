@@ -48,13 +48,13 @@ func LikelyCause(ctx context.Context, env *action.Env) (f diagnosis.Finding, ok 
 	return likelyCause(diagnose(openCollector(ctx, env).snapshot(ctx)))
 }
 
-// vague are rules that name what a failed run has reported itself, or an effect of it.
-var vague = []string{"run-unfinished", "preflight-fails", "api-not-answering", "etcd-not-answering", "k0s-not-running"}
+// nonCauseRules are rules that name what a failed run has reported itself, or an effect of it.
+var nonCauseRules = []string{"run-unfinished", "preflight-fails", "api-not-answering", "etcd-not-answering", "k0s-not-running"}
 
-// likelyCause returns the first error in found that is not vague.
+// likelyCause returns the first error in found that can be a cause.
 func likelyCause(found []diagnosis.Finding) (diagnosis.Finding, bool) {
 	for _, f := range found {
-		if f.Severity == diagnosis.Error && !slices.Contains(vague, f.Rule) {
+		if f.Severity == diagnosis.Error && !slices.Contains(nonCauseRules, f.Rule) {
 			return f, true
 		}
 	}

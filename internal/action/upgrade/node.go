@@ -55,7 +55,7 @@ func RunNode(ctx context.Context, env *action.Env, phase, bundle, program string
 		return err
 	}
 	w := newPhaseWriter(env, q)
-	err = runNodePhase(ctx, w.env(env), q, receipt, openFromCluster)
+	err = runNodePhase(ctx, w.withEvents(env), q, receipt, openFromCluster)
 	return errors.Join(err, w.end(ctx, err))
 }
 
@@ -350,17 +350,17 @@ func (u *undoneError) Unwrap() error { return u.error }
 
 // phaseWriter writes the state of a phase to a file while it runs.
 type phaseWriter struct {
-	host    *action.Env
+	env     *action.Env
 	state   agent.UpgradeState
 	written time.Time
 }
 
 func newPhaseWriter(env *action.Env, q agent.UpgradeRequest) *phaseWriter {
-	return &phaseWriter{host: env, state: agent.UpgradeState{Phase: q.Phase, Bundle: q.Bundle}}
+	return &phaseWriter{env: env, state: agent.UpgradeState{Phase: q.Phase, Bundle: q.Bundle}}
 }
 
-// env returns env with events that are written to the file.
-func (w *phaseWriter) env(env *action.Env) *action.Env {
+// withEvents returns env with events that are written to the file.
+func (w *phaseWriter) withEvents(env *action.Env) *action.Env {
 	with := *env
 	with.Events = func(e step.Event) {
 		w.event(e)
@@ -381,7 +381,7 @@ func (w *phaseWriter) event(e step.Event) {
 		return
 	case step.Progress:
 		w.state.Message, w.state.Bytes, w.state.Total = e.Message, e.Bytes, e.Total
-		if w.host.Now().Sub(w.written) < progressInterval {
+		if w.env.Now().Sub(w.written) < progressInterval {
 			return
 		}
 	default:
@@ -396,7 +396,7 @@ func (w *phaseWriter) end(ctx context.Context, failed error) error {
 	if failed != nil && ctx.Err() != nil {
 		return w.write()
 	}
-	w.state.Ended = w.host.Now().UTC()
+	w.state.Ended = w.env.Now().UTC()
 	if failed != nil {
 		var undone *undoneError
 		w.state.Failed, w.state.Hint, w.state.Exit, w.state.Undone = failed.Error(), problem.Hint(failed), problem.ExitCode(failed), errors.As(failed, &undone)
@@ -405,7 +405,7 @@ func (w *phaseWriter) end(ctx context.Context, failed error) error {
 }
 
 func (w *phaseWriter) write() error {
-	w.written = w.host.Now()
+	w.written = w.env.Now()
 	w.state.Changed = w.written.UTC()
-	return desired.WriteNodePhase(w.host.Host, w.host.DataDir, w.state)
+	return desired.WriteNodePhase(w.env.Host, w.env.DataDir, w.state)
 }

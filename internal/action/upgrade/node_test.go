@@ -179,7 +179,7 @@ func TestPhaseWriter_RecordsProgressAndEnd(t *testing.T) {
 	env := &action.Env{Host: f.Host(), GlobalOptions: action.GlobalOptions{DataDir: "/data", Now: func() time.Time { return now }, Events: func(step.Event) {}}}
 	q := agent.UpgradeRequest{Phase: agent.UpgradeDeliver, Bundle: "sha256:x"}
 	w := newPhaseWriter(env, q)
-	with := w.env(env)
+	with := w.withEvents(env)
 	read := func() agent.UpgradeState {
 		t.Helper()
 		s, err := desired.ReadNodePhase(env.Host, env.DataDir)
