@@ -137,7 +137,7 @@ func TestReleasablePVCs_OnlyOfStatefulSets(t *testing.T) {
 	}
 }
 
-func TestDrainMovable_LeavesWhatHasNoOtherPlace(t *testing.T) {
+func TestDrainMovable_SkipsUnmanagedPodsAndLocalVolumes(t *testing.T) {
 	s, c := kubetest.New(t)
 	s.Put("/api/v1/pods/web", newPod("a", "web", withOwner("ReplicaSet"), nil))
 	s.Put("/api/v1/pods/alone", newPod("a", "alone", nil, nil))

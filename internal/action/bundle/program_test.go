@@ -19,7 +19,7 @@ import (
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
-func TestNamedPrograms_AreThoseThatRunOnControllers(t *testing.T) {
+func TestNamedPrograms_ListsPlainAndKeyedExecutables(t *testing.T) {
 	const content = "#!/bin/sh\n"
 	_, file := keys(t)
 	vendor, err := source.PublicKey(file)

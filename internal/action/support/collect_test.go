@@ -200,7 +200,7 @@ func TestReport_ShowsNoSecretsOfLogs(t *testing.T) {
 	}
 }
 
-func TestLikelyCause_IsNoEffect(t *testing.T) {
+func TestLikelyCause_SkipsRulesThatNameOnlyEffects(t *testing.T) {
 	find := func(rule string, severity diagnosis.Severity) diagnosis.Finding {
 		return diagnosis.Finding{Rule: rule, Severity: severity}
 	}

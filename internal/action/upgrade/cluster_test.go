@@ -186,7 +186,7 @@ func TestReadCluster_TakesOverTheSameUpgradeOfAnotherController(t *testing.T) {
 	})
 }
 
-func TestLockCluster_GoesToTheOneThatTakesOver(t *testing.T) {
+func TestLockCluster_RecordsTheNewCoordinator(t *testing.T) {
 	running := kube.UpgradeRecord{From: oldBundle, To: newBundle, Phase: kube.UpgradeNodes, Coordinator: "c2", Nodes: map[string]kube.UpgradeNode{"w1": {State: kube.NodeUpgraded}}}
 	for name, takeOver := range map[string]bool{"takes over": true, "does not": false} {
 		t.Run(name, func(t *testing.T) {

@@ -59,7 +59,7 @@ func served(t *testing.T, release int64, sign *trust.PrivateKey) (b clusterBundl
 		open: func(context.Context) (*airgap.Bundle, error) { *parsed = true; return bundle, nil }}, parsed
 }
 
-func TestVerifyClusterBundle_BelievesOnlyTheVendorOfTheNode(t *testing.T) {
+func TestVerifyClusterBundle_AcceptsOnlyThePinnedVendor(t *testing.T) {
 	ours, public := newKey(t)
 	stranger, _ := newKey(t)
 	next, nextPublic := newKey(t)

@@ -287,7 +287,7 @@ func (s *simCluster) verify(history, bundle string, state kube.UpgradeNodeState)
 	}
 }
 
-func TestNodeDriver_AdoptsACoordinatorThatAnotherHasCordoned(t *testing.T) {
+func TestAdoptCoordinator_UncordonsItself(t *testing.T) {
 	s := newSimCluster(t)
 	o := &nodeDriver{from: oldBundle, to: simTo.String(), agents: s, open: func() (clusterAPI, error) { return s, nil }, now: time.Now}
 	for name, cordoned := range map[string]bool{"by the upgrade": true, "by the administrator": false} {
