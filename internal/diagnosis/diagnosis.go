@@ -124,14 +124,15 @@ func (r Rule) apply(s Snapshot) (f Finding, ok bool) {
 	return f, true
 }
 
-// How old a line may be to be an error: before the newest line of k0s, or for other logs before the time of the snapshot or, if
-// k0s has ended, of its end. While k0s runs, what still fails is logged again within minutes; lines of its start, when its parts
-// do not reach each other yet, are over. So is, after a while, what the kernel and the services that set the clock report: both
-// have lines of that kind at boot.
+// Ages up to which a line of a log counts as an error, back from the newest line of k0s or the end of k0s.
 const (
-	recentLines        = 15 * time.Minute
+	// recentLines is that of lines of a k0s that does not run.
+	recentLines = 15 * time.Minute
+	// recentLinesRunning is that of lines of a k0s that runs: it logs again within minutes what still fails, and while it
+	// starts, its parts do not reach each other yet.
 	recentLinesRunning = 5 * time.Minute
-	recentMessages     = time.Hour
+	// recentMessages is that of lines of the kernel and of the services that set the clock, which log some of them at boot.
+	recentMessages = time.Hour
 )
 
 // find returns the newest line that matches, for each log of p's source.

@@ -75,9 +75,10 @@ var (
 	unitRestarted = regexp.MustCompile(`^k0s(controller|worker)\.service: Scheduled restart job`)
 )
 
-// currentRun returns the lines since k0s was last started by a command or at boot, with automatic restarts unless they are
-// over, and without those of a stop by a command: a component that ends reports errors of others that already have. What an
-// earlier run logged does not tell why this one fails.
+// currentRun returns the lines of the current run of k0s: those of an earlier run do not explain a failure of this one. A run
+// begins when k0s is started by a command or at boot, and includes automatic restarts. With restartsOver it begins with the
+// last automatic restart. It ends when a command stops k0s: components that end then report errors of others that have
+// ended.
 func currentRun(lines []Line, restartsOver bool) []Line {
 	begin, end, automatic := 0, len(lines), false
 	for i, l := range lines {

@@ -34,13 +34,18 @@ const (
 	fixDisk      = "have the disk checked (sudo dmesg -T, smartctl), replace it, or move the machine to other storage"
 )
 
-// Thresholds of disks. The kubelet evicts pods below 10 % free space of its own file system and 15 % of that of
-// the images (kubernetes.io, Node-pressure Eviction, default hard eviction thresholds).
+// Thresholds of free disk space, inodes and memory.
 const (
-	fullDiskBytes       = 300e6 // below this, containerd and etcd cannot write
-	evictionPercent     = 15
-	fullInodesPercent   = 1
-	fewInodesPercent    = 5
+	// fullDiskBytes is the free space below which containerd and etcd cannot write.
+	fullDiskBytes = 300e6
+	// evictionPercent is the free space of the file system of images below which the kubelet evicts pods (kubernetes.io,
+	// Node-pressure Eviction, default hard eviction thresholds). Its own file system has 10 %.
+	evictionPercent = 15
+	// fullInodesPercent is the share of free inodes below which files cannot be created soon.
+	fullInodesPercent = 1
+	// fewInodesPercent is the share of free inodes below which a warning is reported, and the kubelet evicts pods.
+	fewInodesPercent = 5
+	// littleMemoryPercent is the share of available memory below which the kernel may kill processes.
 	littleMemoryPercent = 4
 )
 
