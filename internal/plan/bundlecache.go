@@ -50,7 +50,7 @@ func (k BundleCache) storeStep(h host.Host) step.Step {
 	}
 }
 
-// changedFile returns why the first of Files that is not as it must be is not, or "".
+// changedFile returns what is wrong with the first of Files, by path, that differs from what is stored; "" if none does.
 func (k BundleCache) changedFile(h host.Host) (string, error) {
 	for _, p := range slices.Sorted(maps.Keys(k.Files)) {
 		have, err := h.ReadFile(path.Join(k.Dir, p))

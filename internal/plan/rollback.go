@@ -27,7 +27,7 @@ func NotRestored(failed, err error) error {
 	return fmt.Errorf("%w; and the state before could not be restored: %w", failed, err)
 }
 
-// Reversal is the way back from an upgrade.
+// Reversal describes the rollback of an upgrade: what is restored, and from where.
 type Reversal struct {
 	Snapshot       Snapshot
 	WithData       bool   // restore etcd and the console's database, too: the upgrade has changed the cluster

@@ -23,8 +23,7 @@ type OtherNodes struct {
 // isEmpty reports whether the cluster has no other node that is upgraded.
 func (o OtherNodes) isEmpty() bool { return len(o.Batches) == 0 }
 
-// NodeAgents upgrades other nodes through their agents, and records their state in the cluster. Each method returns an
-// error that names the node.
+// NodeAgents upgrades other nodes through their agents, and records their state in the cluster. Errors of a node name it.
 type NodeAgents interface {
 	// Needed returns why a phase has to run on a node, or "".
 	Needed(ctx context.Context, n upgrade.Node, phase NodePhase) (string, error)
@@ -187,7 +186,8 @@ func (u nodeUpgrade) waitReadyBefore(s step.Step) step.Step {
 	return s
 }
 
-// rollbackNodes returns the steps that restore the other nodes, workers first.
+// rollbackNodes returns the steps that lock the cluster and restore the other nodes, workers first; none for a cluster of one
+// node.
 func (b rollback) rollbackNodes() (steps []step.Step) {
 	if !b.Others.isEmpty() || len(b.Others.Skipped) > 0 {
 		steps = append(steps, b.lockCluster())

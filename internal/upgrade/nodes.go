@@ -163,8 +163,9 @@ const (
 	Restore      Failure = "restore"   // restore the whole cluster, which has one node
 )
 
-// OnFailure returns what an upgrade does after a failure. others reports whether the cluster has other nodes, and reached whether one
-// of them may run the new version: it was rolled back on the spot if it was not healthy, and the others are.
+// OnFailure returns what the coordinator does after its upgrade has failed. others reports whether the cluster has other
+// nodes, and reached whether one of them may run the new version. Such a node is healthy: one that is not was restored at
+// once.
 func OnFailure(others, reached bool) Failure {
 	switch {
 	case !others:

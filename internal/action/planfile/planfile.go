@@ -1,5 +1,5 @@
-// Package planfile writes and compares the state on which a plan depends, so that --plan-file does exactly the plan that
-// somebody has read.
+// Package planfile writes and compares the state on which a plan depends, so that --plan-file applies exactly the plan
+// that was reviewed.
 package planfile
 
 import (

@@ -203,7 +203,8 @@ func newUpgradeClient(env *action.Env) (agent.UpgradeClient, error) {
 	return agent.NewUpgradeClient(cert, pin), nil
 }
 
-// otherNodes returns the nodes besides the coordinator, for the steps. before returns the health before the upgrade.
+// otherNodes returns the nodes besides the coordinator, with d, which upgrades them. The health of the cluster with them is
+// compared by h with that of before the upgrade; nil if no step compares it.
 func (c clusterNodes) otherNodes(env *action.Env, h plan.Health, d *nodeDriver) (plan.OtherNodes, error) {
 	if len(c.batches) == 0 {
 		return plan.OtherNodes{Skipped: c.skip}, nil

@@ -33,9 +33,9 @@ import (
 // DeliverVerb is the verb of the runs in the journal that fetch what an upgrade needs.
 const DeliverVerb = "deliver"
 
-// follower is what an upgrade has on a node that another controller upgrades.
+// follower describes the upgrade of this node by another controller.
 type follower struct {
-	origin desired.BundleOrigin // of the origin of the bundle
+	origin desired.BundleOrigin // where the bundle comes from
 }
 
 // RunNode runs one phase of the upgrade of this host, which a controller has started through this host's agent. It
