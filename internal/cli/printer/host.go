@@ -146,36 +146,16 @@ func WriteStatus(w io.Writer, s status.Status, verbose bool) {
 	if verbose {
 		writeList(w, "Errors:", s.Details)
 	}
-	if u := s.Upgrade; u != nil && u.Unfinished && s.Unfinished == nil && s.Running == nil {
-		where := "there"
-		if len(u.Nodes) > 0 {
-			where = "on any controller"
-		}
-		fmt.Fprintf(w, "\nUpgrade: started on node %s at %s, not finished (%s): resume it or roll it back %s\n", u.Coordinator, u.StartedAt.Format(time.RFC3339), u.Phase, where)
-		writeUpgradingNodes(w, u.Nodes)
-	} else if u != nil && !u.Unfinished {
-		fmt.Fprintf(w, "\nUpgrade: that of %s can be rolled back: sudo plinth upgrade --rollback; to end that: sudo plinth upgrade --commit\n", u.StartedAt.Format(time.RFC3339))
-	}
-	switch u := s.Unfinished; {
+	writeUpgrade(w, s)
+	switch {
 	case s.Running != nil:
 		var nodes []status.UpgradingNode
 		if s.Upgrade != nil && s.Upgrade.Unfinished {
 			nodes = s.Upgrade.Nodes
 		}
 		writeRunningCommand(w, *s.Running, nodes)
-	case u != nil:
-		fmt.Fprintf(w, "\nUnfinished: %s, started %s, stopped at step %s", u.Verb, u.StartedAt.Format(time.RFC3339), u.Step)
-		if u.Failed != "" {
-			fmt.Fprintf(w, ": %s", u.Failed)
-		}
-		switch u.Verb {
-		case upgrade.RollbackVerb:
-			fmt.Fprint(w, "\n\nNext: sudo plinth upgrade --rollback   (to finish it)\n")
-		case upgrade.Verb:
-			fmt.Fprint(w, "\n\nNext: run the same `plinth upgrade` again to resume it; or roll it back: sudo plinth upgrade --rollback\n")
-		default:
-			fmt.Fprintf(w, "\n\nNext: run the same `plinth %s` again to resume it\n", u.Verb)
-		}
+	case s.Unfinished != nil:
+		writeUnfinishedRun(w, *s.Unfinished)
 	case s.Removed:
 		writeNextCommand(w, "sudo plinth reset node")
 	case s.Installed && (s.Service == "inactive" || s.Service == "failed"):
@@ -186,6 +166,39 @@ func WriteStatus(w io.Writer, s status.Status, verbose bool) {
 		writeNextCommand(w, "plinth console url")
 	default:
 		writeNextCommand(w, "plinth install --bundle FILE")
+	}
+}
+
+// writeUpgrade writes what the cluster has recorded of its last upgrade, unless a run of this host tells it.
+func writeUpgrade(w io.Writer, s status.Status) {
+	u := s.Upgrade
+	switch {
+	case u == nil:
+	case !u.Unfinished:
+		fmt.Fprintf(w, "\nUpgrade: that of %s can be rolled back: sudo plinth upgrade --rollback; to end that: sudo plinth upgrade --commit\n", u.StartedAt.Format(time.RFC3339))
+	case s.Unfinished == nil && s.Running == nil:
+		where := "there"
+		if len(u.Nodes) > 0 {
+			where = "on any controller"
+		}
+		fmt.Fprintf(w, "\nUpgrade: started on node %s at %s, not finished (%s): resume it or roll it back %s\n", u.Coordinator, u.StartedAt.Format(time.RFC3339), u.Phase, where)
+		writeUpgradingNodes(w, u.Nodes)
+	}
+}
+
+// writeUnfinishedRun writes where a run of this host has stopped, and how to resume it.
+func writeUnfinishedRun(w io.Writer, u status.Unfinished) {
+	fmt.Fprintf(w, "\nUnfinished: %s, started %s, stopped at step %s", u.Verb, u.StartedAt.Format(time.RFC3339), u.Step)
+	if u.Failed != "" {
+		fmt.Fprintf(w, ": %s", u.Failed)
+	}
+	switch u.Verb {
+	case upgrade.RollbackVerb:
+		fmt.Fprint(w, "\n\nNext: sudo plinth upgrade --rollback   (to finish it)\n")
+	case upgrade.Verb:
+		fmt.Fprint(w, "\n\nNext: run the same `plinth upgrade` again to resume it; or roll it back: sudo plinth upgrade --rollback\n")
+	default:
+		fmt.Fprintf(w, "\n\nNext: run the same `plinth %s` again to resume it\n", u.Verb)
 	}
 }
 
