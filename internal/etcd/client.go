@@ -10,13 +10,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"github.com/plinthdev/plinth/internal/ports"
 	"io"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/plinthdev/plinth/internal/ports"
 )
 
 // Address and files of the etcd that k0s runs; it listens on loopback only.

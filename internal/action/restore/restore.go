@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -22,7 +21,6 @@ import (
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/objectstore"
 	"github.com/plinthdev/plinth/internal/plan"
-	"github.com/plinthdev/plinth/internal/ports"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/token"
@@ -60,7 +58,7 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 	if err := env.RequireHost("restore"); err != nil {
 		return Result{}, err
 	}
-	o := operation{opts: opts, now: env.Now().UTC(), members: readMembers, answers: dialEtcd}
+	o := operation{opts: opts, now: env.Now().UTC(), members: readMembers, answers: etcd.IsListening}
 	out, err := action.Execute(ctx, env, o.engineOperation())
 	res := Result{Changed: out.Changed, Removed: opts.RemoveLost, Log: out.Log, Lost: o.lost()}
 	if opts.ControlPlane != "" {
@@ -332,17 +330,6 @@ func readMembers(ctx context.Context, env *action.Env) (members []etcd.Member, e
 
 // ownDatabase is the database of etcd on this host.
 const ownDatabase = k0s.EtcdMemberDir + "/snap/db"
-
-// dialEtcd reports whether a process listens on the port of etcd for its peers.
-func dialEtcd(ctx context.Context, address string) bool {
-	d := net.Dialer{Timeout: 2 * time.Second}
-	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(address, ports.EtcdPeerText))
-	if err != nil {
-		return false
-	}
-	_ = c.Close()
-	return true
-}
 
 // lost returns the names of the other controllers.
 func (o *operation) lost() (names []string) {
