@@ -13,8 +13,9 @@ import (
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
-// defaultWait is how long an install waits for an add-on of Plinth.
-const defaultWait = 4 * time.Minute
+// defaultWait is how long an install waits for an add-on of Plinth: longer than the five minutes for which kubelet keeps
+// pods from a node whose disk was full (evictionPressureTransitionPeriod).
+const defaultWait = 6 * time.Minute
 
 // Wait returns how long an install waits until the add-on is ready.
 func (a AddOn) Wait() time.Duration { return cmp.Or(a.Timeout, defaultWait) }
