@@ -195,7 +195,7 @@ func (c Cluster) importImages(id, title string, want []images.Image) step.Step {
 			if why, err := c.K0s.DownReason(ctx); err != nil || why != "" {
 				return step.Unknown("k0s-start"), nil
 			}
-			store, err := c.openImageStore(ctx, 5*time.Second) // on a busy host containerd takes seconds to answer
+			store, err := images.Open(ctx, k0s.ContainerdSocket, c.Host, 5*time.Second, c.K0s.Diagnose) // on a busy host containerd takes seconds to answer
 			if err != nil {
 				return step.Needed(err.Error()), ctx.Err()
 			}
