@@ -37,6 +37,8 @@ type Config struct {
 	// ListControllers returns all controllers of the cluster. It queries the API
 	// through this load balancer.
 	ListControllers func(ctx context.Context) ([]netip.AddrPort, error)
+	// FindControllers returns them in another way, while no known controller answers; nil for none.
+	FindControllers func(ctx context.Context) ([]netip.AddrPort, error)
 	Log             func(text string) // receives a line for each change
 }
 
@@ -60,7 +62,7 @@ func Serve(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	b := &balancer{Config: c, conns: map[*connPair]bool{}}
+	b := &balancer{Config: c, conns: map[*connPair]bool{}, stored: sortControllers(known)}
 	b.setControllers(known)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -101,6 +103,7 @@ func sleepContext(ctx context.Context, d time.Duration) bool {
 
 type balancer struct {
 	Config
+	stored []netip.AddrPort // the list in Store, sorted; used by refreshControllers only
 
 	mu       sync.Mutex
 	backends []*backend

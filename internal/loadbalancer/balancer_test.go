@@ -304,6 +304,36 @@ func TestRefreshControllers_IgnoresEmptyList(t *testing.T) {
 	}
 }
 
+func TestRefreshControllers_FindsOthersWhenNoneAnswers(t *testing.T) {
+	old, next := netip.MustParseAddrPort("10.0.0.1:6443"), netip.MustParseAddrPort("10.0.0.9:6443")
+	find := func(list []netip.AddrPort, err error) func(context.Context) ([]netip.AddrPort, error) {
+		return func(context.Context) ([]netip.AddrPort, error) { return list, err }
+	}
+	silent := errors.New("no answer")
+	for name, c := range map[string]struct {
+		find   func(context.Context) ([]netip.AddrPort, error)
+		stored []netip.AddrPort // since the start, by another program
+		want   netip.AddrPort
+	}{
+		"nothing else is known":            {nil, []netip.AddrPort{old}, old},
+		"the stored list was changed":      {nil, []netip.AddrPort{next}, next},
+		"the stored list was emptied":      {nil, nil, old},
+		"at the additional address":        {find([]netip.AddrPort{next}, nil), []netip.AddrPort{old}, next},
+		"the additional address is silent": {find(nil, silent), []netip.AddrPort{next}, next},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			b := &balancer{Config: Config{Store: &memory{list: c.stored}, Log: func(string) {}, FindControllers: c.find,
+				ListControllers: func(context.Context) ([]netip.AddrPort, error) { cancel(); return nil, silent }}, conns: map[*connPair]bool{},
+				stored: []netip.AddrPort{old}, backends: []*backend{{addr: old}}}
+			b.refreshControllers(ctx)
+			if len(b.backends) != 1 || b.backends[0].addr != c.want {
+				t.Errorf("%v", b.backends[0].addr)
+			}
+		})
+	}
+}
+
 func TestControllersFile_IsPrivateAndStrict(t *testing.T) {
 	h := hosttest.New(t).Host()
 	f := ControllersFile{Files: h, Path: "/var/lib/plinth/controllers.json"}

@@ -60,15 +60,14 @@ func (b *backend) checkInterval() time.Duration {
 }
 
 // refreshControllers queries the controllers of the cluster and stores them, until
-// ctx ends. It ignores an empty list, which would cut the node off for good.
+// ctx ends. It ignores an empty list, which would cut the node off for good. While no
+// known controller answers, it looks for others.
 func (b *balancer) refreshControllers(ctx context.Context) {
 	saved := true
 	for {
-		queryCtx, cancel := context.WithTimeout(ctx, refreshTimeout)
-		list, err := b.ListControllers(queryCtx)
-		cancel()
+		list, err := b.queryControllers(ctx)
 		if err == nil && len(list) > 0 {
-			list = slices.Compact(slices.SortedFunc(slices.Values(list), netip.AddrPort.Compare))
+			list = sortControllers(list)
 			if b.setControllers(list) {
 				b.Log(fmt.Sprintf("controllers: %v", list))
 				saved = false
@@ -77,14 +76,50 @@ func (b *balancer) refreshControllers(ctx context.Context) {
 				if err := b.Store.Save(list); err != nil {
 					b.Log("cannot save the list of controllers: " + err.Error())
 				} else {
-					saved = true
+					saved, b.stored = true, list
 				}
 			}
+		}
+		if err != nil {
+			b.reloadControllers()
 		}
 		if !sleepContext(ctx, refreshInterval) {
 			return
 		}
 	}
+}
+
+// queryControllers returns the controllers of the cluster: as the known ones list them or,
+// if none of them answers, as the API does at its additional address.
+func (b *balancer) queryControllers(ctx context.Context) ([]netip.AddrPort, error) {
+	query := func(ask func(context.Context) ([]netip.AddrPort, error)) ([]netip.AddrPort, error) {
+		ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+		defer cancel()
+		return ask(ctx)
+	}
+	list, err := query(b.ListControllers)
+	if err == nil || b.FindControllers == nil {
+		return list, err
+	}
+	return query(b.FindControllers)
+}
+
+// reloadControllers uses the stored list if another program has changed it since: after the loss of
+// all controllers, a join writes the one that replaces them.
+func (b *balancer) reloadControllers() {
+	list, err := b.Store.Load()
+	if list = sortControllers(list); err != nil || len(list) == 0 || slices.Equal(list, b.stored) {
+		return
+	}
+	b.stored = list
+	if b.setControllers(list) {
+		b.Log(fmt.Sprintf("controllers, of the changed list: %v", list))
+	}
+}
+
+// sortControllers returns the controllers of list sorted, each once.
+func sortControllers(list []netip.AddrPort) []netip.AddrPort {
+	return slices.Compact(slices.SortedFunc(slices.Values(list), netip.AddrPort.Compare))
 }
 
 // connPair is the connection of a client and the one to its backend.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"path/filepath"
@@ -57,6 +58,20 @@ func SeedNeeded(h host.Files, dataDir string) (string, error) {
 	return "", nil
 }
 
+// SeedOutdated returns the reason why SeedControllers must run on a worker of a cluster with
+// these controllers, or "": also if the load balancer knows none of them, because all that it
+// knows were replaced. A list that differs otherwise is kept, because the load balancer updates it.
+func SeedOutdated(h host.Files, dataDir string, controllers []netip.Addr) (string, error) {
+	if why, err := SeedNeeded(h, dataDir); err != nil || why != "" {
+		return why, err
+	}
+	list, err := ControllersFile{Files: h, Path: controllersPath(dataDir)}.Load()
+	if err != nil || len(controllers) == 0 || slices.ContainsFunc(list, func(a netip.AddrPort) bool { return slices.Contains(controllers, a.Addr()) }) {
+		return "", err
+	}
+	return fmt.Sprintf("of the known controllers, such as %s, none is in the cluster any more", list[0].Addr()), nil
+}
+
 // SeedControllers writes the first controllers and the cluster's CA certificate
 // (PEM) for a worker's load balancer.
 func SeedControllers(h host.Files, dataDir string, ca []byte, controllers []netip.Addr) error {
@@ -103,12 +118,18 @@ func KnownControllers(h host.Files, dataDir string) (all []netip.Addr, err error
 // ClusterCA returns the cluster's CA certificate (PEM) that SeedControllers wrote on a worker.
 func ClusterCA(h host.Files, dataDir string) ([]byte, error) { return h.ReadFile(caPath(dataDir)) }
 
-// Run runs the load balancer of a worker until ctx ends. log receives a line for
-// each change.
-func Run(ctx context.Context, h host.Files, dataDir string, log func(string)) error {
+// Run runs the load balancer of a worker until ctx ends. api is the additional name or address of
+// the Kubernetes API, at which it asks for the controllers while none that it knows answers; "" for
+// none. log receives a line for each change.
+func Run(ctx context.Context, h host.Files, dataDir, api string, log func(string)) error {
 	g := &apiClient{host: h, dataDir: dataDir}
-	return Serve(ctx, Config{Listen: LocalAPIAddress, Store: ControllersFile{Files: h, Path: controllersPath(dataDir)},
-		CheckReady: g.checkReady, ListControllers: g.listControllers, Log: log})
+	c := Config{Listen: LocalAPIAddress, Store: ControllersFile{Files: h, Path: controllersPath(dataDir)},
+		CheckReady: g.checkReady, ListControllers: g.listControllers, Log: log}
+	if api != "" {
+		at := &apiClient{host: h, dataDir: dataDir, server: "https://" + net.JoinHostPort(api, ports.APIText)}
+		c.FindControllers = at.listControllers
+	}
+	return Serve(ctx, c)
 }
 
 // apiClient queries the controllers and the cluster with the credentials of the
@@ -117,6 +138,7 @@ func Run(ctx context.Context, h host.Files, dataDir string, log func(string)) er
 type apiClient struct {
 	host    host.Files
 	dataDir string
+	server  string // URL at which listControllers queries the API; "" for the load balancer
 
 	mu          sync.Mutex
 	client      *http.Client
@@ -207,12 +229,17 @@ func (g *apiClient) tlsConfig() (*tls.Config, error) {
 }
 
 // listControllers returns the controllers of the cluster, from the records of nodes,
-// which nodes cannot write. It queries the API through the load balancer itself.
+// which nodes cannot write. It queries the API through the load balancer itself, or at g.server.
 func (g *apiClient) listControllers(ctx context.Context) ([]netip.AddrPort, error) {
 	if g.api == nil {
 		raw, err := g.host.ReadFile(k0s.KubeletConf)
 		if err != nil {
 			return nil, err // not joined yet
+		}
+		if g.server != "" {
+			if raw, err = withServer(raw, g.server); err != nil {
+				return nil, err
+			}
 		}
 		if g.api, err = kube.New(raw); err != nil {
 			return nil, err
@@ -231,4 +258,17 @@ func (g *apiClient) listControllers(ctx context.Context) ([]netip.AddrPort, erro
 		list = append(list, netip.AddrPortFrom(a, apiPort))
 	}
 	return list, nil
+}
+
+// withServer returns a kubeconfig whose clusters are at the URL server. The server has to have a
+// certificate of the cluster's authority for that name.
+func withServer(kubeconfig []byte, server string) ([]byte, error) {
+	c, err := clientcmd.Load(kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	for _, cluster := range c.Clusters {
+		cluster.Server = server
+	}
+	return clientcmd.Write(*c)
 }

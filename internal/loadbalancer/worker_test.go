@@ -96,3 +96,43 @@ func TestAPIClientListControllers_ReturnsRecordedControllers(t *testing.T) {
 		t.Error("a host that has not joined listed controllers")
 	}
 }
+
+func TestSeedOutdated_IsOnlyForReplacedControllers(t *testing.T) {
+	addresses := func(all ...string) (out []netip.Addr) {
+		for _, a := range all {
+			out = append(out, netip.MustParseAddr(a))
+		}
+		return out
+	}
+	for name, c := range map[string]struct {
+		stored, cluster []netip.Addr
+		want            string
+	}{
+		"none is stored":       {nil, addresses("10.0.0.1"), "no controller is known"},
+		"the same":             {addresses("10.0.0.1"), addresses("10.0.0.1"), ""},
+		"one is left":          {addresses("10.0.0.1", "10.0.0.2"), addresses("10.0.0.2", "10.0.0.9"), ""},
+		"all were replaced":    {addresses("10.0.0.1", "10.0.0.2"), addresses("10.0.0.9"), "such as 10.0.0.1, none is in the cluster any more"},
+		"the cluster has none": {addresses("10.0.0.1"), nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := hosttest.New(t).Host()
+			if err := SeedControllers(h, dataDir, []byte("ca"), c.stored); err != nil {
+				t.Fatal(err)
+			}
+			if why, err := SeedOutdated(h, dataDir, c.cluster); err != nil || !strings.HasSuffix(why, c.want) || (why == "") != (c.want == "") {
+				t.Errorf("%q %v", why, err)
+			}
+		})
+	}
+}
+
+func TestWithServer_ReplacesOnlyTheURL(t *testing.T) {
+	raw, err := withServer([]byte(`{"apiVersion":"v1","kind":"Config","current-context":"t","contexts":[{"name":"t","context":{"cluster":"t","user":"u"}}],
+		"users":[{"name":"u","user":{"client-certificate":"/c.pem"}}],"clusters":[{"name":"t","cluster":{"server":"https://127.0.0.1:6443","certificate-authority":"/ca.crt"}}]}`),
+		"https://api.example.com:6443")
+	for _, want := range []string{"server: https://api.example.com:6443", "certificate-authority: /ca.crt", "client-certificate: /c.pem"} {
+		if err != nil || !strings.Contains(string(raw), want) {
+			t.Errorf("%q is missing in %s (%v)", want, raw, err)
+		}
+	}
+}

@@ -157,7 +157,11 @@ func runWorker(ctx context.Context, env *action.Env) error {
 			env.Note("cannot serve blobs on this node: " + err.Error())
 		}
 	})
-	return loadbalancer.Run(ctx, env.Host, env.DataDir, env.Note)
+	receipt, _, err := journal.ReadReceipt(env.Host, env.DataDir) // none before the host has joined
+	if err != nil {
+		env.Note("cannot find controllers at the additional address of the API: " + err.Error())
+	}
+	return loadbalancer.Run(ctx, env.Host, env.DataDir, receipt.API, env.Note)
 }
 
 // serveHTTPS serves the agent's API on agent.Port until ctx ends.

@@ -268,15 +268,15 @@ func (o *operation) apiAccess(env *action.Env) *plan.APIAccess {
 	if !o.isWorker() {
 		return nil
 	}
+	var controllers []netip.Addr
+	for _, n := range o.clusterInfo.Nodes {
+		if addr, err := netip.ParseAddr(firstOrEmpty(n.Addresses)); err == nil && n.Controller {
+			controllers = append(controllers, addr)
+		}
+	}
 	return &plan.APIAccess{Files: loadbalancer.SeedFiles(env.DataDir),
-		CheckSeed: func() (string, error) { return loadbalancer.SeedNeeded(env.Host, env.DataDir) },
+		CheckSeed: func() (string, error) { return loadbalancer.SeedOutdated(env.Host, env.DataDir, controllers) },
 		Seed: func() error {
-			var controllers []netip.Addr
-			for _, n := range o.clusterInfo.Nodes {
-				if addr, err := netip.ParseAddr(firstOrEmpty(n.Addresses)); err == nil && n.Controller {
-					controllers = append(controllers, addr)
-				}
-			}
 			return loadbalancer.SeedControllers(env.Host, env.DataDir, o.clusterInfo.CA, controllers)
 		}}
 }
