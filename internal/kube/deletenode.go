@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,15 +25,38 @@ func DeletePods(ctx context.Context, c *Client, node string) error {
 	if err != nil {
 		return err
 	}
-	var gracePeriod int64
 	for _, p := range list.Items {
 		if p.Spec.NodeName != node {
 			continue
 		}
-		err := c.Core().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: &gracePeriod})
-		if err != nil && !apierrors.IsNotFound(err) {
+		if err := ForceDeletePod(ctx, c, NodePod{Namespace: p.Namespace, Name: p.Name}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// AwayPods returns the pods in namespaces that run on one of nodes, and that their controller would start on another
+// node: not those of DaemonSets, and not those that have a volume of that node only or have ended.
+func AwayPods(ctx context.Context, c *Client, nodes, namespaces []string) (all []NodePod, err error) {
+	for _, node := range nodes {
+		pods, err := PodsToEvict(ctx, c, node)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, slices.DeleteFunc(pods, func(p NodePod) bool {
+			return p.Unmanaged || len(p.LocalPVCs) > 0 || !slices.Contains(namespaces, p.Namespace)
+		})...)
+	}
+	return all, nil
+}
+
+// ForceDeletePod deletes a pod whose kubelet does not answer. If it does later, it ends the containers of the pod.
+func ForceDeletePod(ctx context.Context, c *Client, p NodePod) error {
+	var gracePeriod int64
+	err := c.Core().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: &gracePeriod})
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
 }

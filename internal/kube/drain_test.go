@@ -123,6 +123,9 @@ func TestReleasablePVCs_OnlyOfStatefulSets(t *testing.T) {
 	if err != nil || len(claims) != 1 || claims[0].String() != "a/data-db-0" {
 		t.Fatalf("%v %v", claims, err)
 	}
+	if all, err := kube.LocalPVCs(t.Context(), c, "n1"); err != nil || len(all) != 7 || all[2].String() != "a/data-db-0" || !all[2].Recreated || all[6].Recreated {
+		t.Errorf("all: %v %v", all, err)
+	}
 	if err := kube.ReleasePVCs(t.Context(), c, claims); err != nil {
 		t.Fatal(err)
 	}
@@ -149,5 +152,20 @@ func TestDrainMovable_SkipsUnmanagedPodsAndLocalVolumes(t *testing.T) {
 	}
 	if err := kube.DrainMovable(t.Context(), c, kube.Wait{Timeout: 10 * time.Second}, "n1"); err != nil || len(evicted) != 1 || evicted[0] != "web" {
 		t.Errorf("%q, %v", evicted, err)
+	}
+}
+
+func TestAwayPods_AreThoseThatAnotherNodeCanRun(t *testing.T) {
+	s, c := kubetest.New(t)
+	s.Put("/api/v1/pods/web", newPod("a", "web", withOwner("ReplicaSet"), nil))
+	s.Put("/api/v1/pods/other", newPod("b", "other", withOwner("ReplicaSet"), nil))
+	s.Put("/api/v1/pods/alone", newPod("a", "alone", nil, nil))
+	s.Put("/api/v1/pods/agent", newPod("a", "agent", withOwner("DaemonSet"), nil))
+	pods, err := kube.AwayPods(t.Context(), c, []string{"n1"}, []string{"a"})
+	if err != nil || len(pods) != 1 || pods[0].String() != "a/web" {
+		t.Fatalf("%v %v", pods, err)
+	}
+	if pods, err := kube.AwayPods(t.Context(), c, []string{"n2"}, []string{"a"}); err != nil || len(pods) != 0 {
+		t.Errorf("of another node: %v %v", pods, err)
 	}
 }

@@ -12,7 +12,10 @@ import (
 )
 
 // PVC is a PersistentVolumeClaim that is bound to a volume.
-type PVC struct{ Namespace, Name, Volume string }
+type PVC struct {
+	Namespace, Name, Volume string
+	Recreated               bool // a StatefulSet creates it again once it is deleted
+}
 
 // String returns a name such as "kotsadm/kotsadm-rqlite-kotsadm-rqlite-1".
 func (c PVC) String() string { return c.Namespace + "/" + c.Name }
@@ -42,6 +45,13 @@ func PVCNode(ctx context.Context, c *Client, namespace, claim string) (node stri
 // a StatefulSet would create again. It skips released claims. All other claims
 // are kept, because nothing would create them again.
 func ReleasablePVCs(ctx context.Context, c *Client, node string) ([]PVC, error) {
+	all, err := LocalPVCs(ctx, c, node)
+	return slices.DeleteFunc(all, func(x PVC) bool { return !x.Recreated }), err
+}
+
+// LocalPVCs returns the claims on volumes that only node can use, sorted. It skips
+// released claims.
+func LocalPVCs(ctx context.Context, c *Client, node string) ([]PVC, error) {
 	volumes, err := c.Core().PersistentVolumes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, err
@@ -64,10 +74,9 @@ func ReleasablePVCs(ctx context.Context, c *Client, node string) ([]PVC, error) 
 		if err != nil {
 			return nil, err
 		}
-		if recreated {
-			out = append(out, PVC{Namespace: ref.Namespace, Name: ref.Name, Volume: v.Name})
-		}
+		out = append(out, PVC{Namespace: ref.Namespace, Name: ref.Name, Volume: v.Name, Recreated: recreated})
 	}
+	slices.SortFunc(out, func(a, b PVC) int { return strings.Compare(a.String(), b.String()) })
 	return out, nil
 }
 
