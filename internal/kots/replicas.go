@@ -43,6 +43,26 @@ func DatastoreReplicas(ctx context.Context, c *kube.Client, namespace string) (i
 	return n, err
 }
 
+// ForgetData prepares the console of a cluster that has lost the volumes of all its controllers for
+// an empty datastore: with one replica, because each replica needs a controller of its own, and
+// without the record that an application is installed. HANeeded asks for the others again.
+func ForgetData(ctx context.Context, c *kube.Client, namespace string) error {
+	have, err := DatastoreReplicas(ctx, c, namespace)
+	if err == nil && have > 1 {
+		err = c.Patch(ctx, kube.Object{APIVersion: "apps/v1", Kind: "StatefulSet", Namespace: namespace, Name: DatastoreName}, []byte(`{"spec":{"replicas":1}}`))
+	}
+	if err != nil {
+		return err
+	}
+	return c.Delete(ctx, InstalledAppRef(namespace))
+}
+
+// InstalledAppRef returns the reference of the ConfigMap in which Plinth records the application that it has installed
+// in the console in namespace.
+func InstalledAppRef(namespace string) kube.Object {
+	return kube.Object{APIVersion: "v1", Kind: "ConfigMap", Namespace: namespace, Name: "plinth-application"}
+}
+
 // replicaSyncTimeout is how long IsReplicatedElsewhere waits for a Ready
 // replica to catch up: less than the time that a node that leaves the cluster
 // waits for a response. The leader may change, too, on a busy machine.

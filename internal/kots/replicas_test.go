@@ -64,3 +64,26 @@ func TestIsReplicatedElsewhere_RequiresSyncedMajority(t *testing.T) {
 		t.Errorf("without a console: %v %v", safe, err)
 	}
 }
+
+func TestForgetData_LeavesOneReplicaAndNoApplication(t *testing.T) {
+	for name, c := range map[string]struct{ before, after int64 }{"three replicas": {3, 1}, "one replica": {1, 1}, "no console": {0, 0}} {
+		t.Run(name, func(t *testing.T) {
+			s, k := kubetest.New(t)
+			s.Put(consolePath+"configmaps/plinth-application", map[string]any{"apiVersion": "v1", "kind": "ConfigMap"})
+			if c.before > 0 {
+				s.Put("/apis/apps/v1/namespaces/kotsadm/statefulsets/kotsadm-rqlite", map[string]any{"apiVersion": "apps/v1", "kind": "StatefulSet", "spec": map[string]any{"replicas": c.before}})
+			}
+			for range 2 { // a killed run repeats it
+				if err := ForgetData(t.Context(), k, "kotsadm"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if n, err := DatastoreReplicas(t.Context(), k, "kotsadm"); n != c.after || err != nil {
+				t.Errorf("%d replicas, %v", n, err)
+			}
+			if s.Object(consolePath+"configmaps/plinth-application") != nil {
+				t.Error("the application is still recorded")
+			}
+		})
+	}
+}

@@ -191,7 +191,7 @@ func (c Cluster) configureKOTSRegistry(a addons.AddOn) step.Step {
 // Check must not do.
 func (c Cluster) installApp() step.Step {
 	note := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap",
-		"metadata": map[string]any{"name": "plinth-application"}, "data": map[string]any{"installed": c.Console.AppID}}}
+		"metadata": map[string]any{"name": kots.InstalledAppRef("").Name}, "data": map[string]any{"installed": c.Console.AppID}}}
 	return c.consoleStep(step.Step{ID: "application", Title: "Install the application", Affects: []string{"namespace " + c.Console.Namespace}},
 		func(ctx context.Context, k *kots.Client) (string, error) {
 			have, err := k.Kube.Get(ctx, kube.RefOf(note, k.Namespace))
