@@ -2,6 +2,7 @@ package k0s
 
 import (
 	"archive/tar"
+	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -16,6 +17,57 @@ import (
 
 // EtcdDir is the data folder of etcd.
 const EtcdDir = "/var/lib/k0s/etcd"
+
+// SharedFile is a file that all controllers of a cluster have in common.
+type SharedFile struct {
+	Path string
+	Perm fs.FileMode // before k0s starts, which gives its keys to the users of its components
+}
+
+// SharedFiles returns the authorities of a cluster, the key of its service accounts, and the keys that encrypt Secrets:
+// what a controller needs to be one of the same cluster. k0s keeps those that exist, and issues every other certificate
+// for the names and addresses of its own host (k0s 1.33.8, cmd/controller/certificates.go and
+// pkg/component/controller/etcd.go). With them, a restored cluster trusts the certificates and tokens from before.
+func SharedFiles() []SharedFile {
+	return []SharedFile{
+		{CAKeyPath, 0o600}, {CACertPath, 0o644},
+		{SAKeyPath, 0o600}, {SAPubPath, 0o644},
+		{pkiDir + "/front-proxy-ca.key", 0o600}, {pkiDir + "/front-proxy-ca.crt", 0o644},
+		{pkiDir + "/etcd/ca.key", 0o600}, {pkiDir + "/etcd/ca.crt", 0o644},
+		{EncryptionConfPath, 0o600},
+	}
+}
+
+// PlaceSharedFiles writes the content of SharedFiles, by path. It must run before k0s starts for the first time.
+func PlaceSharedFiles(h host.Files, content map[string][]byte) error {
+	for dir, perm := range map[string]fs.FileMode{pkiDir: 0o751, pkiDir + "/etcd": 0o711} {
+		if err := h.MkdirAll(dir, perm); err != nil {
+			return err
+		}
+	}
+	for _, f := range SharedFiles() {
+		if err := h.Write(f.Path, bytes.NewReader(content[f.Path]), f.Perm); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// SharedFilesNeeded returns the reason why PlaceSharedFiles must write the content, or "".
+func SharedFilesNeeded(h host.Files, content map[string][]byte) (string, error) {
+	for _, f := range SharedFiles() {
+		have, err := h.ReadFile(f.Path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return f.Path + " is missing", nil
+		case err != nil:
+			return "", err
+		case !bytes.Equal(have, content[f.Path]):
+			return f.Path + " is of another cluster", nil
+		}
+	}
+	return "", nil
+}
 
 // restoreTimeout is how long k0s may take to write etcd's data: minutes for the 8 GiB that etcd allows at most.
 const restoreTimeout = 10 * time.Minute

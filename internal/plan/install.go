@@ -254,11 +254,14 @@ func (e downError) Error() string { return e.cause }
 // Hint returns the command that shows the log.
 func (e downError) Hint() string { return "to see more: sudo journalctl -u " + e.k0s.Unit() }
 
+// trustID is the id of the step after which only admitted hosts act as nodes.
+const trustID = "trust"
+
 // applyNodePolicies returns the step that records the first host as an admitted controller and lets only admitted
 // hosts act as nodes.
 func (c Cluster) applyNodePolicies() step.Step {
 	i := clusterIdentity{c}
-	return step.Step{ID: "trust", Title: "Let only admitted hosts act as nodes", Affects: []string{"ConfigMap plinth-nodes", "ValidatingAdmissionPolicies plinth-node-* and plinth-kube-router", "ClusterRole and Role plinth:nodes"},
+	return step.Step{ID: trustID, Title: "Let only admitted hosts act as nodes", Affects: []string{"ConfigMap plinth-nodes", "ValidatingAdmissionPolicies plinth-node-* and plinth-kube-router", "ClusterRole and Role plinth:nodes"},
 		Check: func(ctx context.Context) (step.State, error) {
 			client, err := c.kubeClient(ctx)
 			if err != nil {

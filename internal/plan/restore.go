@@ -28,6 +28,10 @@ type Restoration struct {
 	RemoveLost bool
 	Bump       func(path string) error     // nil for etcd.BumpRevision
 	Lost       func(c Cluster) LostMembers // nil for those of the cluster
+	// Keys are the files of k0s.SharedFiles in the backup, by path: only for RestoreOnNewHost; secret.
+	Keys map[string][]byte
+	// Nodes are the names of the nodes in the backup: only for RestoreOnNewHost.
+	Nodes []string
 }
 
 // ThisNode is the Source of a restore from the data of etcd on this host.
@@ -66,10 +70,7 @@ const RestoreEndID = "restore-end"
 // with its own. Pods keep running on all nodes: the revision of etcd is raised, so that every client lists its
 // objects again. Steps that were done by a killed run are done.
 func Restore(c Cluster, r Restoration) []step.Step {
-	o := restore{c, r, RestoreDir(c.DataDir)}
-	if o.Bump == nil {
-		o.Bump = etcd.BumpRevision
-	}
+	o := newRestore(c, r)
 	if o.Lost == nil {
 		o.Lost = func(c Cluster) LostMembers { return lostMembers{c.NodeName, c.kubeClient} }
 	}
@@ -79,9 +80,18 @@ func Restore(c Cluster, r Restoration) []step.Step {
 	}
 	steps = append(steps, o.restoreEtcd(), c.startK0sAndWait("restore-start"), c.waitNodeReady())
 	if r.RemoveLost {
-		steps = append(steps, o.removeLost())
+		steps = append(steps, o.removeLost("restore-start"))
 	}
 	return append(steps, o.end())
+}
+
+// newRestore returns the restore of r on the host of c.
+func newRestore(c Cluster, r Restoration) restore {
+	o := restore{c, r, RestoreDir(c.DataDir)}
+	if o.Bump == nil {
+		o.Bump = etcd.BumpRevision
+	}
+	return o
 }
 
 // EndRestore returns the steps of a restore of which only the end is left.
@@ -229,25 +239,31 @@ func (o restore) raiseRevision(s Snapshot) (db k0s.EtcdSnapshot, err error) {
 	}}, nil
 }
 
-// removeLost returns the step that removes all other controllers from the cluster.
-func (o restore) removeLost() step.Step {
+// removeLost returns the step that removes the lost controllers from the cluster. started is the id of the step that
+// starts k0s.
+func (o restore) removeLost(started string) step.Step {
 	lost := o.Lost(o.Cluster)
 	return step.Step{ID: "restore-lost", Title: "Remove the lost controllers from the cluster", Affects: []string{"Nodes of the other controllers",
 		"volumes on them"},
 		Check: func(ctx context.Context) (step.State, error) {
 			if done, err := o.isRestored(); err != nil || !done {
-				return step.Unknown("restore-start"), err
+				return step.Unknown(started), err
 			}
 			names, err := lost.Names(ctx)
 			switch {
 			case err != nil:
-				return step.Unknown("restore-start"), ctx.Err()
+				return step.Unknown(started), ctx.Err()
 			case len(names) == 0:
 				return step.Done(), nil
 			}
 			return step.Needed("the cluster still knows " + names[0] + andMore(len(names)-1)), nil
 		},
 		Apply: func(ctx context.Context, report step.Report) error {
+			if o.APIAnswers == nil {
+				if _, err := o.waitAPIServer(ctx, report); err != nil {
+					return err
+				}
+			}
 			names, err := lost.Names(ctx)
 			for _, name := range names {
 				report("removing "+name, 0, 0)
@@ -288,7 +304,12 @@ func (l lostMembers) Remove(ctx context.Context, name string) error {
 	}
 	d := LeavingNode{Name: name, NotReady: true, Kube: client, RemovedBy: "an administrator on " + l.self}
 	// The record is what Names finds: it must be the last to go, and RemoveNode deletes it first.
-	for _, s := range []step.Step{d.releaseVolumes(), d.deleteObjects(), d.deleteRecord()} {
+	return applyNeeded(ctx, d.releaseVolumes(), d.deleteObjects(), d.deleteRecord())
+}
+
+// applyNeeded applies those of steps that are needed, as a part of another step.
+func applyNeeded(ctx context.Context, steps ...step.Step) error {
+	for _, s := range steps {
 		st, err := s.Check(ctx)
 		if err == nil && st.Kind == step.KindNeeded {
 			err = s.Apply(ctx, func(string, int64, int64) {})

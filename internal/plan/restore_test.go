@@ -4,10 +4,16 @@ import (
 	"context"
 	"io"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/kube/kubetest"
+	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/testkit"
 	"github.com/plinthdev/plinth/internal/token"
 )
@@ -19,6 +25,93 @@ func TestRestore_MatchesGolden(t *testing.T) {
 		"restore-this-node": {Source: ThisNode, RemoveLost: true},
 	} {
 		t.Run(name, func(t *testing.T) { goldenPlan(t, "testdata/"+name+".golden", c, Restore(c, r)) })
+	}
+}
+
+func TestRestoreOnNewHost_IsInstallWithTheKeysAndDataOfTheBackup(t *testing.T) {
+	c, _ := example(t)
+	c.Console.App = nil
+	steps := RestoreOnNewHost(c, Restoration{Source: "sha256:1", Open: func(context.Context) (io.ReadCloser, error) { return nil, nil }})
+	goldenPlan(t, "testdata/restore-new-host.golden", c, steps)
+	ids := func(steps []step.Step) (all []string) {
+		for _, s := range steps {
+			if !strings.HasPrefix(s.ID, "restore-") && s.ID != trustID {
+				all = append(all, s.ID)
+			}
+		}
+		return all
+	}
+	if got, want := ids(steps), ids(Install(c)); !slices.Equal(got, want) {
+		t.Errorf("%q, an install has %q", got, want)
+	}
+}
+
+// newLostCluster returns the API server of a restored cluster with these lost controllers, as this host sees it: its own
+// name is n1, and it has an identity.
+func newLostCluster(t *testing.T, lost ...string) (*kubetest.Server, *kube.Client, lostControllers, *[]string) {
+	t.Helper()
+	s, client := kubetest.New(t)
+	warned := new([]string)
+	f := hosttest.New(t)
+	c := Cluster{Host: f.Host(), DataDir: "/var/lib/plinth", NodeName: "n1", Now: time.Now, Console: Console{Namespace: "kotsadm"},
+		K0s: k0s.Service{Host: f.Host(), Settings: k0s.Settings{Address: "10.0.0.9"}}, Warn: func(text string) { *warned = append(*warned, text) }}
+	testkit.WriteFiles(t, f.Root, 0o600, map[string]string{"/etc/machine-id": "new"})
+	testkit.Must(t, clusterIdentity{c}.create())
+	kubetest.RecordNodes(t, client, kube.NodeRecord{Node: "w1", UID: "uid-w1", Role: token.Worker, Joined: true})
+	for _, name := range lost {
+		kubetest.RecordNodes(t, client, kube.NodeRecord{Node: name, UID: "uid-" + name, Role: token.Controller, Joined: name != "learner"})
+		s.Put("/api/v1/nodes/"+name, map[string]any{"apiVersion": "v1", "kind": "Node", "metadata": map[string]any{"name": name}})
+	}
+	return s, client, lostControllers{c}, warned
+}
+
+func TestLostControllers_AreAllThatTheBackupKnows(t *testing.T) {
+	s, client, l, warned := newLostCluster(t, "n1", "n2", "learner")
+	volume := func(claim, node string) {
+		s.Put("/api/v1/persistentvolumes/pv-"+claim, map[string]any{"metadata": map[string]any{"name": "pv-" + claim},
+			"spec": map[string]any{"claimRef": map[string]any{"namespace": "kotsadm", "name": claim, "uid": "1"}, "nodeAffinity": map[string]any{"required": map[string]any{
+				"nodeSelectorTerms": []any{map[string]any{"matchExpressions": []any{map[string]any{"key": "kubernetes.io/hostname", "operator": "In", "values": []any{node}}}}}}}}})
+		s.Put("/api/v1/namespaces/kotsadm/persistentvolumeclaims/"+claim, map[string]any{"metadata": map[string]any{"name": claim, "uid": "1"}, "spec": map[string]any{"volumeName": "pv-" + claim}})
+	}
+	s.Put("/apis/apps/v1/namespaces/kotsadm/statefulsets/kotsadm-rqlite", map[string]any{"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": map[string]any{"name": "kotsadm-rqlite",
+		"namespace": "kotsadm"}, "spec": map[string]any{"replicas": 3, "volumeClaimTemplates": []any{map[string]any{"metadata": map[string]any{"name": "kotsadm-rqlite"}}}}})
+	volume("kotsadm-rqlite-kotsadm-rqlite-0", "n1")
+	volume("uploads", "n2")
+	volume("cache", "w1")
+	names, err := l.namesIn(t.Context(), client)
+	if err != nil || !slices.Equal(names, []string{"learner", "n1", "n2"}) {
+		t.Fatalf("%v %v", names, err)
+	}
+	for _, name := range append(names, names...) { // a killed run repeats it
+		testkit.Must(t, l.removeFrom(t.Context(), client, name))
+	}
+	if names, err = l.namesIn(t.Context(), client); err != nil || len(names) != 0 {
+		t.Errorf("still lost: %v %v", names, err)
+	}
+	if s.Object("/api/v1/nodes/n1") == nil || s.Object("/api/v1/nodes/n2") != nil {
+		t.Error("the node of this name must stay, and that of another be removed")
+	}
+	if s.Object("/api/v1/persistentvolumes/pv-kotsadm-rqlite-kotsadm-rqlite-0") != nil || s.Object("/api/v1/persistentvolumes/pv-uploads") == nil ||
+		s.Object("/api/v1/persistentvolumes/pv-cache") == nil {
+		t.Error("only volumes that something creates again are released")
+	}
+	if n, err := kots.DatastoreReplicas(t.Context(), client, "kotsadm"); n != 1 || err != nil {
+		t.Errorf("%d replicas of the console's data, %v", n, err)
+	}
+	all := strings.Join(*warned, "\n")
+	for _, want := range []string{"claim kotsadm/kotsadm-rqlite-kotsadm-rqlite-0 was on the lost controller n1: its data is lost, and an empty volume replaces it",
+		"claim kotsadm/uploads was on the lost controller n2: its data is lost; its pods wait"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("%q is missing in %s", want, all)
+		}
+	}
+	if note, noted, err := client.RemovedNode(t.Context(), "uid-n1"); err != nil || !noted || note.By != "a restore on n1" {
+		t.Errorf("%+v %v %v", note, noted, err)
+	}
+	// The record of this host itself is not that of a lost controller.
+	testkit.Must(t, clusterIdentity{l.Cluster}.applyPolicies(t.Context(), client))
+	if names, err = l.namesIn(t.Context(), client); err != nil || len(names) != 0 {
+		t.Errorf("this host is lost: %v %v", names, err)
 	}
 }
 
