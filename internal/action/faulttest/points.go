@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,7 +46,12 @@ func allVerbSteps() ([]verbSteps, error) {
 	rollback := plan.Rollback(cluster, plan.Reversal{Snapshot: whole, WithData: true})
 	backup := plan.WriteBackup(plan.Backup{RemoveOlder: func(context.Context, step.Report) error { return nil }})
 	restore := plan.Restore(cluster, plan.Restoration{RemoveLost: true})
-	return []verbSteps{{"install", install, true}, {"join", join, true}, {"reset", reset, false}, {"upgrade", upgrade, true}, {"rollback", rollback, false}, {"backup", backup, false}, {"restore", restore, false}}, nil
+	for _, s := range plan.RestoreOnNewHost(cluster, plan.Restoration{}) {
+		if !slices.ContainsFunc(restore, func(known step.Step) bool { return known.ID == s.ID }) {
+			restore = append(restore, s)
+		}
+	}
+	return []verbSteps{{"install", install, true}, {"join", join, true}, {"reset", reset, false}, {"upgrade", upgrade, true}, {"rollback", rollback, false}, {"backup", backup, false}, {"restore", restore, true}}, nil
 }
 
 // Points returns all failpoints in the order in which a run can reach them.

@@ -13,7 +13,7 @@ import (
 // fetchBundle downloads what the bundle omits and this host does not have, and verifies
 // every byte of the bundle before the first change.
 func (o *operation) fetchBundle(ctx context.Context, env *action.Env) (err error) {
-	o.bundle, err = o.opened.FetchVerified(ctx, env, "install", func(ctx context.Context, b *airgap.Bundle) ([]ocispec.Descriptor, error) {
+	o.bundle, err = o.opened.FetchVerified(ctx, env, o.verb(), func(ctx context.Context, b *airgap.Bundle) ([]ocispec.Descriptor, error) {
 		return desired.MissingBlobs(ctx, env.Host, b)
 	})
 	return err

@@ -46,6 +46,7 @@ type Result struct {
 	Kubeconfig string                `json:"kubeconfig,omitempty"`
 	Log        string                `json:"log,omitempty"`
 	Trace      *action.Trace         `json:"trace,omitempty"`
+	Warnings   []string              `json:"-"` // what was skipped or lost: only of RestoreOnNewHost
 }
 
 // Run installs the cluster on this host. Nothing on the host but the log changes

@@ -46,6 +46,18 @@ type operation struct {
 	snapshot     preflight.FactsSnapshot // facts, stored for later runs
 	retainedData bool                    // an earlier reset retained data in the data folder
 	rolledBack   bool                    // this run rolled an unfinished install back
+
+	controlPlane *ControlPlane // to restore; nil for an install
+	candidate    Candidate     // what controlPlane was compared with
+	ended        bool          // an unfinished restore has done everything, and only its end is missing
+}
+
+// verb returns the name of the command.
+func (o *operation) verb() string {
+	if o.controlPlane != nil {
+		return restoreVerb
+	}
+	return "install"
 }
 
 // target returns the description of env's host that the steps of an install need.
@@ -90,6 +102,11 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	if warning != "" {
 		o.warnings = append(o.warnings, warning)
 	}
+	return o.resolveParts(env)
+}
+
+// resolveParts sets the add-ons and the agent that the steps install.
+func (o *operation) resolveParts(env *action.Env) (err error) {
 	if o.addOns, err = addons.Resolve(o.config.Installer, env.DataDir); err != nil {
 		return err
 	}
@@ -103,10 +120,10 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 // the facts on which a list of steps depends.
 func (o *operation) inspectHost(env *action.Env, found facts.Facts) (err error) {
 	o.recorded = desired.RecordedIdentity(env.Journal(), o.receipt)
-	if err := preflight.CheckIdentity("install", found, o.recorded); err != nil {
+	if err := preflight.CheckIdentity(o.verb(), found, o.recorded); err != nil {
 		return err
 	}
-	if o.addressReq, err = o.opts.NodeAddress.Request("install", found, o.recorded); err != nil {
+	if o.addressReq, err = o.opts.NodeAddress.Request(o.verb(), found, o.recorded); err != nil {
 		return err
 	}
 	if at, err := found.Network.ChooseAddress(o.addressReq); err == nil { // else runPreflights reports why
@@ -121,7 +138,10 @@ func (o *operation) inspectHost(env *action.Env, found facts.Facts) (err error) 
 func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpreflight.Report, error) {
 	want := desired.InstallRequirements(o.bundle, o.config.Installer, env.Journal(), env.DataDir)
 	want.Sources, want.Recorded, want.Address = o.opened.FetchURLs(), o.recorded, o.addressReq
-	checked, err := preflight.CheckHost(ctx, env, "install", o.config.Installer, preflight.Options{Requirements: want, Ignore: o.opts.IgnorePreflights, Journal: env.Journal()})
+	if o.controlPlane != nil {
+		want.WritePaths = append(want.WritePaths, o.controlPlane.restorePaths(env.DataDir)...)
+	}
+	checked, err := preflight.CheckHost(ctx, env, o.verb(), o.config.Installer, preflight.Options{Requirements: want, Ignore: o.opts.IgnorePreflights, Journal: env.Journal()})
 	if checked.Report != nil {
 		o.snapshot, o.warnings = checked.Snapshot, append(o.warnings, checked.Warnings...)
 		o.setFacts(checked.Facts)
@@ -146,11 +166,11 @@ func (o *operation) verifyPlan(env *action.Env, steps []step.Planned) error {
 // the run that this one resumes or repeats.
 func (o *operation) resolveAPIAddress(ctx context.Context, j *journal.Journal) error {
 	if o.opts.APIAddress != "" {
-		if err := preflight.ValidateAPIAddress(ctx, "install", o.opts.APIAddress); err != nil {
+		if err := preflight.ValidateAPIAddress(ctx, o.verb(), o.opts.APIAddress); err != nil {
 			return err
 		}
 	}
-	last, _ := j.LastRun("install")
+	last, _ := j.LastRun(o.verb())
 	o.apiAddress = cmp.Or(o.opts.APIAddress, last.Args.APIAddress, o.receipt.API)
 	o.args.APIAddress = o.apiAddress
 	return nil

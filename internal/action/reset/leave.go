@@ -231,13 +231,14 @@ func (o leaveOperation) inspectCluster(ctx context.Context) (*kube.Client, nodes
 	return client, v, err
 }
 
-// installUnfinished reports whether an install was started on this host but never
-// finished: before that, no other host can join.
+// installUnfinished reports whether an install, or a restore on a new host, was started on
+// this host but never finished: before that, no other host can join.
 func (o leaveOperation) installUnfinished(j *journal.Journal) bool {
 	_, installed, err := journal.ReadReceipt(o.Host, o.DataDir)
 	_, started := j.LastRun("install")
+	_, restored := j.LastRun("restore")
 	_, joined := j.LastRun("join")
-	return err == nil && !installed && started && !joined
+	return err == nil && !installed && (started || restored) && !joined
 }
 
 // knownPeers returns the addresses of controllers that this host can query while its own

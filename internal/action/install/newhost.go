@@ -1,0 +1,182 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/config"
+	"github.com/plinthdev/plinth/internal/action/desired"
+	"github.com/plinthdev/plinth/internal/action/planfile"
+	"github.com/plinthdev/plinth/internal/action/preflight"
+	"github.com/plinthdev/plinth/internal/action/source"
+	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/step"
+)
+
+// ControlPlane is the control plane in a backup, which an install on a new host restores instead of creating one.
+type ControlPlane struct {
+	Data    plan.Restoration
+	Receipt journal.Receipt // of the controller that wrote the backup
+	Size    int64           // of the snapshot of etcd, in bytes
+	// Check refuses a bundle, or a host, that does not fit the backup.
+	Check func(ctx context.Context, env *action.Env, c Candidate) error
+	// Question returns what is asked before the first change, as sentences that each end with a newline.
+	Question func(c Candidate) string
+}
+
+// Candidate is a host on which a control plane is to be restored, with the bundle for it.
+type Candidate struct {
+	Host    facts.Facts // those that need no network requests
+	Node    string      // name that its node will have
+	Bundle  digest.Digest
+	Release int64 // of the bundle
+	Config  config.Config
+}
+
+// restoreVerb is the name of a restore in the journal.
+const restoreVerb = "restore"
+
+// RestoreOnNewHost is Run for a control plane in a backup: it makes a host without a cluster the only controller of the
+// cluster in the backup. Nothing on the host but the log changes until the bundle and the host are verified; the caller
+// has verified the backup.
+func RestoreOnNewHost(ctx context.Context, env *action.Env, opts Options, cp ControlPlane) (Result, error) {
+	bundle, cfg, err := source.Load(ctx, env, opts.Source, &opts.LoadOptions)
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() { _ = bundle.Close() }()
+
+	o := operation{opts: opts, config: cfg, opened: bundle, bundle: bundle.Bundle, controlPlane: &cp,
+		receipt: journal.Receipt{InstalledAt: cp.Receipt.InstalledAt, API: cp.Receipt.API}}
+	if o.args, err = journalArgs(ctx, o.bundle, cfg, opts); err != nil {
+		return Result{}, err
+	}
+	o.args.From = cp.Data.Source
+	out, err := action.Execute(ctx, env, o.newHostOperation())
+	res := Result{Changed: out.Changed, Preflights: out.Preflights, Log: out.Log, Trace: out.Trace, Warnings: o.warnings}
+	if err != nil {
+		return res, err
+	}
+	if opts.Plan {
+		res.Plan = out.Planned
+	}
+	res.Kubeconfig, res.ConsoleURL = k0s.AdminConf, o.consoleURL()
+	return res, nil
+}
+
+// newHostOperation returns the restore as action.Execute runs it.
+func (o *operation) newHostOperation() action.Operation {
+	return action.Operation{
+		Verb:        restoreVerb,
+		PlanOnly:    o.opts.Plan,
+		Trace:       o.opts.Trace,
+		Inspect:     o.inspectNewHost,             // refuse a host with a cluster, and what does not fit the backup
+		Preflights:  o.runPreflights,              // check the host, as an install does
+		Steps:       o.newHostSteps,               // plan.RestoreOnNewHost, for this host
+		IsRecorded:  func() bool { return false }, // the end of a restore that has done all steps is recorded, too
+		Confirm:     o.confirmRestore,             // ask once; name what is lost
+		Fetch:       o.fetchBundle,
+		JournalArgs: o.journalArgs,
+		Prepare:     o.storeFacts,
+		Record:      o.writeReceipt,
+	}
+}
+
+// inspectNewHost refuses a host with a cluster or with another unfinished run, and reads the facts on which the steps
+// depend.
+func (o *operation) inspectNewHost(ctx context.Context, env *action.Env) error {
+	if _, installed, err := journal.ReadReceipt(env.Host, env.DataDir); err != nil || installed {
+		return errors.Join(err, problem.New(problem.ExitUsage, restoreVerb, errors.New("this host has a cluster"), "omit --bundle to restore the cluster of this host, or use a host without a cluster"))
+	}
+	if err := o.checkNewHostRuns(env); err != nil {
+		return err
+	}
+	found := preflight.GatherBasic(ctx, env)
+	if err := o.inspectHost(env, found); err != nil {
+		return err
+	}
+	found.Network.NodeAddress = o.address
+	o.candidate = Candidate{Host: found, Node: o.node, Bundle: o.bundle.Digest(), Release: o.bundle.Release(), Config: o.config}
+	if err := o.controlPlane.Check(ctx, env, o.candidate); err != nil {
+		return err
+	}
+	if err := o.resolveAPIAddress(ctx, env.Journal()); err != nil {
+		return err
+	}
+	return o.resolveParts(env)
+}
+
+// checkNewHostRuns refuses a restore while another run is unfinished, and finds out whether an unfinished restore only
+// lacks its end.
+func (o *operation) checkNewHostRuns(env *action.Env) error {
+	refuse := func(why, fix string) error {
+		return problem.New(problem.ExitUsage, restoreVerb, errors.New(why), fix+"; nothing on this host was changed")
+	}
+	if why, fix := desired.RunRefusal(env.Host, env.DataDir, env.Journal()); why != "" {
+		return refuse(why, fix)
+	}
+	last, ok := unfinishedRun(env.Journal())
+	if !ok {
+		return nil
+	}
+	started := last.StartedAt.Format(time.RFC3339)
+	const fix = "finish it first: run the same command again; or remove what it has done: sudo plinth reset cluster"
+	args := o.args
+	args.APIAddress = last.Args.APIAddress // without the flag, the address stays the same
+	if o.opts.APIAddress != "" {
+		args.APIAddress = o.opts.APIAddress
+	}
+	switch diff := planfile.DiffArgs(planfile.ResumeArgs(), last.Args, args); {
+	case last.Verb != restoreVerb:
+		return refuse(fmt.Sprintf("the %s started at %s is not finished", last.Verb, started), fix)
+	case last.Args.From != args.From:
+		return refuse(fmt.Sprintf("the restore started at %s is not finished, and restores another backup", started), fix)
+	case len(diff) > 0:
+		return refuse(fmt.Sprintf("the restore started at %s has other arguments: %s", started, strings.Join(diff, "; ")), fix)
+	}
+	for _, run := range env.Journal().Runs() {
+		switch {
+		case run.Verb != restoreVerb, !run.Unfinished():
+			o.ended = false
+		case run.HasBegun(plan.RestoreEndID):
+			o.ended = true
+		}
+	}
+	return nil
+}
+
+// newHostSteps returns the steps of the restore on env's host.
+func (o *operation) newHostSteps(ctx context.Context, env *action.Env) ([]step.Step, error) {
+	if o.ended {
+		return plan.EndRestore(plan.Cluster{Host: env.Host, DataDir: env.DataDir}), nil
+	}
+	return desired.RestoreOnNewHostSteps(ctx, o.target(env), o.bundle, o.config, o.controlPlane.Data)
+}
+
+// confirmRestore asks before the first change; it names the step at which an unfinished restore resumes.
+func (o *operation) confirmRestore(ctx context.Context, env *action.Env, todo []step.Planned) error {
+	if last, ok := unfinishedRun(env.Journal()); ok {
+		env.Note(resumeMessage(last, todo))
+	}
+	return env.Confirm(ctx, o.controlPlane.Question(o.candidate)+
+		fmt.Sprintf("Restore %s on this host (%s, %d of %d steps to do)?", o.config.Installer.Metadata.Name, o.address, plan.CountNeeded(todo), len(todo)))
+}
+
+// restorePaths returns the paths to which a restore writes beside an install.
+func (cp ControlPlane) restorePaths(dataDir string) []hostpreflight.WritePath {
+	return []hostpreflight.WritePath{
+		{Path: plan.RestoreDir(dataDir), Purpose: "the data to restore, twice", Bytes: uint64(2 * cp.Size)},
+		{Path: k0s.EtcdDir, Purpose: "the data of etcd", Bytes: uint64(cp.Size)},
+	}
+}
