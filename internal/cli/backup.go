@@ -73,7 +73,7 @@ func addStoreFlags(cmd *cobra.Command, store *objectstore.Settings) {
 	f := cmd.Flags()
 	f.StringVar(&store.Endpoint, "s3-endpoint", "", "`URL` of the object store (default: AWS_ENDPOINT_URL, or AWS)")
 	f.StringVar(&store.Region, "s3-region", "", "`region` of the bucket (default: AWS_REGION)")
-	f.StringVar(&store.CAFile, "s3-ca-file", "", "PEM `file` with the authority of the store (default: AWS_CA_BUNDLE)")
+	f.StringVar(&store.CAFile, "s3-ca-file", "", "PEM `file` with the store's authority (default: AWS_CA_BUNDLE)")
 	f.StringVar(&store.CredentialsFile, "s3-credentials-file", "", "credentials `file` in AWS's format (default: AWS_ACCESS_KEY_ID …)")
 }
 

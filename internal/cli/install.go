@@ -57,12 +57,17 @@ func addTraceFlag(cmd *cobra.Command, file *string) {
 
 // addBundleFlags adds the flags of commands that bring a cluster to the state that a bundle defines.
 func addBundleFlags(f *pflag.FlagSet, load *config.LoadOptions, src *source.Request) {
+	addBundleSourceFlags(f, load, src)
+	f.StringVar(&load.Application, "application", "", "KOTS Application `file`, if not in the bundle")
+	f.BoolVar(&load.SkipKotsCheck, "skip-kots-compatibility-check", false, "only warn if the KOTS version gate fails")
+}
+
+// addBundleSourceFlags adds the flags that select a bundle, and the keys that verify it.
+func addBundleSourceFlags(f *pflag.FlagSet, load *config.LoadOptions, src *source.Request) {
 	f.StringVar(&load.Bundle, "bundle", "", "bundle `file`, - for stdin (default: the embedded one)")
 	f.StringVar(&src.Source, "source", "", "`URL` of the parts of a thin bundle, or of the bundle itself")
 	f.StringVar(&src.Base, "base", "", "older bundle `file`, if the bundle is a delta")
 	addKeyFlags(f, src)
-	f.StringVar(&load.Application, "application", "", "KOTS Application `file`, if not in the bundle")
-	f.BoolVar(&load.SkipKotsCheck, "skip-kots-compatibility-check", false, "only warn if the KOTS version gate fails")
 }
 
 // requireAnswer returns a usage problem if the answer to a question would have to be read from the bundle.

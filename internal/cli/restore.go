@@ -17,21 +17,20 @@ import (
 func (s commandSet) restoreCommand() *cobra.Command {
 	var opts restore.Options
 	var yes bool
-	cmd := s.NewCommand("restore --control-plane FILE | --from-this-node", noArgs, s.WithEnv(eventStream, &yes,
+	cmd := s.NewCommand("restore --control-plane FILE | --from-this-node", noArgs, s.WithEnv(eventStream, &yes, withDiagnosis(
 		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
-			if opts.ControlPlane == "" && !opts.FromThisNode {
-				return commandOutput{}, problem.New(problem.ExitUsage, "restore the control plane", errors.New("nothing to restore from is given"),
-					"add --control-plane FILE, or on a controller that survived: --from-this-node")
-			}
-			if (opts.Key.IdentityFile == "-" || opts.Key.PassphraseFile == "-") && !yes && !opts.Plan {
-				return commandOutput{}, problem.New(problem.ExitUsage, "ask for confirmation", errors.New("standard input is the key"),
-					"add --yes, or use --plan to see what would be done")
+			if err := checkRestoreFlags(opts, yes || opts.Plan); err != nil {
+				return commandOutput{}, err
 			}
 			s.prepareKeyFlags(&opts.Key)
 			opts.Store = opts.Store.WithEnvironment(os.Getenv)
 			res, err := restore.Run(ctx, env, opts)
-			return newOutput(res, func(w io.Writer) { printer.WriteRestoreResult(w, res, s.CommandLineWithout("--plan")) }).OrError(err)
-		}))
+			text := func(w io.Writer) { printer.WriteRestoreResult(w, res, s.CommandLineWithout("--plan"), err != nil) }
+			if err != nil && (res.NewHost == nil || res.NewHost.Preflights == nil) {
+				return commandOutput{}, err
+			}
+			return newOutput(res, text), err
+		})))
 	f := cmd.Flags()
 	f.StringVar(&opts.ControlPlane, "control-plane", "", "backup `file` of the control plane, or s3://BUCKET/NAME")
 	f.BoolVar(&opts.FromThisNode, "from-this-node", false, "use the data of etcd on this host instead of a backup")
@@ -40,6 +39,29 @@ func (s commandSet) restoreCommand() *cobra.Command {
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask for confirmation")
 	addKeyFileFlags(cmd, &opts.Key)
 	addStoreFlags(cmd, &opts.Store)
+	addBundleSourceFlags(f, &opts.Install.LoadOptions, &opts.Install.Source)
+	f.StringVar(&opts.Install.APIAddress, "api-address", "", "`name` or address of your load balancer for the API")
+	addAddressFlags(f, &opts.Install.NodeAddress)
+	addIgnoreFlag(f, &opts.Install.IgnorePreflights)
 	cmd.MarkFlagsMutuallyExclusive("control-plane", "from-this-node")
 	return cmd
+}
+
+// checkRestoreFlags returns a usage problem for flags that name no data, or more than one input that comes from standard
+// input. answered means that no question is asked.
+func checkRestoreFlags(opts restore.Options, answered bool) error {
+	const doing = "restore the control plane"
+	if opts.ControlPlane == "" && !opts.FromThisNode {
+		return problem.New(problem.ExitUsage, doing, errors.New("nothing to restore from is given"),
+			"add --control-plane FILE, or on a controller that survived: --from-this-node")
+	}
+	keyFromInput := opts.Key.IdentityFile == "-" || opts.Key.PassphraseFile == "-"
+	if keyFromInput && opts.Install.Bundle == "-" {
+		return problem.New(problem.ExitUsage, doing, errors.New("both the bundle and the key are read from standard input"), "name a file for one of them")
+	}
+	if keyFromInput && !answered {
+		return problem.New(problem.ExitUsage, "ask for confirmation", errors.New("standard input is the key"),
+			"add --yes, or use --plan to see what would be done")
+	}
+	return requireAnswer(opts.Install.Bundle, answered)
 }

@@ -68,14 +68,22 @@ func ReadReceipt(files Files, dir string) (r Receipt, ok bool, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return Receipt{}, false, nil
 	}
-	var extra map[string]json.RawMessage
 	if err == nil {
-		err = decodeFile(raw, &r, &extra)
+		r, err = ParseReceipt(raw)
 	}
 	if err != nil {
 		return Receipt{}, false, problem.New(problem.ExitUsage, "read the receipt "+ReceiptPath(dir), err, receiptHint(ReceiptPath(dir), err))
 	}
 	return r, true, nil
+}
+
+// ParseReceipt returns the receipt in raw, the content of a receipt's file. It may be of another host.
+func ParseReceipt(raw []byte) (r Receipt, err error) {
+	var extra map[string]json.RawMessage
+	if err := decodeFile(raw, &r, &extra); err != nil {
+		return Receipt{}, err
+	}
+	return r, nil
 }
 
 // receiptHint returns what to do about the receipt at path, which cannot be read because of err.

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/plinthdev/plinth/internal/action"
 	format "github.com/plinthdev/plinth/internal/backup"
@@ -61,6 +63,32 @@ func listBackups(ctx context.Context, p place, dir string, deep bool) ([]Entry, 
 	}
 	slices.SortStableFunc(all, func(x, y Entry) int { return y.TakenAt.Compare(x.TakenAt) })
 	return all, nil
+}
+
+// NewestBeside returns the newest backup of the cluster of h that is newer than h and in the same folder as file, or below
+// the same prefix; ok is false if there is none. A folder that cannot be listed has none.
+func NewestBeside(ctx context.Context, env *action.Env, file string, store objectstore.Settings, h format.Header) (newest Entry, ok bool) {
+	p, err := absolute(file)
+	if err != nil {
+		return newest, false
+	}
+	from, err := placeOf(env, p, store)
+	if err != nil {
+		return newest, false
+	}
+	dir := filepath.Dir(p)
+	if l, err := objectstore.ParseURL(p); objectstore.IsURL(p) && err == nil {
+		dir = objectstore.Location{Bucket: l.Bucket, Key: strings.TrimPrefix(path.Dir("/"+l.Key), "/")}.String()
+	}
+	all, err := listBackups(ctx, from, dir, false)
+	if err != nil {
+		return newest, false
+	}
+	i := slices.IndexFunc(all, func(e Entry) bool { return e.Problem == "" && e.ClusterID == h.ClusterID && e.TakenAt.After(h.TakenAt) })
+	if i < 0 {
+		return newest, false
+	}
+	return all[i], true // they are sorted, the newest first
 }
 
 // readHeader returns the header of a file.

@@ -126,7 +126,7 @@ func (o *operation) checkNewHostRuns(env *action.Env) error {
 	if why, fix := desired.RunRefusal(env.Host, env.DataDir, env.Journal()); why != "" {
 		return refuse(why, fix)
 	}
-	last, ok := unfinishedRun(env.Journal())
+	last, ok := env.Journal().LastUnfinished()
 	if !ok {
 		return nil
 	}
@@ -166,7 +166,7 @@ func (o *operation) newHostSteps(ctx context.Context, env *action.Env) ([]step.S
 
 // confirmRestore asks before the first change; it names the step at which an unfinished restore resumes.
 func (o *operation) confirmRestore(ctx context.Context, env *action.Env, todo []step.Planned) error {
-	if last, ok := unfinishedRun(env.Journal()); ok {
+	if last, ok := env.Journal().LastUnfinished(); ok {
 		env.Note(resumeMessage(last, todo))
 	}
 	return env.Confirm(ctx, o.controlPlane.Question(o.candidate)+

@@ -1,4 +1,5 @@
-// Package restore makes one controller the only one of its cluster, after the others were lost.
+// Package restore makes one host the only controller of its cluster, after the other controllers were lost: one that
+// survived or, after the loss of all, a new host.
 package restore
 
 import (
@@ -14,6 +15,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/backup"
 	"github.com/plinthdev/plinth/internal/action/desired"
+	"github.com/plinthdev/plinth/internal/action/install"
 	"github.com/plinthdev/plinth/internal/action/preflight"
 	format "github.com/plinthdev/plinth/internal/backup"
 	"github.com/plinthdev/plinth/internal/etcd"
@@ -35,6 +37,7 @@ type Options struct {
 	RemoveLost   bool                 // remove the other controllers from the cluster
 	Plan         bool                 // only return the plan
 	Store        objectstore.Settings // how to reach the object store of ControlPlane
+	Install      install.Options      // of a restore on a host without a cluster: its bundle, and how the host is used
 }
 
 // Result is the result of a restore. Its JSON format is public.
@@ -45,6 +48,7 @@ type Result struct {
 	Removed bool           `json:"removed"`           // the lost controllers were removed from the cluster
 	Plan    []step.Planned `json:"plan,omitempty"`    // only with Options.Plan
 	Log     string         `json:"log,omitempty"`
+	NewHost *NewHost       `json:"newHost,omitempty"` // of a restore on a host that had no cluster
 }
 
 const doing = "restore the control plane"
@@ -53,10 +57,18 @@ const doing = "restore the control plane"
 const Verb = "restore"
 
 // Run restores the control plane on this host, which becomes the only controller of its cluster. Nothing but
-// the log changes until the backup is verified completely and the other controllers are found to be away.
+// the log changes until the backup is verified completely and the other controllers are found to be away. On a host
+// without a cluster, it installs the bundle with the control plane of the backup.
 func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 	if err := env.RequireHost("restore"); err != nil {
 		return Result{}, err
+	}
+	switch isNew, err := opts.isOnNewHost(env); {
+	case err != nil:
+		return Result{}, err
+	case isNew:
+		opts.Install.Plan = opts.Plan
+		return runOnNewHost(ctx, env, opts)
 	}
 	o := operation{opts: opts, now: env.Now().UTC(), members: readMembers, answers: etcd.IsListening}
 	out, err := action.Execute(ctx, env, o.engineOperation())
@@ -358,20 +370,9 @@ func (o *operation) steps(_ context.Context, env *action.Env) ([]step.Step, erro
 	return desired.RestoreSteps(target, o.installed, r), nil
 }
 
-// openEtcd opens the snapshot of etcd in the backup. The end of the reader comes after the whole file was verified.
+// openEtcd opens the snapshot of etcd in the backup.
 func (o *operation) openEtcd(context.Context) (io.ReadCloser, error) {
-	r, w := io.Pipe()
-	go func() {
-		_, err := format.Extract(o.file, o.key, func(_ format.Manifest, f format.File, content io.Reader) error {
-			if f.Name != format.EtcdName {
-				return nil
-			}
-			_, err := io.Copy(w, content)
-			return err
-		})
-		w.CloseWithError(err) // nil is the end
-	}()
-	return r, nil
+	return openEtcd(o.file, o.key), nil
 }
 
 // confirm asks before the first change.

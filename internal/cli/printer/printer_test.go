@@ -216,13 +216,18 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 				Backup: &status.Backup{Record: backup.Record{Path: "/mnt/backup/my-app-20260101T030405Z.plinth-backup", TakenAt: at.Add(-24 * time.Hour), Size: 12e6, FailedAt: &failed}, AgeSeconds: 86400}}, false)
 		},
 		"restore-done": func(w io.Writer) {
-			WriteRestoreResult(w, restore.Result{Changed: true, Lost: []string{"n2", "n3"}, Log: "/var/log/plinth/restore-1.log"}, "")
+			WriteRestoreResult(w, restore.Result{Changed: true, Lost: []string{"n2", "n3"}, Log: "/var/log/plinth/restore-1.log"}, "", false)
 		},
 		"restore-removed": func(w io.Writer) {
-			WriteRestoreResult(w, restore.Result{Changed: true, Lost: []string{"n2"}, Removed: true}, "")
+			WriteRestoreResult(w, restore.Result{Changed: true, Lost: []string{"n2"}, Removed: true}, "", false)
 		},
 		"restore-plan": func(w io.Writer) {
-			WriteRestoreResult(w, restore.Result{Plan: plannedSteps()}, "plinth restore --from-this-node")
+			WriteRestoreResult(w, restore.Result{Plan: plannedSteps()}, "plinth restore --from-this-node", false)
+		},
+		"restore-new-host": func(w io.Writer) {
+			WriteRestoreResult(w, restore.Result{Changed: true, Lost: []string{"n1"}, Removed: true, Log: "/var/log/plinth/restore-1.log",
+				NewHost: &restore.NewHost{ConsoleURL: "https://10.0.0.9:8800", Absent: []string{"w1"},
+					Warnings: []string{"the volume of claim kotsadm/kotsadm-rqlite-kotsadm-rqlite-0 was on the lost controller n1: its data is lost, and an empty volume replaces it"}}}, "", false)
 		},
 		"status-backup-scheduled": func(w io.Writer) {
 			WriteStatus(w, status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "active", Versions: map[string]string{"k0s": "v1.33.8+k0s.1"},
