@@ -12,7 +12,24 @@ import (
 // WriteNodeList writes the nodes of a cluster, its API servers and its etcd members.
 func WriteNodeList(w io.Writer, v nodes.ClusterView) {
 	writeCluster(w, v)
+	if v.Balancer == nil { // on a controller
+		writeAbsentNodes(w, v.Nodes)
+	}
 	writeNextCommand(w, "plinth status")
+}
+
+// writeAbsentNodes writes how nodes that are not Ready are removed or, after a restore on a host with another address,
+// join again.
+func writeAbsentNodes(w io.Writer, all []nodes.Node) {
+	for _, n := range all {
+		if n.Ready || !n.Admitted || n.Joining {
+			continue
+		}
+		fmt.Fprintf(w, "\n%s is not Ready.\n  if it is lost:   plinth node remove %s --force\n", n.Name, QuoteShellWord(n.Name))
+		if n.Role == nodes.Worker {
+			fmt.Fprint(w, "  if it runs, and all controllers were replaced: plinth token create --role worker   (prints the line to run on it)\n")
+		}
+	}
 }
 
 // writeCluster writes the nodes, the API servers, the load balancer and the etcd

@@ -181,6 +181,10 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 			WriteRenewalResult(w, certificates.Result{Changed: true, Renewed: []string{"agent", "registry"}, Skipped: "cannot restart k0s: controller c2 is not Ready", Log: "/var/log/plinth/a.log"}, "")
 		},
 		"certificates-none": func(w io.Writer) { WriteRenewalResult(w, certificates.Result{}, "") },
+		"node-list-absent": func(w io.Writer) {
+			WriteNodeList(w, nodes.ClusterView{Nodes: []nodes.Node{{Name: "n9", Role: nodes.Controller, Admitted: true, Ready: true, Version: "v1.33.13+k0s", Addresses: []string{"10.0.0.9"}},
+				{Name: "w", Role: nodes.Worker, Admitted: true, Reason: "NodeStatusUnknown", Version: "v1.33.13+k0s", Addresses: []string{"10.0.0.7"}}}})
+		},
 		"node-list-worker": func(w io.Writer) {
 			v := manyNodes()
 			v.Etcd, v.Balancer = nil, &nodes.Endpoint{Address: "127.0.0.1:6443", Ready: true}
