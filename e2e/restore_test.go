@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +73,95 @@ func TestRestore_ControlPlane(t *testing.T) {
 	})
 }
 
+// TestRestore_NewHost has a controller and a worker, and loses the controller for good. A new host with another name and
+// another address gets the control plane of a backup; the worker joins again, and its pods keep running meanwhile.
+func TestRestore_NewHost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("make test-long loses controllers for good")
+	}
+	ctx := timeoutContext(t, 40)
+	a, w := startHostWithPlinth(t, "a"), startHostWithPlinth(t, "w")
+	password := runPlinth(t, ctx, a, 0, "install", "--bundle", bundle, "--yes").Result.Password
+	joinHost(t, ctx, w, 0, createToken(t, ctx, a, "--role", "worker").Result.Token, "--bundle", bundle)
+	waitForStatus(t, ctx, a, 3*time.Minute, "the worker has joined", allReady(2, 1))
+	startSleeper(t, ctx, a, w)
+	a.MustRun(ctx, binary, "kubectl", "create", "configmap", "marker", "--from-literal=key=value")
+	a.MustRun(ctx, binary, "kubectl", "create", "secret", "generic", "marker", "--from-literal=key=secret")
+
+	identity := newIdentity(t)
+	runPlinth(t, ctx, a, 0, "backup", "--to", "/root/b.plinth-backup", "--recipient", identity.Recipient().String())
+	file := filepath.Join(t.TempDir(), "b.plinth-backup")
+	a.Fetch("/root/b.plinth-backup", file)
+	before, lost := sleeperState(t, ctx, w), a.IP()
+	n := startHostWithPlinth(t, "n")
+	n.Copy(file, "/root/b.plinth-backup")
+	n.MustRun(ctx, "sh", "-c", "echo '"+identity.String()+"' > /root/key.txt")
+	args := []string{"restore", "--control-plane", "/root/b.plinth-backup", "--identity-file", "/root/key.txt", "--bundle", bundle, "--yes"}
+
+	t.Run("a controller that runs is not lost", func(t *testing.T) {
+		checkRestoreRefusal(t, ctx, n.ForTest(t), 2, "it is not lost", args...)
+	})
+	a.Down()
+	t.Run("what does not fit is refused", func(t *testing.T) {
+		n := n.ForTest(t)
+		n.MustRun(ctx, "sh", "-c", "cp /root/b.plinth-backup /root/damaged && printf x | dd of=/root/damaged bs=1 seek=9000 conv=notrunc")
+		checkRestoreRefusal(t, ctx, n, 6, "it is damaged", "restore", "--control-plane", "/root/damaged", "--identity-file", "/root/key.txt", "--bundle", bundle, "--yes")
+		checkRestoreRefusal(t, ctx, n, 2, "the data folder of the cluster is", append(args, "--data-dir", "/srv/plinth")...)
+		checkRestoreRefusal(t, ctx, w.ForTest(t), 2, "this host has a cluster", args...)
+	})
+	if t.Failed() {
+		return
+	}
+	killNewHost(t, ctx, n, args...)
+	waitForStatus(t, ctx, n, time.Minute, "the new host is the only controller", func(v clusterStatus) bool { return len(v.API) == 1 && len(v.Etcd) == 1 })
+	if got := n.MustRun(ctx, binary, "kubectl", "get", "configmap", "marker", "-o", "jsonpath={.data.key}"); got != "value" {
+		t.Errorf("the marker has %q", got)
+	}
+	if got := n.MustRun(ctx, binary, "kubectl", "get", "secret", "marker", "-o", "jsonpath={.data.key}"); got != "c2VjcmV0" {
+		t.Errorf("the marker Secret has %q", got)
+	}
+	if out := n.MustRun(ctx, binary, "kubectl", "get", "nodes", "-o", "wide"); strings.Contains(out, lost) {
+		t.Errorf("the lost controller is still there:\n%s", out)
+	}
+
+	t.Run("the worker comes back with its pods", func(t *testing.T) {
+		n, w := n.ForTest(t), w.ForTest(t)
+		r, _ := joinHost(t, ctx, w, 0, createToken(t, ctx, n, "--role", "worker").Result.Token)
+		if !r.Result.Changed {
+			t.Error("the join has changed nothing")
+		}
+		checkRestored(t, ctx, n, w, before)
+	})
+	t.Run("the console", func(t *testing.T) {
+		browseConsole(t, consoleSession{"https://" + n.IP() + ":8800", password}, "restored", "license")
+	})
+	t.Run("the host can be reset", func(t *testing.T) {
+		n := n.ForTest(t)
+		n.MustRun(ctx, binary, "kubectl", "delete", "pod", "sleeper", "--now")
+		runPlinth(t, ctx, w.ForTest(t), 0, "reset", "node", "--yes", "--delete-data")
+		runPlinth(t, ctx, n, 0, "reset", "cluster", "--yes", "--cluster", "my-app")
+	})
+}
+
+// checkRestoreRefusal runs a command that must exit with code, because of text.
+func checkRestoreRefusal(t *testing.T, ctx context.Context, h *lab.Host, code int, text string, args ...string) {
+	t.Helper()
+	if r := runPlinth(t, ctx, h, code, args...); r.Error == nil || !strings.Contains(r.Error.Cause, text) {
+		t.Errorf("%q is missing in %+v", text, r.Error)
+	}
+}
+
+// killNewHost kills a restore on a new host at its decisive points, and runs it to its end.
+func killNewHost(t *testing.T, ctx context.Context, n *lab.Host, args ...string) {
+	t.Helper()
+	for _, point := range []string{"restore-keys:applied", "restore-etcd:begun", "restore-etcd:applied", "k0s-start:applied", "restore-lost:applied"} {
+		if _, stderr, code := n.Run(ctx, append([]string{"env", "PLINTH_FAILPOINTS=restore/" + point + "=kill", binary}, args...)...); code == 0 {
+			t.Errorf("%s did not kill it: %s", point, lastLines(stderr, 5))
+		}
+	}
+	runPlinth(t, ctx, n, 0, args...)
+}
+
 // newIdentity returns a private key of age.
 func newIdentity(t testing.TB) *age.X25519Identity {
 	t.Helper()
@@ -129,12 +219,12 @@ func killAndResume(t *testing.T, ctx context.Context, a *lab.Host, args ...strin
 	runPlinth(t, ctx, a, 0, args...)
 }
 
-// startSleeper starts a pod on the worker that nothing restarts.
+// startSleeper starts a pod on the worker that nothing restarts, and that stays while the worker does not answer.
 func startSleeper(t testing.TB, ctx context.Context, a, w *lab.Host) {
 	t.Helper()
 	image := a.MustRun(ctx, binary, "kubectl", "get", "statefulset", "-n", "kotsadm", "kotsadm", "-o", "jsonpath={.spec.template.spec.containers[0].image}")
 	a.MustRun(ctx, binary, "kubectl", "run", "sleeper", "--image="+image, "--image-pull-policy=Never", "--restart=Always",
-		`--overrides={"spec":{"nodeName":"`+w.Name+`"}}`, "--command", "--", "sleep", "infinity")
+		`--overrides={"spec":{"nodeName":"`+w.Name+`","tolerations":[{"operator":"Exists"}]}}`, "--command", "--", "sleep", "infinity")
 	if out, errs, code := a.Run(ctx, binary, "kubectl", "wait", "--for=condition=Ready", "--timeout=120s", "pod/sleeper"); code != 0 {
 		t.Fatalf("%s%s\n%s", out, errs, describeCluster(ctx, a))
 	}

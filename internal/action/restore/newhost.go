@@ -18,6 +18,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action/install"
 	"github.com/plinthdev/plinth/internal/action/source"
 	format "github.com/plinthdev/plinth/internal/backup"
+	"github.com/plinthdev/plinth/internal/etcd"
 	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
@@ -78,7 +79,7 @@ type newHost struct {
 
 // runOnNewHost makes this host the only controller of the cluster in a backup.
 func runOnNewHost(ctx context.Context, env *action.Env, opts Options) (Result, error) {
-	n := newHost{opts: opts, answers: dialEtcd}
+	n := newHost{opts: opts, answers: etcd.IsListening}
 	if err := n.readBackup(ctx, env); err != nil {
 		return Result{}, err
 	}
