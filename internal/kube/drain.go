@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -179,23 +180,26 @@ func drain(ctx context.Context, c *Client, w Wait, node string, toEvict func([]N
 }
 
 // evictPod requests the eviction of one pod, and returns the reason if it
-// cannot be evicted now.
+// cannot be evicted now. An API server that does not answer, such as while etcd
+// moves its leader, is such a reason: only an answer that another request would
+// get, too, is an error.
 func evictPod(ctx context.Context, c *Client, p NodePod) (reason string, err error) {
 	err = c.Core().Pods(p.Namespace).EvictV1(ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name}})
 	var status apierrors.APIStatus
+	answered := errors.As(err, &status)
 	switch {
 	case err == nil, apierrors.IsNotFound(err):
 		return "", nil
 	case apierrors.IsTooManyRequests(err):
 		reason = err.Error()
-		if errors.As(err, &status) && status.Status().Details != nil {
+		if answered && status.Status().Details != nil {
 			for _, cause := range status.Status().Details.Causes {
 				reason = cause.Message // names the budget and what it allows
 			}
 		}
 		return reason, nil
-	case apierrors.IsInternalError(err):
-		return err.Error(), nil // two budgets for one pod: an administrator must fix that before the timeout
+	case answered && status.Status().Code >= http.StatusBadRequest && status.Status().Code < http.StatusInternalServerError:
+		return "", err
 	}
-	return "", err
+	return err.Error(), nil // also two budgets for one pod: an administrator must fix that before the timeout
 }

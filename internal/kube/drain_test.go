@@ -3,6 +3,8 @@ package kube_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -167,5 +169,41 @@ func TestAwayPods_AreThoseThatAnotherNodeCanRun(t *testing.T) {
 	}
 	if pods, err := kube.AwayPods(t.Context(), c, []string{"n2"}, []string{"a"}); err != nil || len(pods) != 0 {
 		t.Errorf("of another node: %v %v", pods, err)
+	}
+}
+
+// An API server answers with 500 and no reason if etcd moves its leader, see ErrorToAPIStatus of k8s.io/apiserver.
+func TestDrain_RetriesWhileTheAPIServerCannotEvict(t *testing.T) {
+	for name, c := range map[string]struct {
+		code int // of the first answers; 0 for a closed connection
+		want string
+	}{
+		"etcd has no leader":          {http.StatusInternalServerError, ""},
+		"the API server stops":        {http.StatusServiceUnavailable, ""},
+		"the API server has stopped":  {0, ""},
+		"the eviction is not allowed": {http.StatusForbidden, "evict pod a/web"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := kubetest.New(t)
+			s.Put("/api/v1/pods/web", newPod("a", "web", withOwner("ReplicaSet"), nil))
+			tries := 0
+			s.Evict = func(pod string) string { s.Remove("/api/v1/pods/" + pod); return "" }
+			client := kubetest.NewClient(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if tries > 0 || !strings.HasSuffix(r.URL.Path, "/eviction") {
+					s.ServeHTTP(w, r)
+					return
+				}
+				if tries++; c.code == 0 {
+					panic(http.ErrAbortHandler)
+				}
+				w.Header().Set("Content-Type", "application/json")
+				w.WriteHeader(c.code)
+				_, _ = fmt.Fprintf(w, `{"kind":"Status","apiVersion":"v1","status":"Failure","message":"etcdserver: leader changed","code":%d}`, c.code)
+			}))
+			err := kube.Drain(t.Context(), client, kube.Wait{Timeout: 20 * time.Second}, "n1", false)
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) || tries != 1 {
+				t.Errorf("after %d tries: %v", tries, err)
+			}
+		})
 	}
 }

@@ -47,7 +47,13 @@ type Server struct {
 func New(t testing.TB) (*Server, *kube.Client) {
 	t.Helper()
 	s := &Server{Admit: MarkReady, objects: map[string]map[string]any{}}
-	srv := httptest.NewServer(s)
+	return s, NewClient(t, s)
+}
+
+// NewClient returns a client of an API server that h implements.
+func NewClient(t testing.TB, h http.Handler) *kube.Client {
+	t.Helper()
+	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
 	c, err := kube.New(fmt.Appendf(nil, `{"apiVersion":"v1","kind":"Config","current-context":"t",
 		"contexts":[{"name":"t","context":{"cluster":"t","user":"t"}}],"users":[{"name":"t","user":{}}],
@@ -55,7 +61,7 @@ func New(t testing.TB) (*Server, *kube.Client) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s, c
+	return c
 }
 
 // Put stores an object at its path ("/apis/apps/v1/namespaces/a/deployments/b").
