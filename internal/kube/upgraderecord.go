@@ -77,10 +77,11 @@ func (r *UpgradeRecord) SetNode(name string, n UpgradeNode) {
 	r.Nodes[name] = n
 }
 
-// SkipNodes records nodes that the upgrade leaves out.
+// SkipNodes records nodes that the upgrade leaves out. One that the upgrade has cordoned, and that was lost since, is
+// uncordoned once it gets the new version.
 func (r *UpgradeRecord) SkipNodes(names []string, now time.Time) {
 	for _, name := range names {
-		r.SetNode(name, UpgradeNode{State: NodeSkipped, Since: now.UTC(), Why: "skipped on request"})
+		r.SetNode(name, UpgradeNode{State: NodeSkipped, Since: now.UTC(), Why: "skipped on request", Cordoned: r.Nodes[name].Cordoned})
 	}
 }
 

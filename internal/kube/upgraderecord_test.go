@@ -43,6 +43,15 @@ func TestUpgradeRecord_IsCreatedChangedAndRead(t *testing.T) {
 	}
 }
 
+func TestSkipNodes_KeepsThatTheUpgradeHasCordonedOne(t *testing.T) {
+	var r kube.UpgradeRecord
+	r.SetNode("w1", kube.UpgradeNode{State: kube.NodeUpgrading, Cordoned: true})
+	r.SkipNodes([]string{"w1", "w2"}, time.Unix(1, 0))
+	if one, two := r.Nodes["w1"], r.Nodes["w2"]; one.State != kube.NodeSkipped || !one.Cordoned || two.State != kube.NodeSkipped || two.Cordoned {
+		t.Errorf("%+v", r.Nodes)
+	}
+}
+
 func TestUpgradeRecord_KnowsItsNodes(t *testing.T) {
 	s, c := kubetest.New(t)
 	at := func(sec int64) time.Time { return time.Unix(sec, 0).UTC() }

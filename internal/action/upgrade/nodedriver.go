@@ -218,7 +218,7 @@ func (d *nodeDriver) uncordon(ctx context.Context, n checks.Node) error {
 		return err
 	}
 	r, err := cluster.UpgradeRecord(ctx)
-	if err != nil || !r.Nodes[n.Name].Cordoned {
+	if err != nil || r.To != d.to || !r.Nodes[n.Name].Cordoned {
 		return err
 	}
 	if err := cluster.SetSchedulable(ctx, n.Name, true); err != nil {
@@ -264,11 +264,9 @@ func (d *nodeDriver) record(ctx context.Context, n checks.Node, state kube.Upgra
 	})
 }
 
-// change changes what the cluster knows of a node.
+// change changes what the cluster knows of a node. It has no record of a repair, except of a node that the upgrade to the
+// same bundle has left out, and that now gets it: a rollback and a commit must reach it, too.
 func (d *nodeDriver) change(ctx context.Context, n checks.Node, change func(*kube.UpgradeNode)) error {
-	if d.from == d.to { // it has no record of a repair
-		return nil
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	cluster, err := d.open()
@@ -276,7 +274,10 @@ func (d *nodeDriver) change(ctx context.Context, n checks.Node, change func(*kub
 		return err
 	}
 	return cluster.UpdateUpgradeRecord(ctx, func(r *kube.UpgradeRecord) error {
-		s := r.Nodes[n.Name]
+		s, known := r.Nodes[n.Name]
+		if d.from == d.to && (!known || r.To != d.to) {
+			return nil
+		}
 		s.Since = d.now().UTC()
 		change(&s)
 		r.SetNode(n.Name, s)

@@ -21,6 +21,7 @@ import (
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/testkit"
 	checks "github.com/plinthdev/plinth/internal/upgrade"
 )
 
@@ -402,4 +403,38 @@ func TestNodeDriver_PhaseThatIsKilledOnceIsStartedAgain(t *testing.T) {
 		t.Error(err)
 	}
 	s.verify("power cuts", simTo.String(), kube.NodeUpgraded)
+}
+
+// A node that an upgrade has left out gets the new version by a repair, which has no record of its own.
+func TestNodeDriver_RepairRecordsNodesThatWereLeftOut(t *testing.T) {
+	for name, c := range map[string]struct {
+		recorded bool
+		to       string // of the record
+		want     kube.UpgradeNode
+	}{
+		"left out by this upgrade": {true, simTo.String(), kube.UpgradeNode{State: kube.NodeUpgraded}},
+		"left out by another one":  {true, "sha256:3", kube.UpgradeNode{State: kube.NodeSkipped, Cordoned: true}},
+		"not recorded":             {false, simTo.String(), kube.UpgradeNode{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSimCluster(t)
+			n := s.find("w1")
+			n.cordoned, n.fetched, n.state.Snapshot = true, true, simTo.String()
+			s.nodes = []*simNode{n}
+			s.saved.Phase, s.saved.To = kube.UpgradeDone, c.to
+			if c.recorded {
+				s.saved.SetNode("w1", kube.UpgradeNode{State: kube.NodeSkipped, Cordoned: true})
+			}
+			d := &nodeDriver{from: simTo.String(), to: simTo.String(), program: simProgram, agents: s, open: func() (clusterAPI, error) { return s, nil }, now: time.Now,
+				unready: func(context.Context) (string, error) { return "", nil }, worse: s.worse,
+				limits: phaseLimits{poll: time.Millisecond, start: 10 * time.Second, deliver: 10 * time.Second, node: 10 * time.Second, ready: 10 * time.Second, sick: 20 * time.Millisecond}}
+			report := func(string, int64, int64) {}
+			testkit.Must(t, d.Run(t.Context(), n.Node, plan.SwitchPhase, report), d.WaitHealthy(t.Context(), checks.Batch{n.Node}, report))
+			got := s.saved.Nodes["w1"]
+			got.Since = time.Time{}
+			if got != c.want || n.cordoned != c.want.Cordoned && c.recorded {
+				t.Errorf("%+v, cordoned %v", got, n.cordoned)
+			}
+		})
+	}
 }
