@@ -10,6 +10,7 @@ import (
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/internal/helm"
 	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
 )
 
@@ -216,7 +217,7 @@ func (u nodeUpgrade) lockCluster() step.Step {
 					return nil
 				}
 				if r.Active() && !mine(*r) {
-					return errors.New(r.String() + " is not finished")
+					return problem.Newf(problem.ExitLocked, "record the upgrade in the cluster", "wait until it has ended; nothing was changed", "%s is not finished", r)
 				}
 				*r = kube.UpgradeRecord{From: u.From, To: u.To, Cluster: u.Name, Phase: kube.UpgradeStarted, Coordinator: u.NodeName, StartedAt: u.Now().UTC()}
 				r.SkipNodes(u.Others.Skipped, u.Now())

@@ -200,6 +200,9 @@ func TestLockCluster_RecordsTheNewCoordinator(t *testing.T) {
 			if (err == nil) != takeOver || (r.Coordinator == "c1") != takeOver || r.Nodes["w1"].State != kube.NodeUpgraded {
 				t.Errorf("%v, %+v", err, r)
 			}
+			if !takeOver && (problem.ExitCode(err) != problem.ExitLocked || !strings.Contains(err.Error(), "node c2")) {
+				t.Errorf("the first upgrade is not named: %v", err)
+			}
 		})
 	}
 }
@@ -391,6 +394,34 @@ func TestRollBack_StopsOnceAnotherNodeHasTheNewVersion(t *testing.T) {
 	}
 	if r, _ := client.UpgradeRecord(t.Context()); !r.Active() || !strings.Contains(r.Why, "node w1") {
 		t.Errorf("%+v", r)
+	}
+}
+
+// An upgrade that fails before it has saved anything has changed nothing. It must not end that of another controller.
+func TestRollBack_EndsOnlyTheUpgradeOfThisNode(t *testing.T) {
+	step := problem.Newf(problem.ExitStep, "record the upgrade", "", "no answer")
+	locked := problem.Newf(problem.ExitLocked, "record the upgrade", "wait", "another one runs")
+	for name, c := range map[string]struct {
+		coordinator string
+		failed      error
+		ended       bool
+		exit        int
+	}{
+		"of this node":                   {"c1", step, true, problem.ExitStep},
+		"of another one":                 {"c2", step, false, problem.ExitStep},
+		"of another one, which has won":  {"c2", locked, false, problem.ExitLocked},
+		"of this node, and c2 has begun": {"c1", locked, false, problem.ExitLocked},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env, client := clusterEnv(t, kube.UpgradeRecord{From: oldBundle, To: newBundle, Phase: kube.UpgradeStarted, Coordinator: c.coordinator})
+			o := operation{node: "c1", from: oldBundle, to: newBundle}
+			err := o.rollBack(t.Context(), env, c.failed)
+			r, readErr := client.UpgradeRecord(t.Context())
+			testkit.Must(t, readErr)
+			if problem.ExitCode(err) != c.exit || r.Active() == c.ended {
+				t.Errorf("%v, %+v", err, r)
+			}
+		})
 	}
 }
 

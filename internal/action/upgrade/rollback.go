@@ -281,6 +281,9 @@ func (o *operation) rollBack(ctx context.Context, env *action.Env, failed error)
 		return errors.Join(failed, err)
 	}
 	if !ok || s.To != o.to {
+		if problem.ExitCode(failed) == problem.ExitLocked { // another upgrade was faster
+			return failed
+		}
 		o.recordAborted(ctx, env, failed)
 		return withHint(failed, "nothing in the cluster was changed; run the same command again")
 	}
@@ -320,7 +323,7 @@ func (o *operation) recordAborted(ctx context.Context, env *action.Env, failed e
 		return
 	}
 	_ = client.UpdateUpgradeRecord(ctx, func(r *kube.UpgradeRecord) error {
-		if r.Active() && r.To == o.to {
+		if r.Active() && r.To == o.to && r.Coordinator == o.node {
 			r.Phase, r.Why = kube.UpgradeRolledBack, failed.Error()
 		}
 		return nil
