@@ -297,7 +297,7 @@ func (o *operation) stage(ctx context.Context, env *action.Env) error {
 		steps = append(steps, s)
 	}
 	steps = append(steps, o.checkOthers(env))
-	if _, err = env.StepRunner(Verb, nil).Run(ctx, steps); err != nil && ctx.Err() == nil && !o.resumed {
+	if _, err = env.StepRunner(Verb, nil).Run(ctx, steps); err != nil && ctx.Err() == nil && !o.hasBegun() {
 		return errors.Join(err, discardStaged(ctx, env))
 	}
 	if err != nil || !o.nodes.record.Active() || o.nodes.record.To != o.to {
@@ -324,7 +324,7 @@ func (o *operation) checkOthers(env *action.Env) step.Step {
 	checked := false
 	return step.Step{ID: "nodes-check", Title: "Check all nodes",
 		Check: func(context.Context) (step.State, error) {
-			if checked || o.resumed {
+			if checked || o.hasBegun() {
 				return step.Done(), nil
 			}
 			return step.Needed("they have not checked the new bundle"), nil

@@ -126,7 +126,7 @@ func (o *operation) nodeOperation(phase agent.UpgradePhase) action.Operation {
 
 // deliverSteps returns the steps that fetch what this node needs.
 func (o *operation) deliverSteps(ctx context.Context, env *action.Env) ([]step.Step, error) {
-	if o.isRecorded() || o.resumed { // it has been upgraded, or that has begun
+	if o.isRecorded() || o.hasBegun() { // it has been upgraded, or that has begun
 		return nil, nil
 	}
 	return desired.DeliverNodeSteps(ctx, o.target(env), o.bundle, o.config, o.transition(env))

@@ -49,6 +49,7 @@ type operation struct {
 	installed  *spec.Installer // of the cluster before the upgrade
 	from, to   string          // digests of the bundles before and after; equal if the bundle does not change
 	resumed    bool            // a run of the same upgrade is unfinished
+	saved      bool            // that run has saved the data of the cluster on this host: k0s may be stopped
 	changes    []string        // fields of the Installer that differ, for users
 	addOns     []addons.AddOn
 	dropped    []addons.AddOn // that the new bundle no longer has
@@ -91,7 +92,7 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	if err := o.checkBundle(env); err != nil {
 		return err
 	}
-	if !o.resumed && o.follows == nil { // else k0s may be stopped, and the same was checked before
+	if !o.hasBegun() && o.follows == nil { // else k0s may be stopped, and the same was checked before
 		if err := o.checkCluster(ctx, env); err != nil {
 			return err
 		}
@@ -125,6 +126,12 @@ func (o *operation) readCluster(ctx context.Context, env *action.Env) {
 		o.resumed = true
 		env.Note(fmt.Sprintf("note: %s is not finished; this host finishes it", r))
 	}
+}
+
+// hasBegun reports whether the upgrade may have changed what runs: on this host before, or on the host whose upgrade this one
+// finishes. A run that has failed earlier has only left its record.
+func (o *operation) hasBegun() bool {
+	return o.resumed && (o.saved || o.nodes.takeOver || o.from == o.to)
 }
 
 // checkRuns refuses an upgrade while another run is unfinished.
@@ -201,7 +208,7 @@ func (o *operation) findFrom(env *action.Env) (dataDir string, err error) {
 	if err != nil || !ok || s.To != o.to {
 		return env.DataDir, err
 	}
-	o.from = s.From
+	o.from, o.saved = s.From, s.Data != nil
 	return s.FilesDir(env.DataDir), nil
 }
 

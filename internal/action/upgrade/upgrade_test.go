@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -145,5 +146,45 @@ func TestVerifyPlan_DependsOnWhatIsDoneWithOtherNodes(t *testing.T) {
 	}
 	if one := facts(false); one != facts(true) {
 		t.Errorf("one node, which is never drained: %s", one)
+	}
+}
+
+// A run that has failed before it had saved anything has left only its record. A node with such a run has to check and
+// fetch like the others, also if another controller upgrades it.
+func TestHasBegun_OnlyOnceSomethingCanHaveChanged(t *testing.T) {
+	failed := problem.Newf(problem.ExitStep, "record the upgrade", "", "no answer")
+	for name, c := range map[string]struct {
+		verb     string
+		snapshot *plan.Snapshot
+		takeOver bool
+		from     string
+		want     bool
+	}{
+		"a new upgrade":                 {"install", nil, false, oldBundle, false},
+		"failed before anything":        {Verb, nil, false, oldBundle, false},
+		"failed while it saved files":   {Verb, &plan.Snapshot{Version: 1, From: oldBundle, To: newBundle}, false, oldBundle, false},
+		"failed after that":             {Verb, &plan.Snapshot{Version: 1, From: oldBundle, To: newBundle, Data: &plan.SnapshotData{}}, false, oldBundle, true},
+		"the snapshot of another one":   {Verb, &plan.Snapshot{Version: 1, From: "sha256:0", To: oldBundle, Data: &plan.SnapshotData{}}, false, oldBundle, false},
+		"finishes that of another node": {Verb, nil, true, oldBundle, true},
+		"a repair, which saves nothing": {Verb, nil, false, newBundle, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			receipt := journal.Receipt{Name: "my-app", Bundle: c.from}
+			env := fakeEnv(t, receipt, c.verb, newBundle, failed)
+			if c.verb != Verb {
+				env = fakeEnv(t, receipt, c.verb, oldBundle, nil)
+			}
+			if c.snapshot != nil {
+				raw, err := json.Marshal(c.snapshot)
+				testkit.Must(t, err, env.Host.Write(plan.SnapshotDir(dataDir, c.snapshot.From)+"/snapshot.json", strings.NewReader(string(raw)), 0o600))
+			}
+			o := operation{to: newBundle, receipt: receipt, nodes: clusterNodes{takeOver: c.takeOver}}
+			testkit.Must(t, o.checkRuns(env))
+			_, err := o.findFrom(env)
+			testkit.Must(t, err)
+			if o.hasBegun() != c.want {
+				t.Errorf("resumed %v, saved %v, from %s", o.resumed, o.saved, o.from)
+			}
+		})
 	}
 }
