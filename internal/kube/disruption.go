@@ -12,7 +12,7 @@ import (
 	"github.com/plinthdev/plinth/internal/upgrade"
 )
 
-// Disruptions returns what the drain of a node can take down, for all nodes.
+// Disruptions returns what the drain of a node can take down in an upgrade, for all nodes: see DrainMovable.
 func Disruptions(ctx context.Context, c *Client) (d upgrade.Disruptions, err error) {
 	pods, err := c.Core().Pods("").List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -22,9 +22,11 @@ func Disruptions(ctx context.Context, c *Client) (d upgrade.Disruptions, err err
 	if err != nil {
 		return d, err
 	}
+	var moved []corev1.Pod
 	for i := range pods.Items {
-		if p := &pods.Items[i]; p.Spec.NodeName != "" && !staysOnNode(p) {
-			d.Pods = append(d.Pods, drainedPod(p, local))
+		if p := &pods.Items[i]; p.Spec.NodeName != "" && !staysOnNode(p) && metav1.GetControllerOf(p) != nil && !hasLocalClaim(p, local) {
+			moved = append(moved, *p)
+			d.Pods = append(d.Pods, drainedPod(p))
 		}
 	}
 	budgets, err := listAll(ctx, c, "policy/v1", "PodDisruptionBudget")
@@ -44,7 +46,7 @@ func Disruptions(ctx context.Context, c *Client) (d upgrade.Disruptions, err err
 			return d, err
 		}
 		for i := range workloads {
-			d.Workloads = append(d.Workloads, placementOf(&workloads[i], pods.Items))
+			d.Workloads = append(d.Workloads, placementOf(&workloads[i], moved))
 		}
 	}
 	return d, nil
@@ -66,21 +68,19 @@ func localClaims(ctx context.Context, c *Client) (map[string]bool, error) {
 	return local, nil
 }
 
-// drainedPod returns a pod that a drain evicts, with its volumes. local is the result of localClaims.
-func drainedPod(p *corev1.Pod, local map[string]bool) upgrade.Pod {
-	out := upgrade.Pod{Namespace: p.Namespace, Name: p.Name, Node: p.Spec.NodeName, Unmanaged: metav1.GetControllerOf(p) == nil}
+// hasLocalClaim reports whether a pod has a volume that only one node has. local is the result of localClaims.
+func hasLocalClaim(p *corev1.Pod, local map[string]bool) bool {
+	return slices.ContainsFunc(p.Spec.Volumes, func(v corev1.Volume) bool {
+		return v.PersistentVolumeClaim != nil && local[p.Namespace+"/"+v.PersistentVolumeClaim.ClaimName]
+	})
+}
+
+// drainedPod returns a pod that a drain evicts, with the volumes that it loses.
+func drainedPod(p *corev1.Pod) upgrade.Pod {
+	out := upgrade.Pod{Namespace: p.Namespace, Name: p.Name, Node: p.Spec.NodeName}
 	for _, v := range p.Spec.Volumes {
-		claim := ""
-		switch {
-		case v.PersistentVolumeClaim != nil:
-			claim = v.PersistentVolumeClaim.ClaimName
-		case v.Ephemeral != nil:
-			claim = p.Name + "-" + v.Name // k8s.io/api/core/v1, EphemeralVolumeSource
-		case v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumDefault:
+		if v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumDefault {
 			out.EmptyDirs = append(out.EmptyDirs, v.Name)
-		}
-		if local[p.Namespace+"/"+claim] {
-			out.LocalClaims = append(out.LocalClaims, claim)
 		}
 	}
 	return out

@@ -63,8 +63,9 @@ KOTS ignores in an existing installation.
 	b.WriteString(`
 ## Drains
 
-On a cluster of several nodes, each is drained before k0s is restarted. What a drain takes down or waits for is a
-warning, with the names:
+On a cluster of several nodes, all but the one on which the command runs are drained before their k0s is restarted. Pods
+without a controller, and those with a volume that only their node has, stay. What a drain takes down or waits for is a
+warning before anything changes, with the names:
 
 | id | meaning |
 |---|---|
@@ -144,7 +145,7 @@ below are served only with ` + "`runtime-config`" + ` in ` + "`spec.k0s.config.s
 
 // allDrainWarnings returns one warning of each kind.
 func allDrainWarnings() []upgrade.Warning {
-	pod := upgrade.Pod{Namespace: "a", Name: "b", Node: "n", Unmanaged: true, LocalClaims: []string{"c"}, EmptyDirs: []string{"d"}}
+	pod := upgrade.Pod{Namespace: "a", Name: "b", Node: "n", EmptyDirs: []string{"d"}}
 	budget := upgrade.Budget{Namespace: "a", Pods: []string{"b"}}
 	return upgrade.DrainWarnings(upgrade.Disruptions{Pods: []upgrade.Pod{pod}, Budgets: []upgrade.Budget{budget, budget},
 		Workloads: []upgrade.Placement{{Replicas: 1, Nodes: []string{"n"}}}}, []string{"n"}, nil)

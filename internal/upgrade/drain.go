@@ -26,21 +26,20 @@ type Budget struct {
 type Placement struct {
 	Kind, Namespace, Name string
 	Replicas              int
-	Nodes                 []string // of its pods
+	Nodes                 []string // of its pods that a drain evicts
 }
 
-// Pod is a pod that a drain evicts: not of a DaemonSet, not of kubelet, and not ended.
+// Pod is a pod that the drain of an upgrade evicts: not of a DaemonSet, not of kubelet, not ended, and not one that no other
+// node can run meanwhile, because it has no controller or a volume that only its node has.
 type Pod struct {
 	Namespace, Name string
 	Node            string
-	Unmanaged       bool     // no controller creates it again
-	LocalClaims     []string // PersistentVolumeClaims whose data only its node has
 	EmptyDirs       []string // volumes on the disk of the node that are deleted with the pod
 }
 
 // Warning is a reason why a drain takes something down or does not end. Objects are sorted.
 type Warning struct {
-	ID      string   `json:"id"` // "budget", "budgets", "bare-pod", "local-volume", "empty-dir", "single-replica"
+	ID      string   `json:"id"` // "budget", "budgets", "empty-dir", "single-replica"
 	Objects []string `json:"objects"`
 	Message string   `json:"message"` // what happens to the objects
 }
@@ -52,14 +51,12 @@ func (w Warning) String() string { return w.Message + ": " + listOf(w.Objects, 5
 var drainMessages = []struct{ id, message string }{
 	{"budget", "a PodDisruptionBudget allows no eviction now, so the drain waits"},
 	{"budgets", "the pod has several PodDisruptionBudgets, and Kubernetes refuses to evict it"},
-	{"bare-pod", "the pod has no controller and is lost"},
-	{"local-volume", "the volume is on the node, so the pod starts again only when the node is back"},
 	{"empty-dir", "the pod's data in emptyDir volumes is lost"},
 	{"single-replica", "the workload has one replica and is down while it moves"},
 }
 
-// DrainWarnings returns what a drain of the nodes, one after the other, takes down or waits for. Workloads of the
-// namespaces in own, such as those of the add-ons, are left out: their single replicas are known.
+// DrainWarnings returns what a drain of the nodes, one after the other, takes down or waits for. Pods and workloads of the
+// namespaces in own, such as those of the add-ons, are left out: what they lose is known. Their budgets are not.
 func DrainWarnings(d Disruptions, nodes, own []string) (warnings []Warning) {
 	objects := map[string][]string{}
 	add := func(id, format string, args ...any) { objects[id] = append(objects[id], fmt.Sprintf(format, args...)) }
@@ -70,13 +67,7 @@ func DrainWarnings(d Disruptions, nodes, own []string) (warnings []Warning) {
 		}
 		name := p.Namespace + "/" + p.Name
 		drained[name] = true
-		if p.Unmanaged {
-			add("bare-pod", "%s on %s", name, p.Node)
-		}
-		for _, claim := range p.LocalClaims {
-			add("local-volume", "%s of pod %s on %s", claim, name, p.Node)
-		}
-		if len(p.EmptyDirs) > 0 {
+		if len(p.EmptyDirs) > 0 && !slices.Contains(own, p.Namespace) {
 			add("empty-dir", "%s", name)
 		}
 	}

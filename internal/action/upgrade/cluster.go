@@ -138,7 +138,39 @@ func (o *operation) inspectNodes(ctx context.Context, env *action.Env) error {
 		}
 	}
 	o.nodes.batches = checks.Batches(reached, o.node, o.opts.MaxUnavailable)
+	o.noteDrains(ctx, env)
 	return nil
+}
+
+// noteDrains warns of what the drains of the other nodes take down or wait for.
+func (o *operation) noteDrains(ctx context.Context, env *action.Env) {
+	if len(o.nodes.batches) == 0 || !o.newNodeDriver().drain || o.hasBegun() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, gatherTimeout)
+	defer cancel()
+	var found checks.Disruptions
+	client, err := env.KubeClient()
+	if err == nil {
+		found, err = kube.Disruptions(ctx, client)
+	}
+	if err != nil {
+		env.Note("warning: what the drains of nodes take down was not checked: " + problem.ExplainConnection(err))
+		return
+	}
+	own := []string{"kube-system"}
+	for _, a := range o.addOns {
+		if !a.External {
+			own = append(own, a.Namespace)
+		}
+	}
+	var names []string
+	for _, n := range slices.Concat(o.nodes.batches...) {
+		names = append(names, n.Name)
+	}
+	for _, w := range checks.DrainWarnings(found, names, own) {
+		env.Note("warning: " + w.String())
+	}
 }
 
 // useRecordedNodes sets the nodes of an unfinished upgrade from its snapshot, and refuses any other upgrade while the nodes

@@ -425,6 +425,48 @@ func TestRollBack_EndsOnlyTheUpgradeOfThisNode(t *testing.T) {
 	}
 }
 
+func TestNoteDrains_NamesWhatADrainWaitsFor(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*operation)
+		want   string
+	}{
+		"a worker is drained":              {func(*operation) {}, "warning: a PodDisruptionBudget allows no eviction now, so the drain waits: shop/web (1 healthy, 1 required)"},
+		"another node is drained":          {func(o *operation) { o.nodes.batches = []checks.Batch{{{Name: "c2"}}} }, ""},
+		"without drains":                   {func(o *operation) { o.opts.NoDrain = true }, ""},
+		"a resumed upgrade has warned":     {func(o *operation) { o.resumed, o.saved = true, true }, ""},
+		"a cluster of one node":            {func(o *operation) { o.nodes.batches = nil }, ""},
+		"a repair restarts k0s under it":   {func(o *operation) { o.from = o.to }, ""},
+		"the same command after a refusal": {func(o *operation) { o.resumed = true }, "warning: a PodDisruptionBudget"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env, _, api := newClusterEnv(t, kube.UpgradeRecord{})
+			labels := map[string]any{"app": "web"}
+			owner := map[string]any{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "1", "controller": true}
+			api.Put("/api/v1/namespaces/shop/pods/web-1", map[string]any{"apiVersion": "v1", "kind": "Pod", "spec": map[string]any{"nodeName": "w1"},
+				"metadata": map[string]any{"name": "web-1", "namespace": "shop", "labels": labels, "ownerReferences": []any{owner}}})
+			api.Put("/apis/policy/v1/namespaces/shop/poddisruptionbudgets/web", map[string]any{"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+				"metadata": map[string]any{"name": "web", "namespace": "shop"}, "spec": map[string]any{"selector": map[string]any{"matchLabels": labels}}, "status": map[string]any{"currentHealthy": 1, "desiredHealthy": 1, "disruptionsAllowed": 0}})
+			var notes []string
+			env.Note = func(text string) { notes = append(notes, text) }
+			o := operation{node: "c1", from: oldBundle, to: newBundle, nodes: clusterNodes{batches: []checks.Batch{{{Name: "c2"}}, {{Name: "w1"}}}}}
+			c.change(&o)
+			o.noteDrains(t.Context(), env)
+			if got := strings.Join(notes, "; "); (got == "") != (c.want == "") || !strings.HasPrefix(got, c.want) {
+				t.Errorf("%q", got)
+			}
+		})
+	}
+	t.Run("the API server does not answer", func(t *testing.T) {
+		env := fakeEnv(t, journal.Receipt{}, "install", oldBundle, nil)
+		var notes []string
+		env.Note = func(text string) { notes = append(notes, text) }
+		o := operation{node: "c1", from: oldBundle, to: newBundle, nodes: clusterNodes{batches: []checks.Batch{{{Name: "w1"}}}}}
+		if o.noteDrains(t.Context(), env); len(notes) != 1 || !strings.Contains(notes[0], "was not checked") {
+			t.Errorf("%q", notes)
+		}
+	})
+}
+
 // testInstaller returns the repository's Installer.
 func testInstaller(t *testing.T) *spec.Installer {
 	t.Helper()
