@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"context"
+	"slices"
 
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/helm"
@@ -24,7 +25,8 @@ func (o *operation) checkBundle(env *action.Env) error {
 	if older := checks.CheckOrder(was, checks.Bundle{Digest: o.to, Release: o.bundle.Release()}); older != nil && !o.resumed {
 		refusals = append(refusals, *older)
 	}
-	gate, notes := checks.CheckGate(o.config.Installer, o.config.LintReport.Applications, nil)
+	// An Application that was given besides that of the bundle holds, too.
+	gate, notes := checks.CheckGate(o.config.Installer, slices.Concat(o.config.LintReport.Applications, o.config.Conflicting), nil)
 	if o.follows != nil { // the coordinator has applied it
 		gate, notes = nil, nil
 	}

@@ -188,3 +188,41 @@ func TestHasBegun_OnlyOnceSomethingCanHaveChanged(t *testing.T) {
 		})
 	}
 }
+
+func TestCheckBundle_AppliesTheGateToEveryApplication(t *testing.T) {
+	const installed = "1.131.2" // that of the repository's Installer
+	apps := func(min, target string) []*spec.Application {
+		return []*spec.Application{{Title: "Toy", MinKotsVersion: min, TargetKotsVersion: target}}
+	}
+	for name, c := range map[string]struct {
+		own, given []*spec.Application
+		skip       bool
+		exit       int
+		note       string
+	}{
+		"no Application":            {nil, nil, false, 0, ""},
+		"that of the bundle":        {apps("1.132.0", ""), nil, false, problem.ExitGate, ""},
+		"the given one":             {apps(installed, ""), apps("1.132.0", ""), false, problem.ExitGate, ""},
+		"the given one, skipped":    {apps(installed, ""), apps("1.132.0", ""), true, 0, "the KOTS version gate was skipped on request"},
+		"a target below":            {apps("", "1.130.9"), nil, false, 0, "note: KOTS 1.131.2 is later than the targetKotsVersion of Toy, 1.130.9"},
+		"a target of the given one": {nil, apps("", "1.130.9"), false, 0, "note: KOTS 1.131.2 is later"},
+		"both allow this version":   {apps(installed, installed), apps(installed, ""), false, 0, ""},
+		"bounds that were not read": {apps(installed, ""), []*spec.Application{{File: "wrong.yaml"}}, true, 0, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env := fakeEnv(t, journal.Receipt{Name: "my-app", Bundle: oldBundle}, "install", oldBundle, nil)
+			var notes []string
+			env.Note = func(text string) { notes = append(notes, text) }
+			b, _ := served(t, 1, nil)
+			bundle, err := b.open(t.Context())
+			testkit.Must(t, err)
+			in := testInstaller(t)
+			o := operation{installed: in, bundle: bundle, from: oldBundle, to: newBundle, config: config.Config{Installer: in, Conflicting: c.given}}
+			o.config.LintReport.Applications, o.opts.SkipKotsCheck = c.own, c.skip
+			err = o.checkBundle(env)
+			if got := strings.Join(notes, "\n"); problem.ExitCode(err) != c.exit || (got == "") != (c.note == "") || !strings.Contains(got, c.note) {
+				t.Errorf("%v, notes %q", err, got)
+			}
+		})
+	}
+}
