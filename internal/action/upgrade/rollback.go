@@ -302,11 +302,12 @@ func (o *operation) rollBack(ctx context.Context, env *action.Env, failed error)
 	return withHint(failed, "the state before the upgrade was restored; fix the cause, then run the same command again")
 }
 
-// withHint returns the failure of a step with a further line in its hint.
+// withHint returns the failure of a step with a further line in its hint. The cause keeps what was added to a problem, such as
+// the name of the node on which it was found.
 func withHint(failed error, hint string) error {
 	operation, cause := "upgrade", failed
 	var p *problem.Problem
-	if errors.As(failed, &p) {
+	if errors.As(failed, &p) && p.Error() == failed.Error() {
 		operation, cause = p.Operation, p.Err
 	}
 	if was := problem.Hint(failed); was != "" && !strings.Contains(was, "it resumes where it stopped") {

@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -222,6 +223,28 @@ func TestCheckBundle_AppliesTheGateToEveryApplication(t *testing.T) {
 			err = o.checkBundle(env)
 			if got := strings.Join(notes, "\n"); problem.ExitCode(err) != c.exit || (got == "") != (c.note == "") || !strings.Contains(got, c.note) {
 				t.Errorf("%v, notes %q", err, got)
+			}
+		})
+	}
+}
+
+func TestWithHint_KeepsTheNameOfTheNode(t *testing.T) {
+	onNode := problem.Newf(problem.ExitStep, "upgrade this node", "look there", "k0s does not start")
+	for name, c := range map[string]struct {
+		failed     error
+		want, hint string
+	}{
+		"of this host":              {problem.Newf(problem.ExitStep, "start k0s", "", "no memory"), "cannot start k0s: no memory", "more"},
+		"as the journal returns it": {errors.Join(problem.Newf(problem.ExitStep, "start k0s", "", "no memory"), nil), "cannot start k0s: no memory", "more"},
+		"of another node": {errors.Join(fmt.Errorf("node w1: %w", &undoneError{onNode}), nil),
+			"cannot upgrade: node w1: cannot upgrade this node: k0s does not start", "look there\nmore"},
+		"without a problem":           {errors.New("no memory"), "cannot upgrade: no memory", "more"},
+		"of a node, in the same word": {&undoneError{onNode}, "cannot upgrade this node: k0s does not start", "look there\nmore"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := withHint(c.failed, "more")
+			if err.Error() != c.want || problem.Hint(err) != c.hint || problem.ExitCode(err) != problem.ExitStep {
+				t.Errorf("%q, hint %q", err, problem.Hint(err))
 			}
 		})
 	}
