@@ -10,10 +10,13 @@ import (
 	"testing"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/airgap/airgaptest"
 	"github.com/plinthdev/plinth/airgap/build"
 	"github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/config"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 	"github.com/plinthdev/plinth/internal/images"
@@ -282,6 +285,38 @@ func TestInstallRequirements_ComeFromTheBundle(t *testing.T) {
 	if w := InstallRequirements(b, m.Installer, emptyJournal(t), dataDir); w.ConsolePort != 0 {
 		t.Errorf("console port %d without a console", w.ConsolePort)
 	}
+}
+
+func TestUpgradeRequirements_CountOnlyWhatTheHostLacks(t *testing.T) {
+	b, in := open(t, airgaptest.NewRequest(t)), installer(t)
+	size, f := b.ContentSize(), hosttest.New(t)
+	for name, staged := range map[string]bool{"of one node": false, "of several nodes": true} {
+		t.Run(name, func(t *testing.T) {
+			w, err := UpgradeRequirements(t.Context(), Target{Host: f.Host(), Journal: emptyJournal(t), DataDir: dataDir}, b, in, staged)
+			testkit.Must(t, err)
+			bytes := map[string]uint64{}
+			for _, p := range w.WritePaths {
+				bytes[p.Path] = p.Bytes
+			}
+			all := uint64(size.Stored+size.Unpacked) - manifestBytes(b) // without containerd, all images may be missing
+			if w.Verb != hostpreflight.Upgrade || bytes[k0s.DataDir+"/containerd"] != all || bytes[dataDir] != uint64(size.Host)+150e6+5e8 || (bytes[action.FetchDir] > 0) != staged {
+				t.Errorf("%+v", w.WritePaths)
+			}
+		})
+	}
+	var first []ocispec.Descriptor
+	first = append(first, b.Images()[0].Layers[0], b.Images()[0].Layers[0])
+	if none, one := missingImageBytes(b, nil), missingImageBytes(b, first); none != 0 || one < uint64(first[0].Size) || one > uint64(size.Stored+size.Unpacked) {
+		t.Errorf("%d without a missing blob, %d with one", none, one)
+	}
+}
+
+// manifestBytes returns the size of the manifests of all images, which are not blobs of theirs.
+func manifestBytes(b *airgap.Bundle) (sum uint64) {
+	for _, i := range b.Images() {
+		sum += uint64(i.Manifest.Size)
+	}
+	return sum
 }
 
 func TestFindOwned_ListsWhatEarlierRunsInstalled(t *testing.T) {

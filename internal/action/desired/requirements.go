@@ -1,12 +1,18 @@
 package desired
 
 import (
+	"context"
 	"net/netip"
+	"slices"
 	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/images"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/node"
@@ -98,6 +104,53 @@ func JoinRequirements(b *airgap.Bundle, in *spec.Installer, j *journal.Journal, 
 	w.Verb, w.Role = "join", role
 	return w
 }
+
+// UpgradeRequirements returns the requirements of an upgrade of the target's host to b: those of an install, less what the host
+// has already: the volumes, and the images that are in containerd. staged reports whether the host keeps the bundle's programs
+// for later phases or other nodes.
+func UpgradeRequirements(ctx context.Context, target Target, b *airgap.Bundle, in *spec.Installer, staged bool) (hostpreflight.Requirements, error) {
+	w := InstallRequirements(b, in, target.Journal, target.DataDir)
+	w.Verb = hostpreflight.Upgrade
+	var all []images.Image
+	for _, i := range b.Images() {
+		all = append(all, toImage(i))
+	}
+	missing, err := missingImageBlobs(ctx, target.Host, all)
+	programs := uint64(b.ContentSize().Host) + plinthBytes
+	for i, p := range w.WritePaths {
+		switch p.Path {
+		case k0s.DataDir + "/containerd":
+			w.WritePaths[i].Bytes = missingImageBytes(b, missing)
+		case target.DataDir:
+			w.WritePaths[i].Purpose, w.WritePaths[i].Bytes = "the state before the upgrade", programs+savedDataBytes
+		}
+	}
+	if staged {
+		w.WritePaths = append(w.WritePaths, hostpreflight.WritePath{Path: action.FetchDir, Purpose: "programs, until the upgrade is done", Bytes: programs})
+	}
+	return w, err
+}
+
+// missingImageBytes returns the space that the images of b need on a host without the blobs in missing. An image that lacks
+// one of its layers counts as if all of them had to be unpacked.
+func missingImageBytes(b *airgap.Bundle, missing []ocispec.Descriptor) (bytes uint64) {
+	lacks, unpacked := map[digest.Digest]bool{}, int64(0)
+	for _, d := range missing {
+		if !lacks[d.Digest] {
+			bytes += uint64(d.Size)
+		}
+		lacks[d.Digest] = true
+	}
+	for _, i := range b.Images() {
+		if slices.ContainsFunc(i.Layers, func(d ocispec.Descriptor) bool { return lacks[d.Digest] }) {
+			unpacked += i.Unpacked
+		}
+	}
+	return bytes + uint64(min(unpacked, b.ContentSize().Unpacked)) // images share layers
+}
+
+// savedDataBytes is the size of the copies of etcd and of the console's database, rounded up (measured: 0.1 GB).
+const savedDataBytes = 5e8
 
 // volumeBytes is the size that the volumes of the console request: 4 GiB and 1 GiB (KOTS).
 const volumeBytes = 5 << 30

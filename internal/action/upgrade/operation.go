@@ -364,8 +364,11 @@ func (o *operation) planFacts() map[string]string {
 
 // runPreflights runs the host preflights and stores what they found. It returns an error when a check failed.
 func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpreflight.Report, error) {
-	want := desired.InstallRequirements(o.bundle, o.config.Installer, env.Journal(), env.DataDir)
-	want.Verb, want.Role, want.Sources, want.Recorded, want.Address = hostpreflight.Upgrade, hostpreflight.Role(o.receipt.Role), o.opened.FetchURLs(), o.recorded, o.addressReq
+	want, err := desired.UpgradeRequirements(ctx, o.target(env), o.bundle, o.config.Installer, o.follows != nil || len(o.nodes.batches) > 0)
+	if err != nil {
+		return nil, err
+	}
+	want.Role, want.Sources, want.Recorded, want.Address = hostpreflight.Role(o.receipt.Role), o.opened.FetchURLs(), o.recorded, o.addressReq
 	checked, err := preflight.CheckHost(ctx, env, "upgrade", o.config.Installer, preflight.Options{Requirements: want, Ignore: o.opts.IgnorePreflights, Journal: env.Journal()})
 	if checked.Report != nil {
 		o.snapshot, o.warnings = checked.Snapshot, append(o.warnings, checked.Warnings...)
