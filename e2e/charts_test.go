@@ -19,8 +19,10 @@ const (
 	changedCharts  = "/srv/changed-charts.bundle"
 	droppedCharts  = "/srv/dropped-charts.bundle"
 	failingCharts  = "/srv/failing-charts.bundle"
+	pendingCharts  = "/srv/pending-charts.bundle"
 	exampleChart   = "../internal/charts/testdata/hello"
-	imageOfPayload = "docker.io/library/nginx:1.22.1" // that of the console's proxy: the payload has it
+	imageOfPayload = "docker.io/library/nginx:1.22.1"  // that of the console's proxy: the payload has it
+	otherImage     = "docker.io/kotsadm/rqlite:10.2.7" // that of the console's database
 )
 
 // buildWithCharts builds a bundle of the repository's Installer with these charts, beside copies of the example chart.
@@ -83,6 +85,9 @@ func TestCharts(t *testing.T) {
 	h.Copy(buildWithCharts(t, 3, chartEntry("hello", "Good", good, "")+chartEntry("other", "Other", good, "      after: [hello]\n")), changedCharts)
 	h.Copy(buildWithCharts(t, 4, chartEntry("hello", "Good", good, "")), droppedCharts)
 	h.Copy(buildWithCharts(t, 5, chartEntry("hello", "Good", good, "")+chartEntry("bad", "Bad", "nginx, --no-such-flag", "")), failingCharts)
+	// Containers of the other image cannot start the program, so that the Deployment never becomes Ready.
+	pending := strings.Replace(chartEntry("hello", "Never", good, ""), "        image: "+imageOfPayload, "        image: "+otherImage, 1)
+	h.Copy(buildWithCharts(t, 5, pending), pendingCharts)
 	kubectl := func(ctx context.Context, h *lab.Host, args ...string) string {
 		return strings.TrimSpace(h.MustRun(ctx, append([]string{binary, "kubectl"}, args...)...))
 	}
@@ -127,6 +132,21 @@ func TestCharts(t *testing.T) {
 		}
 		if got := kubectl(ctx, h, greeting...); got != "hello=Good" {
 			t.Errorf("greetings are %s", got)
+		}
+		checkCluster(t, ctx, h)
+	})
+	t.Run("a new image that never becomes Ready is named and rolled back", func(t *testing.T) {
+		h := h.ForTest(t)
+		r := runPlinth(t, ctx, h, 7, "upgrade", "--bundle", pendingCharts, "--yes")
+		if !strings.Contains(r.Error.Cause, "hello/hello") || !strings.Contains(r.Error.Hint, "the state before the upgrade was restored") {
+			t.Errorf("%+v", r.Error)
+		}
+		if got := kubectl(ctx, h, greeting...); got != "hello=Good" {
+			t.Errorf("greetings are %s", got)
+		}
+		const running = "jsonpath={.spec.template.spec.containers[0].image} {.status.readyReplicas}"
+		if got := kubectl(ctx, h, "get", "deployment", "-n", "hello", "hello", "-o", running); got != imageOfPayload+" 1" {
+			t.Errorf("after the rollback: %s", got)
 		}
 		checkCluster(t, ctx, h)
 	})

@@ -284,3 +284,53 @@ func createToken(t testing.TB, ctx context.Context, controller *lab.Host, args .
 	}
 	return m
 }
+
+// buildVariant builds a bundle from the Installer of the repository after the replacements, signed by the
+// vendor of the shipped bundle.
+func buildVariant(t testing.TB, payload string, release int, replace ...string) string {
+	t.Helper()
+	return buildSigned(t, requireEnv(t, "PLINTH_E2E_BINARY"), payload, release, writeInstaller(t, replace...))
+}
+
+// writeInstaller writes the Installer of the repository after the replacements and returns its path.
+func writeInstaller(t testing.TB, replace ...string) string {
+	t.Helper()
+	raw, err := os.ReadFile("../installer.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(raw)
+	for i := 0; i < len(replace); i += 2 {
+		if !strings.Contains(text, replace[i]) {
+			t.Fatalf("installer.yaml does not contain %q", replace[i])
+		}
+		text = strings.ReplaceAll(text, replace[i], replace[i+1])
+	}
+	shippedFiles(t)
+	dir, err := os.MkdirTemp(shipmentDir(), "variant")
+	if err != nil {
+		t.Fatal(err)
+	}
+	installer := filepath.Join(dir, "installer.yaml")
+	if err := os.WriteFile(installer, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return installer
+}
+
+// buildSigned builds a bundle with a program beside an Installer, signed by the vendor of the shipped bundle. more are further
+// arguments.
+func buildSigned(t testing.TB, program, payload string, release int, installer string, more ...string) string {
+	t.Helper()
+	d, err := prepareShipment()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(filepath.Dir(installer), "bundle")
+	args := []string{"bundle", "build", "--installer", installer, "--application", "testdata/application.yaml", "--source", payload,
+		"--sign-key", privateKey(d), "--release", fmt.Sprint(release), "--output-file", out}
+	if err := runLocal(program, append(args, more...)...); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}

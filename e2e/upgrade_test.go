@@ -4,11 +4,7 @@ package e2e
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -26,118 +22,39 @@ import (
 const (
 	changedBundle = "/srv/changed.bundle"
 	brokenBundle  = "/srv/broken.bundle"
-	movedBundle   = "/srv/moved.bundle"
+	laterBundle   = "/srv/later.delta" // from changedBundle
 )
 
-// buildVariant builds a bundle from the Installer of the repository after the replacements, signed by the
-// vendor of the shipped bundle.
-func buildVariant(t *testing.T, payload string, release int, replace ...string) string {
-	t.Helper()
-	return buildSigned(t, requireEnv(t, "PLINTH_E2E_BINARY"), payload, release, writeInstaller(t, replace...))
-}
+// changedSettings are the replacements in the Installer of changedBundle. The last one lets the API server serve an API that
+// the next minor removes.
+var changedSettings = []string{"nodePortRange: 80-32767", "nodePortRange: 80-32000", "uiBindPort: 8800", "uiBindPort: 8801",
+	"    version: v1.33.8+k0s.1", "    config: {spec: {api: {extraArgs: {runtime-config: admissionregistration.k8s.io/v1beta1=true}}}}\n    version: v1.33.8+k0s.1"}
 
-// writeInstaller writes the Installer of the repository after the replacements and returns its path.
-func writeInstaller(t *testing.T, replace ...string) string {
+// payloadWithK0s returns a copy of the payload in which k0s is the script, of another version if one is given.
+func payloadWithK0s(t *testing.T, script string, version ...string) string {
 	t.Helper()
-	raw, err := os.ReadFile("../installer.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := string(raw)
-	for i := 0; i < len(replace); i += 2 {
-		if !strings.Contains(text, replace[i]) {
-			t.Fatalf("installer.yaml does not contain %q", replace[i])
-		}
-		text = strings.ReplaceAll(text, replace[i], replace[i+1])
-	}
-	shippedFiles(t)
-	dir, err := os.MkdirTemp(shipmentDir(), "variant")
-	if err != nil {
-		t.Fatal(err)
-	}
-	installer := filepath.Join(dir, "installer.yaml")
-	if err := os.WriteFile(installer, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return installer
-}
-
-// buildSigned builds a bundle with a program beside an Installer, signed by the vendor of the shipped bundle.
-func buildSigned(t *testing.T, program, payload string, release int, installer string) string {
-	t.Helper()
-	d, err := prepareShipment()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := filepath.Join(filepath.Dir(installer), "bundle")
-	err = runLocal(program, "bundle", "build", "--installer", installer, "--application", "testdata/application.yaml", "--source", payload,
-		"--sign-key", privateKey(d), "--release", fmt.Sprint(release), "--output-file", out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
-// payloadWithK0s returns a copy of the payload in which k0s is the script.
-func payloadWithK0s(t *testing.T, script string) string {
-	t.Helper()
-	dir := t.TempDir()
-	payload := requireEnv(t, "PLINTH_E2E_PAYLOAD")
-	blobs := filepath.Join(dir, "blobs/sha256")
-	put := func(content []byte) map[string]any {
-		sum := fmt.Sprintf("%x", sha256.Sum256(content))
-		if err := os.WriteFile(filepath.Join(blobs, sum), content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return map[string]any{"digest": "sha256:" + sum, "size": len(content)}
-	}
-	read := func(path string) (v map[string]any) {
-		raw, err := os.ReadFile(path)
-		if err == nil {
-			err = json.Unmarshal(raw, &v)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
-	if err := errors.Join(os.MkdirAll(blobs, 0o700), runLocal("cp", filepath.Join(payload, "oci-layout"), dir), runLocal("sh", "-c", `ln -s "$1"/blobs/sha256/* "$2"`, "sh", payload, blobs)); err != nil {
-		t.Fatal(err)
-	}
-	index := read(filepath.Join(payload, "index.json"))
-	for _, m := range index["manifests"].([]any) {
-		manifest := m.(map[string]any)
+	p := copyPayload(t)
+	for _, manifest := range p.manifests() {
 		notes, _ := manifest["annotations"].(map[string]any)
 		if notes["org.opencontainers.image.title"] != "k0s" {
 			continue
 		}
-		k0s := read(filepath.Join(payload, "blobs/sha256", strings.TrimPrefix(manifest["digest"].(string), "sha256:")))
+		if len(version) > 0 {
+			notes["org.opencontainers.image.version"] = version[0]
+		}
+		k0s := p.read(manifest)
 		layer := k0s["layers"].([]any)[0].(map[string]any)
 		packer, err := zstd.NewWriter(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for key, value := range put(packer.EncodeAll([]byte(script), nil)) {
-			layer[key] = value
-		}
-		notes = layer["annotations"].(map[string]any)
-		notes["dev.plinth.uncompressed-digest"], notes["dev.plinth.uncompressed-size"] = fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(script))), fmt.Sprint(len(script))
-		raw, err := json.Marshal(k0s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for key, value := range put(raw) {
-			manifest[key] = value
-		}
+		p.replaceBlob(layer, packer.EncodeAll([]byte(script), nil))
+		unpacked := layer["annotations"].(map[string]any)
+		unpacked["dev.plinth.uncompressed-digest"], unpacked["dev.plinth.uncompressed-size"] = "sha256:"+sumOf([]byte(script)), fmt.Sprint(len(script))
+		p.replace(manifest, k0s)
 	}
-	raw, err := json.Marshal(index)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, "index.json"), raw, 0o600)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	p.write()
+	return p.dir
 }
 
 // hostFiles returns the files that an upgrade may change, with mode, owner and digest, and the state of the units. The
@@ -176,23 +93,16 @@ func TestUpgrade_OneNode(t *testing.T) {
 		t.Skip("TestUpgrade_Versions has one case of each kind")
 	}
 	runParallel(t)
-	ctx := timeoutContext(t, 60)
+	ctx := timeoutContext(t, 75)
 	payload := requireEnv(t, "PLINTH_E2E_PAYLOAD")
 	h := startHostWithPlinth(t, "upgrade")
-	h.Copy(buildVariant(t, payload, 2, "nodePortRange: 80-32767", "nodePortRange: 80-32000", "uiBindPort: 8800", "uiBindPort: 8801"), changedBundle)
+	h.Copy(buildVariant(t, payload, 2, changedSettings...), changedBundle)
 	h.Copy(buildVariant(t, payloadWithK0s(t, "#!/bin/sh\necho 'Error: this k0s does not start'\nexit 1\n"), 3), brokenBundle)
-	h.Copy(buildVariant(t, payload, 3, "podCIDR: 10.244.0.0/16", "podCIDR: 10.245.0.0/16"), movedBundle)
+	refusals := upgradeRefusals(t, h)
 	runPlinth(t, ctx, h, 0, "install", "--bundle", bundle, "--yes")
 	before := hostFiles(ctx, h)
 
-	t.Run("what cannot be changed is refused by its name", func(t *testing.T) {
-		h := h.ForTest(t)
-		if r := runPlinth(t, ctx, h, 3, "upgrade", "--bundle", movedBundle, "--yes"); !strings.Contains(r.Error.Cause, "spec.network.podCIDR") {
-			t.Errorf("%+v", r.Error)
-		}
-		runPlinth(t, ctx, h, 2, "upgrade", "--rollback", "--yes")
-		checkSameFiles(t, before, hostFiles(ctx, h))
-	})
+	t.Run("what cannot follow is refused", func(t *testing.T) { checkUpgradeRefusals(t, ctx, h.ForTest(t), refusals, before) })
 	t.Run("a plan changes nothing", func(t *testing.T) {
 		h := h.ForTest(t)
 		r := runPlinth(t, ctx, h, 0, "upgrade", "--bundle", changedBundle, "--plan")
@@ -215,16 +125,20 @@ func TestUpgrade_OneNode(t *testing.T) {
 			t.Errorf("it took %s", took)
 		}
 	})
+	t.Run("an older release is refused", func(t *testing.T) {
+		if r := runPlinth(t, ctx, h.ForTest(t), 6, "upgrade", "--bundle", bundle, "--yes"); !strings.Contains(r.Error.Cause, "already has release 2") {
+			t.Errorf("%+v", r.Error)
+		}
+	})
+	t.Run("an object of a removed API is named", func(t *testing.T) { checkRemovedAPI(t, ctx, h.ForTest(t)) })
 	t.Run("a finished upgrade is rolled back, also after a kill", func(t *testing.T) { checkKilledRollback(t, ctx, h.ForTest(t), before) })
-	t.Run("an install with another bundle is an upgrade", func(t *testing.T) {
+	t.Run("an install with another bundle is an upgrade, which survives a power cut", func(t *testing.T) {
 		h := h.ForTest(t)
 		stdout, stderr, code := h.Run(ctx, binary, "install", "--bundle", changedBundle)
 		if code != 2 || !strings.Contains(stderr, "--yes") {
 			t.Errorf("without --yes: exit %d: %s%s", code, stdout, stderr)
 		}
-		if r := runPlinth(t, ctx, h, 0, "install", "--bundle", changedBundle, "--yes"); !r.Result.Changed || !strings.HasSuffix(r.Result.ConsoleURL, ":8801") {
-			t.Errorf("%+v", r.Result)
-		}
+		checkUpgradePowerCut(t, ctx, h)
 		checkCluster(t, ctx, h)
 	})
 	t.Run("a committed upgrade cannot be rolled back", func(t *testing.T) {
@@ -248,13 +162,14 @@ func checkCluster(t *testing.T, ctx context.Context, h *lab.Host) {
 	}
 }
 
-// kill runs a command that is killed at the failpoint.
-func kill(t *testing.T, ctx context.Context, h *lab.Host, point string, args ...string) {
+// kill runs a command that is killed at the failpoint. It returns what the command wrote to stderr.
+func kill(t *testing.T, ctx context.Context, h *lab.Host, point string, args ...string) string {
 	t.Helper()
 	_, stderr, code := h.Run(ctx, append([]string{"env", "PLINTH_FAILPOINTS=" + point + "=kill", binary}, args...)...)
 	if code == 0 || !strings.Contains(stderr, "failpoint") {
 		t.Errorf("%s was not killed at %s: exit %d: %s", args[0], point, code, lastLines(stderr, 5))
 	}
+	return stderr
 }
 
 func checkBrokenK0s(t *testing.T, ctx context.Context, h *lab.Host, before map[string]string) {
@@ -348,11 +263,15 @@ func (h versionsHost) upgrade(t *testing.T, ctx context.Context, more ...string)
 func TestUpgrade_Versions(t *testing.T) {
 	runParallel(t)
 	older := requireEnv(t, "PLINTH_E2E_PAYLOAD_OLDER")
-	ctx := timeoutContext(t, 60)
+	ctx := timeoutContext(t, 75)
 	h := versionsHost{Host: startHostWithPlinth(t, "versions")}
 	h.Copy(buildVariant(t, requireEnv(t, "PLINTH_E2E_PAYLOAD"), 2), changedBundle)
 	h.Copy(buildVariant(t, payloadWithK0s(t, "#!/bin/sh\necho 'Error: this k0s does not start'\nexit 1\n"), 3), brokenBundle)
 	h.Copy(buildVariant(t, older, 1, "v1.33.8+k0s.1", "v1.33.4+k0s.0", "1.131.2", "1.130.9"), bundle)
+	brokenKOTS := ""
+	if !testing.Short() {
+		brokenKOTS = buildVariant(t, payloadWithImage(t, "docker.io/kotsadm/kotsadm-migrations:v1.131.2", "/no-such-program"), 4)
+	}
 	license := copyLicense(t, h.Host)
 	t.Run("the gate knows the older KOTS", func(t *testing.T) {
 		for name, c := range map[string]struct {
@@ -381,7 +300,16 @@ func TestUpgrade_Versions(t *testing.T) {
 	before := hostFiles(ctx, h.Host)
 
 	t.Run("a k0s that does not start is rolled back", func(t *testing.T) { checkBrokenK0s(t, ctx, h.ForTest(t), before) })
-	kill(t, ctx, h.Host, "upgrade/k0s-upgrade:begun", "upgrade", "--bundle", changedBundle, "--yes")
+	if brokenKOTS != "" {
+		h.Copy(brokenKOTS, brokenBundle) // in place of the one with the broken k0s
+		t.Run("a KOTS that cannot migrate is rolled back", func(t *testing.T) {
+			checkBrokenKOTS(t, ctx, versionsHost{h.ForTest(t), h.console}, before)
+		})
+	}
+	notes := kill(t, ctx, h.Host, "upgrade/k0s-upgrade:begun", "upgrade", "--bundle", changedBundle, "--yes")
+	if note := "KOTS 1.131.2 is later than the targetKotsVersion of Toy Application, 1.130.9"; !strings.Contains(notes, note) {
+		t.Errorf("the deployed application's targetKotsVersion is not noted: %s", lastLines(notes, 40))
+	}
 	h.upgrade(t, ctx)
 	browseConsole(t, h.console, "dashboard", "Dashboard") // the login, the application and its history are as before
 	start := time.Now()

@@ -1,0 +1,321 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/e2e/lab"
+)
+
+// upgradeRefusal is an upgrade that is refused before anything changes.
+type upgradeRefusal struct {
+	name    string
+	prepare string   // shell, on the host; "" for nothing
+	undo    string   // shell, on the host
+	bundle  string   // on the host
+	args    []string // beside --bundle and --yes
+	code    int
+	want    []string // parts of the error
+}
+
+// noSource is where the content of a thin bundle would be, if it were needed.
+const noSource = "https://192.0.2.1/none"
+
+// buildThin builds a bundle without the content of images and programs: one that is refused needs none. more are arguments of
+// bundle build; of two that contradict, the last one holds.
+func buildThin(t *testing.T, payload string, release int, installer string, more ...string) string {
+	t.Helper()
+	return buildSigned(t, requireEnv(t, "PLINTH_E2E_BINARY"), payload, release, installer, append([]string{"--thin"}, more...)...)
+}
+
+// payloadAsK0s returns a copy of the payload whose k0s pretends to be another version, and names the images that the
+// payload has. It is good for bundles that are refused.
+func payloadAsK0s(t *testing.T, version string) string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(requireEnv(t, "PLINTH_E2E_PAYLOAD"), "index.json"))
+	var index struct {
+		Manifests []struct{ Annotations map[string]string }
+	}
+	if err == nil {
+		err = json.Unmarshal(raw, &index)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var images []string
+	for _, m := range index.Manifests {
+		if ref := m.Annotations["org.opencontainers.image.ref.name"]; strings.HasPrefix(ref, "quay.io/k0sproject/") {
+			images = append(images, ref)
+		}
+	}
+	return payloadWithK0s(t, "#!/bin/sh\n[ \"$1\" != airgap ] || echo '"+strings.Join(images, " ")+"'\n", version)
+}
+
+// newSigningKey returns the file of a private key that no vendor of these tests has.
+func newSigningKey(t *testing.T) string {
+	t.Helper()
+	key := filepath.Join(t.TempDir(), "key")
+	if err := runLocal("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key); err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// copyApplication writes an Application with a bound to a file of the host and returns its path there.
+func copyApplication(t *testing.T, h *lab.Host, bound string) string {
+	t.Helper()
+	name, value, _ := strings.Cut(bound, ": ")
+	local, remote := filepath.Join(t.TempDir(), "application.yaml"), "/srv/"+name+"-"+value+".yaml"
+	text := "apiVersion: kots.io/v1beta1\nkind: Application\nmetadata: {name: my-app}\nspec: {title: Toy Application, " + bound + "}\n"
+	if err := os.WriteFile(local, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.Copy(local, remote)
+	return remote
+}
+
+// fillDisk is a script that leaves 1.5 GB of the disk; emptyDisk undoes it. The space is only reserved.
+const (
+	fillDisk  = "fallocate -l $(($(df --output=avail -B1 / | tail -n1)-1500000000)) /srv/full"
+	emptyDisk = "rm -f /srv/full"
+)
+
+// upgradeRefusals copies bundles that cannot follow the shipped one to the host, and returns their upgrades.
+func upgradeRefusals(t *testing.T, h *lab.Host) []upgradeRefusal {
+	t.Helper()
+	payload := requireEnv(t, "PLINTH_E2E_PAYLOAD")
+	copied := func(name, built string) string {
+		h.Copy(built, "/srv/"+name+".bundle")
+		return "/srv/" + name + ".bundle"
+	}
+	const version = "v1.33.8+k0s.1"
+	older := writeInstaller(t, version, "v1.33.4+k0s.0", "1.131.2", "1.130.9")
+	refusals := []upgradeRefusal{
+		{name: "another pod CIDR", bundle: copied("moved", buildThin(t, payload, 4, writeInstaller(t, "podCIDR: 10.244.0.0/16", "podCIDR: 10.245.0.0/16"))),
+			code: 3, want: []string{"spec.network.podCIDR", "10.244.0.0/16", "10.245.0.0/16"}},
+		{name: "another vendor's bundle", bundle: copied("stranger", buildThin(t, payload, 4, writeInstaller(t), "--sign-key", newSigningKey(t))),
+			code: 6, want: []string{"not signed with the key"}},
+		{name: "lower versions", bundle: copied("lower", buildThin(t, requireEnv(t, "PLINTH_E2E_PAYLOAD_OLDER"), 4, older)),
+			code: 3, want: []string{"spec.k0s.version: was " + version + ", is v1.33.4+k0s.0", "spec.kotsadm.version: was 1.131.2, is 1.130.9"}},
+		{name: "two minors at once", bundle: copied("minors", buildThin(t, payloadAsK0s(t, "v1.35.6+k0s.0"), 4, writeInstaller(t, version, "v1.35.6+k0s.0"))),
+			code: 3, want: []string{"spec.k0s.version", "1.35 in one step", "Kubernetes 1.34 (such as k0s v1.34."}},
+		{name: "an application whose minKotsVersion is above", bundle: copied("no-application", buildThin(t, payload, 4, writeInstaller(t), "--application", "")),
+			args: []string{"--application", copyApplication(t, h, "minKotsVersion: 1.200.0")}, code: 4, want: []string{"minKotsVersion", "1.200.0"}},
+	}
+	for i := range refusals {
+		refusals[i].args = append(refusals[i].args, "--source", noSource)
+	}
+	return append(refusals,
+		upgradeRefusal{name: "the same besides the bundle's own application", bundle: changedBundle, args: []string{"--application", "/srv/minKotsVersion-1.200.0.yaml"},
+			code: 4, want: []string{"minKotsVersion", "1.200.0"}},
+		upgradeRefusal{name: "a disk that is almost full", prepare: fillDisk, undo: emptyDisk, bundle: changedBundle, code: 5, want: []string{"disk-"}})
+}
+
+// checkUpgradeRefusals verifies that each upgrade is refused for its reason, and that the host stays as it was.
+func checkUpgradeRefusals(t *testing.T, ctx context.Context, h *lab.Host, all []upgradeRefusal, before map[string]string) {
+	for _, r := range all {
+		t.Run(r.name, func(t *testing.T) {
+			h := h.ForTest(t)
+			if r.prepare != "" {
+				h.MustRun(ctx, "sh", "-c", r.prepare)
+				defer h.MustRun(ctx, "sh", "-c", r.undo)
+			}
+			stdout, stderr, code := h.Run(ctx, append([]string{binary, "upgrade", "--yes", "--bundle", r.bundle}, r.args...)...)
+			for _, want := range r.want {
+				if code != r.code || !strings.Contains(stdout+stderr, want) {
+					t.Errorf("exit %d, want %d with %q in:\n%s\n%s", code, r.code, want, lastLines(stdout, 20), lastLines(stderr, 20))
+				}
+			}
+		})
+	}
+	t.Run("nothing was changed", func(t *testing.T) {
+		h := h.ForTest(t)
+		runPlinth(t, ctx, h, 2, "upgrade", "--rollback", "--yes")
+		checkSameFiles(t, before, hostFiles(ctx, h))
+	})
+	t.Run("a targetKotsVersion below is only noted", func(t *testing.T) {
+		h := h.ForTest(t)
+		_, stderr, code := h.Run(ctx, binary, "upgrade", "--plan", "--bundle", changedBundle, "--application", copyApplication(t, h, "targetKotsVersion: 1.130.9"))
+		if code != 0 || !strings.Contains(stderr, "KOTS 1.131.2 is later than the targetKotsVersion of Toy Application, 1.130.9") {
+			t.Errorf("exit %d\n%s", code, lastLines(stderr, 20))
+		}
+	})
+}
+
+// checkRemovedAPI verifies that an upgrade is refused while the cluster has an object of an API that the new Kubernetes
+// no longer serves. The installed bundle lets the API server serve it, see servedAlphaAPI.
+func checkRemovedAPI(t *testing.T, ctx context.Context, h *lab.Host) {
+	const policy = `{"apiVersion":"admissionregistration.k8s.io/v1beta1","kind":"ValidatingAdmissionPolicy","metadata":{"name":"toy"},
+ "spec":{"failurePolicy":"Ignore","matchConstraints":{"resourceRules":[{"apiGroups":["toy.example"],"apiVersions":["v1"],"operations":["CREATE"],"resources":["toys"]}]},"validations":[{"expression":"true"}]}}`
+	const version = "v1.34.9+k0s.0"
+	replace := append([]string{"version: v1.33.8+k0s.1", "version: " + version}, changedSettings[:4]...)
+	h.Copy(buildThin(t, payloadAsK0s(t, version), 5, writeInstaller(t, replace...)), "/srv/next-minor.bundle")
+	if out, errs, code := h.Start(ctx, lab.Cmd{Args: []string{binary, "kubectl", "apply", "-f", "-"}, Stdin: strings.NewReader(policy)}).Wait(); code != 0 {
+		t.Fatalf("%s%s", out, errs)
+	}
+	_, stderr, code := h.Run(ctx, binary, "upgrade", "--yes", "--bundle", "/srv/next-minor.bundle", "--source", noSource)
+	for _, want := range []string{"admissionregistration.k8s.io/v1beta1", "Kubernetes 1.34 removes it", "ValidatingAdmissionPolicy toy (written by kubectl"} {
+		if code != 5 || !strings.Contains(stderr, want) {
+			t.Errorf("exit %d, want 5 with %q in:\n%s", code, want, lastLines(stderr, 20))
+		}
+	}
+	h.MustRun(ctx, binary, "kubectl", "delete", "validatingadmissionpolicy", "toy")
+	if _, stderr, _ := h.Run(ctx, binary, "upgrade", "--plan", "--bundle", "/srv/next-minor.bundle", "--source", noSource); strings.Contains(stderr, "removes it") {
+		t.Errorf("without the object:\n%s", lastLines(stderr, 20))
+	}
+}
+
+// checkUpgradePowerCut runs an install that is an upgrade. While it restarts k0s, a second one is refused, which names the
+// first, and the host loses its power. The same command resumes it.
+func checkUpgradePowerCut(t *testing.T, ctx context.Context, h *lab.Host) {
+	args := []string{"install", "--bundle", changedBundle, "--yes"}
+	first := h.Start(ctx, lab.Cmd{Args: append([]string{binary, "-o", "json"}, args...)})
+	if !first.WaitFor(ctx, `"step":"k0s-upgrade","state":"started"`) {
+		out, errs := first.Output()
+		t.Fatalf("k0s is not upgraded\n%s\n%s", lastLines(out, 10), lastLines(errs, 10))
+	}
+	for _, second := range [][]string{{"upgrade", "--bundle", changedBundle, "--yes"}, {"upgrade", "--rollback", "--yes"}} {
+		if r := runPlinth(t, ctx, h, 8, second...); !strings.Contains(r.Error.Cause, "upgrade") && !strings.Contains(r.Error.Cause, "install") {
+			t.Errorf("%v: %+v", second, r.Error)
+		}
+	}
+	h.CutPower()
+	if out, _, code := first.Wait(); code == 0 {
+		t.Errorf("the first run had already ended:\n%s", lastLines(out, 5))
+	}
+	h.Boot()
+	start := time.Now()
+	if r := runPlinth(t, ctx, h, 0, args...); !r.Result.Changed || !strings.HasSuffix(r.Result.ConsoleURL, ":8801") {
+		t.Errorf("%+v", r.Result)
+	}
+	t.Logf("resumed in %.0fs after the power cut", time.Since(start).Seconds())
+}
+
+// checkBrokenKOTS verifies that an upgrade to a KOTS that cannot migrate its database is rolled back, with all data.
+func checkBrokenKOTS(t *testing.T, ctx context.Context, h versionsHost, before map[string]string) {
+	start := time.Now()
+	stdout, stderr, code := h.Run(ctx, binary, "upgrade", "--bundle", brokenBundle, "--yes")
+	t.Logf("exit %d after %.0fs", code, time.Since(start).Seconds())
+	if code != 7 || !strings.Contains(stderr, "kotsadm") || !strings.Contains(stderr, "the state before the upgrade was restored") {
+		t.Fatalf("exit %d\n%s\n%s", code, lastLines(stdout, 20), lastLines(stderr, 20))
+	}
+	h.checkVersions(t, ctx, "v1.33.4+k0s.0", "1.130.9")
+	checkSameFiles(t, before, hostFiles(ctx, h.Host))
+	browseConsole(t, h.console, "dashboard", "Dashboard")
+}
+
+// payloadWithImage returns a copy of the payload in which containers of an image start another program.
+func payloadWithImage(t *testing.T, ref string, entrypoint ...string) string {
+	t.Helper()
+	p := copyPayload(t)
+	for _, manifest := range p.manifests() {
+		notes, _ := manifest["annotations"].(map[string]any)
+		if notes["org.opencontainers.image.ref.name"] != ref {
+			continue
+		}
+		image := p.read(manifest)
+		config := image["config"].(map[string]any)
+		content := p.read(config)
+		settings, _ := content["config"].(map[string]any)
+		if settings == nil {
+			settings = map[string]any{}
+		}
+		settings["Entrypoint"], content["config"] = entrypoint, settings
+		p.replace(config, content)
+		p.replace(manifest, image)
+		p.write()
+		return p.dir
+	}
+	t.Fatalf("the payload does not have %s", ref)
+	return ""
+}
+
+// payloadCopy is a copy of the payload that shares its blobs.
+type payloadCopy struct {
+	t     *testing.T
+	dir   string
+	index map[string]any
+}
+
+func copyPayload(t *testing.T) payloadCopy {
+	t.Helper()
+	p, payload := payloadCopy{t: t, dir: t.TempDir()}, requireEnv(t, "PLINTH_E2E_PAYLOAD")
+	blobs := filepath.Join(p.dir, "blobs/sha256")
+	err := errors.Join(os.MkdirAll(blobs, 0o700), runLocal("cp", filepath.Join(payload, "oci-layout"), p.dir), runLocal("sh", "-c", `ln -s "$1"/blobs/sha256/* "$2"`, "sh", payload, blobs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.index = p.readFile(filepath.Join(payload, "index.json"))
+	return p
+}
+
+// manifests returns the entries of the index, which the caller may change.
+func (p payloadCopy) manifests() (all []map[string]any) {
+	for _, m := range p.index["manifests"].([]any) {
+		all = append(all, m.(map[string]any))
+	}
+	return all
+}
+
+func (p payloadCopy) readFile(path string) (v map[string]any) {
+	p.t.Helper()
+	raw, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(raw, &v)
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return v
+}
+
+// read returns the JSON document that a descriptor names.
+func (p payloadCopy) read(descriptor map[string]any) map[string]any {
+	p.t.Helper()
+	return p.readFile(filepath.Join(p.dir, "blobs/sha256", strings.TrimPrefix(descriptor["digest"].(string), "sha256:")))
+}
+
+// replace stores a document, and has the descriptor name it.
+func (p payloadCopy) replace(descriptor, document map[string]any) {
+	p.t.Helper()
+	raw, err := json.Marshal(document)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.replaceBlob(descriptor, raw)
+}
+
+// replaceBlob stores a blob, and has the descriptor name it.
+func (p payloadCopy) replaceBlob(descriptor map[string]any, content []byte) {
+	p.t.Helper()
+	sum := sumOf(content)
+	if err := os.WriteFile(filepath.Join(p.dir, "blobs/sha256", sum), content, 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	descriptor["digest"], descriptor["size"] = "sha256:"+sum, len(content)
+}
+
+// write writes the index.
+func (p payloadCopy) write() {
+	p.t.Helper()
+	raw, err := json.Marshal(p.index)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(p.dir, "index.json"), raw, 0o600)
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// sumOf returns the SHA-256 of content.
+func sumOf(content []byte) string { return fmt.Sprintf("%x", sha256.Sum256(content)) }
