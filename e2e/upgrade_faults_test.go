@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -319,3 +320,225 @@ func (p payloadCopy) write() {
 
 // sumOf returns the SHA-256 of content.
 func sumOf(content []byte) string { return fmt.Sprintf("%x", sha256.Sum256(content)) }
+
+// recordOf returns the cluster's record of its last upgrade, for conditions and messages.
+func recordOf(ctx context.Context, h *lab.Host) string {
+	out, errs, _ := h.Run(ctx, binary, "kubectl", "get", "configmap", "-n", "kube-system", "plinth-upgrade", "-o", "jsonpath={.data.upgrade}")
+	return out + errs
+}
+
+// describeUpgrade returns what is needed to understand a failed upgrade of a cluster: its record, nodes and pods, and the end
+// of the logs of each node.
+func (c upgradedCluster) describeUpgrade(ctx context.Context) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "record: %s\n", recordOf(ctx, c.controllers[0]))
+	out, errs, _ := c.controllers[0].Run(ctx, binary, "kubectl", "get", "nodes,pods,poddisruptionbudgets", "-A", "-o", "wide")
+	fmt.Fprintf(&b, "%s%s", out, errs)
+	for _, h := range c.all() {
+		const logs = `cat /var/lib/plinth/node-upgrade.json; echo; df -h / | tail -n1
+			journalctl -q --no-pager -n 15 -u plinth-upgrade-node -u plinth-agent; journalctl -q --no-pager -n 8 -u 'k0s*'`
+		out, errs, _ := h.Run(ctx, "sh", "-c", logs)
+		fmt.Fprintf(&b, "--- %s\n%s%s", h.Name, out, errs)
+	}
+	return b.String()
+}
+
+// copyDelta copies the delta from an older bundle to the host, and removes the newer bundle here.
+func copyDelta(t *testing.T, h *lab.Host, older, newer, remote string) {
+	t.Helper()
+	delta := newer + ".delta"
+	if err := errors.Join(runLocal(requireEnv(t, "PLINTH_E2E_BINARY"), "bundle", "diff", older, newer, "--output-file", delta), os.Remove(newer)); err != nil {
+		t.Fatal(err)
+	}
+	h.Copy(delta, remote)
+}
+
+// waitForNodeState waits until the record of the upgrade has a node in a state. It asks on the host from.
+func (c upgradedCluster) waitForNodeState(t *testing.T, ctx context.Context, from *lab.Host, node, state string) {
+	t.Helper()
+	for began := time.Now(); ; from.MustRun(ctx, "sleep", "0.5") {
+		var record struct {
+			Nodes map[string]struct{ State string }
+		}
+		text := recordOf(ctx, from)
+		if _ = json.Unmarshal([]byte(text), &record); record.Nodes[node].State == state {
+			return
+		}
+		if time.Since(began) > 15*time.Minute {
+			t.Fatalf("%s is not %s after 15 minutes\n%s", node, state, c.describeUpgrade(ctx))
+		}
+	}
+}
+
+// checkFullDisk verifies that a node without enough disk space is named before anything changes on any node.
+func (c upgradedCluster) checkFullDisk(t *testing.T, ctx context.Context) {
+	full := c.controllers[2]
+	full.MustRun(ctx, "sh", "-c", fillDisk)
+	defer full.MustRun(ctx, "sh", "-c", emptyDisk)
+	_, stderr, code := c.controllers[0].ForTest(t).Run(ctx, binary, "upgrade", "--bundle", changedBundle, "--yes")
+	if code != 5 || !strings.Contains(stderr, "node "+full.Name) || !strings.Contains(stderr, "disk-") {
+		t.Errorf("exit %d, and %s is not named with its disk:\n%s\n%s", code, full.Name, lastLines(stderr, 30), c.describeUpgrade(ctx))
+	}
+	if record := recordOf(ctx, c.controllers[0]); strings.Contains(record, `"to"`) {
+		t.Errorf("the cluster has a record: %s", record)
+	}
+	for _, h := range c.all() {
+		paths := "/var/lib/plinth/upgrade"
+		if h.Name == full.Name || h.Name == c.controllers[0].Name { // nodes whose checks have passed keep what they have fetched
+			paths += " /var/cache/plinth/upgrade"
+		}
+		if out := h.MustRun(ctx, "sh", "-c", "ls -d "+paths+" 2>/dev/null || true"); out != "" {
+			t.Errorf("%s: left behind: %s", h.Name, out)
+		}
+	}
+}
+
+// newK0sFails is a drop-in by which systemd starts only the k0s from before the upgrade on a host.
+const newK0sFails = `d=/etc/systemd/system/k0scontroller.service.d; mkdir -p $d
+printf '[Service]\nExecStartPre=/bin/sh -c "/usr/local/bin/k0s version | grep -q v1.33.4 || { echo Error: it does not start here; exit 1; }"\n' >$d/99-test.conf
+systemctl daemon-reload`
+
+// checkBrokenNode verifies that a node on which the new k0s does not start is restored there and named. The coordinator keeps
+// the new version, and the others the old one; the cluster runs. The upgrade warns of a budget, though it does not get as far.
+func (c upgradedCluster) checkBrokenNode(t *testing.T, ctx context.Context) {
+	a, broken := c.controllers[0].ForTest(t), c.controllers[1].ForTest(t)
+	c.holdWorker(t, ctx)
+	broken.MustRun(ctx, "sh", "-c", newK0sFails)
+	start := time.Now()
+	stdout, stderr, code := a.Run(ctx, binary, "upgrade", "--bundle", changedBundle, "--yes")
+	t.Logf("exit %d after %.0fs", code, time.Since(start).Seconds())
+	for _, want := range []string{"a PodDisruptionBudget allows no eviction now, so the drain waits: default/held", "node " + broken.Name,
+		"the state of this node before the upgrade was restored", "upgrade --rollback"} {
+		if code != 7 || !strings.Contains(stderr, want) {
+			t.Errorf("exit %d, want 7 and %q in:\n%s\n%s", code, want, lastLines(stdout, 20), lastLines(stderr, 40))
+		}
+	}
+	have := c.bundles(ctx)
+	for _, h := range c.all() {
+		if isNew := have[h.Name] != c.old; isNew != (h.Name == a.Name) {
+			t.Errorf("%s has the bundle %s; the old one is %s", h.Name, have[h.Name], c.old)
+		}
+	}
+	waitForStatus(t, ctx, a, 2*time.Minute, "all nodes are Ready", allReady(4, 3))
+	const cordoned = `jsonpath={range .items[?(@.spec.unschedulable)]}{.metadata.name} {end}`
+	if out := a.MustRun(ctx, binary, "kubectl", "get", "nodes", "-o", cordoned); strings.TrimSpace(out) != "" {
+		t.Errorf("still cordoned: %s", out)
+	}
+	if out := a.MustRun(ctx, binary, "-o", "json", "status"); !strings.Contains(out, broken.Name) {
+		t.Errorf("status does not show where the upgrade has stopped: %s", out)
+	}
+	if t.Failed() {
+		t.Log(c.describeUpgrade(ctx))
+	}
+	broken.MustRun(ctx, "sh", "-c", "rm /etc/systemd/system/k0scontroller.service.d/99-test.conf; systemctl daemon-reload")
+}
+
+// holdWorker runs a pod on the worker that a PodDisruptionBudget protects. Its Deployment prefers the worker.
+func (c upgradedCluster) holdWorker(t *testing.T, ctx context.Context) {
+	t.Helper()
+	a := c.controllers[0].ForTest(t)
+	image := a.MustRun(ctx, binary, "kubectl", "get", "statefulset", "-n", "kotsadm", "kotsadm", "-o", "jsonpath={.spec.template.spec.containers[0].image}")
+	manifest := strings.NewReplacer("NODE", c.worker.Name, "IMAGE", image, "3600", "36000").Replace(budgetManifest)
+	if out, errs, code := a.Start(ctx, lab.Cmd{Args: []string{binary, "kubectl", "apply", "-f", "-"}, Stdin: strings.NewReader(manifest)}).Wait(); code != 0 {
+		t.Fatalf("%s%s", out, errs)
+	}
+	a.MustRun(ctx, binary, "kubectl", "wait", "--for=condition=Available", "--timeout=60s", "deployment/held")
+	if on := a.MustRun(ctx, binary, "kubectl", "get", "pods", "-l", "app=held", "-o", "jsonpath={.items[*].spec.nodeName}"); on != c.worker.Name {
+		t.Fatalf("its pod is on %s", on)
+	}
+}
+
+// checkTakeOver kills the host's command that coordinates an upgrade. On another controller the same command finishes it,
+// though a third controller loses its power while it is upgraded, and a budget blocks the drain of the worker for a while.
+// Meanwhile, the first host is refused.
+func (c upgradedCluster) checkTakeOver(t *testing.T, ctx context.Context) {
+	a, b, third := c.controllers[0].ForTest(t), c.controllers[1].ForTest(t), c.controllers[2].ForTest(t)
+	defer func() {
+		if t.Failed() {
+			t.Log(c.describeUpgrade(ctx))
+		}
+	}()
+	killed := a.Start(ctx, lab.Cmd{Args: []string{binary, "upgrade", "--bundle", changedBundle, "--yes"}})
+	c.waitForNodeState(t, ctx, third, b.Name, "upgrading")
+	a.MustRun(ctx, "pkill", "-9", "-x", "plinth")
+	if _, _, code := killed.Wait(); code == 0 {
+		t.Error("the first upgrade was not killed")
+	}
+	// Its own part continues without the coordinator. Until that has ended, the host refuses another command.
+	b.MustRun(ctx, "timeout", "600", "sh", "-c", "while systemctl -q is-active plinth-upgrade-node; do sleep 1; done")
+	second := b.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "upgrade", "--bundle", changedBundle, "--yes"}})
+	c.waitForNodeState(t, ctx, a, third.Name, "upgrading")
+	third.CutPower()
+	a.MustRun(ctx, "sleep", "5")
+	third.Boot()
+
+	const why = "The disruption budget held needs 1 healthy pods and has 1 currently"
+	if !second.WaitFor(ctx, why) {
+		out, errs := second.Output()
+		t.Fatalf("the drain does not name the budget\n%s\n%s", lastLines(out, 20), lastLines(errs, 20))
+	}
+	if out, _ := second.Output(); !strings.Contains(out, c.worker.Name+": pod default/held-") {
+		t.Errorf("the pod is not named:\n%s", lastLines(out, 5))
+	}
+	if r := runPlinth(t, ctx, a, 8, "upgrade", "--bundle", changedBundle, "--yes"); !strings.Contains(r.Error.Cause, "node "+b.Name) {
+		t.Errorf("the first upgrade is not named: %+v", r.Error)
+	}
+	a.MustRun(ctx, binary, "kubectl", "delete", "pdb", "held")
+	if out, errs, code := second.Wait(); code != 0 {
+		t.Fatalf("exit %d\n%s\n%s", code, lastLines(out, 20), lastLines(errs, 20))
+	}
+	c.check(t, ctx, false)
+	a.MustRun(ctx, binary, "kubectl", "delete", "deployment", "held", "--wait=false")
+}
+
+// checkSkippedNode upgrades the cluster without the worker, which is off. Once it is back, the same command upgrades it, and a
+// rollback reaches it, too.
+func (c upgradedCluster) checkSkippedNode(t *testing.T, ctx context.Context) {
+	a := c.controllers[0].ForTest(t)
+	defer func() {
+		if t.Failed() {
+			t.Log(c.describeUpgrade(ctx))
+		}
+	}()
+	before := c.bundles(ctx)
+	off := c.worker.ForTest(t)
+	off.CutPower()
+	waitForStatus(t, ctx, a, 3*time.Minute, off.Name+" is not Ready", func(v clusterStatus) bool { return !allReady(4, 3)(v) })
+	args := []string{"upgrade", "--bundle", laterBundle, "--base", changedBundle, "--yes"}
+	if r := runPlinth(t, ctx, a, 5, args...); !strings.Contains(r.Error.Cause, "node "+off.Name) || !strings.Contains(r.Error.Cause, "--skip-node "+off.Name) {
+		t.Errorf("%+v", r.Error)
+	}
+	if r := runPlinth(t, ctx, a, 2, append(slices.Clone(args), "--skip-node", "um9")...); !strings.Contains(r.Error.Cause, "no such node") {
+		t.Errorf("an unknown node: %+v", r.Error)
+	}
+	start := time.Now()
+	r := runPlinth(t, ctx, a, 0, append(slices.Clone(args), "--skip-node", off.Name)...)
+	t.Logf("three controllers in %.0fs, without the worker", time.Since(start).Seconds())
+	if !strings.HasSuffix(r.Result.ConsoleURL, ":8801") {
+		t.Errorf("%+v", r.Result)
+	}
+	off.Boot()
+	waitForStatus(t, ctx, a, 3*time.Minute, off.Name+" is back", allReady(4, 3))
+	have := c.bundles(ctx)
+	for _, h := range c.all() {
+		if isNew := have[h.Name] != before[h.Name]; isNew != (h.Name != off.Name) {
+			t.Errorf("%s has the bundle %s and had %s", h.Name, have[h.Name], before[h.Name])
+		}
+	}
+	start = time.Now()
+	runPlinth(t, ctx, a, 0, args...)
+	t.Logf("the worker in %.0fs", time.Since(start).Seconds())
+	if have := c.bundles(ctx); have[off.Name] != have[a.Name] {
+		t.Errorf("%s has the bundle %s, the others %s", off.Name, have[off.Name], have[a.Name])
+	}
+	if r := runPlinth(t, ctx, a, 0, args...); r.Result.Changed {
+		t.Errorf("a second run: %+v", r.Result)
+	}
+	runPlinth(t, ctx, a, 0, "upgrade", "--rollback", "--yes")
+	for name, is := range c.bundles(ctx) {
+		if is != before[name] {
+			t.Errorf("after the rollback %s has the bundle %s and had %s", name, is, before[name])
+		}
+	}
+	waitForStatus(t, ctx, a, 2*time.Minute, "all nodes are Ready", allReady(4, 3))
+}
