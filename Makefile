@@ -167,10 +167,11 @@ vulns: ## fail on known vulnerabilities of the plinth executable that distro/vul
 	go run ./distro/cmd/vulns host $(OUT)/plinth.symbols
 
 .PHONY: bench
-bench: bundle ## measure ratios against plain k0s on one host; requires root
+bench: bundle payload-older ## measure ratios against plain k0s on one host; requires root
 	$(call need,time)
 	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD)) \
-		go test -tags bench -count=1 -timeout 60m -v -run TestBench ./e2e/
+		PLINTH_E2E_PAYLOAD_OLDER=$(abspath $(PAYLOAD)-older) \
+		go test -tags bench -count=1 -timeout 2h -v -run TestBench ./e2e/
 
 .PHONY: bench-delta
 bench-delta: bundle ## measure the size of a delta between two patch versions of KOTS; some minutes the first time

@@ -78,17 +78,23 @@ func measureBareK0s(t *testing.T, ctx context.Context) figures {
 // extractK0s returns the path of the k0s executable, extracted from the bundle.
 func extractK0s(t *testing.T, ctx context.Context) string {
 	t.Helper()
+	return extractProgram(t, ctx, "k0s")
+}
+
+// extractProgram returns the path of an executable, k0s or kots, extracted from the bundle.
+func extractProgram(t *testing.T, ctx context.Context, name string) string {
+	t.Helper()
 	b, err := airgap.Open(ctx, requireEnv(t, "PLINTH_E2E_BUNDLE"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	r, err := b.OpenHostFile(ctx, "k0s")
+	r, err := b.OpenHostFile(ctx, name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	out := filepath.Join(t.TempDir(), "k0s")
+	out := filepath.Join(t.TempDir(), name)
 	f, err := os.OpenFile(out, os.O_CREATE|os.O_WRONLY, 0o755)
 	if err != nil {
 		t.Fatal(err)

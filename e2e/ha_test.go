@@ -16,15 +16,6 @@ import (
 	"github.com/plinthdev/plinth/e2e/lab"
 )
 
-// Credentials for curl: those of the administrator and of etcd's own client on a
-// controller, and those of the node on a worker.
-const (
-	asAdmin = "--cert /var/lib/k0s/pki/admin.crt --key /var/lib/k0s/pki/admin.key"
-	asNode  = "--cert /var/lib/k0s/kubelet/pki/kubelet-client-current.pem"
-	asAgent = "--cert /var/lib/plinth/agent/identity.pem"
-	asEtcd  = "--cert /var/lib/k0s/pki/apiserver-etcd-client.crt --key /var/lib/k0s/pki/apiserver-etcd-client.key"
-)
-
 // etcdMember is a member of etcd in the output of `plinth status`.
 type etcdMember struct {
 	ID, Name, Address string
@@ -143,55 +134,6 @@ func findOrMoveLeader(t testing.TB, ctx context.Context, controllers ...*lab.Hos
 	t.Fatal("etcd does not transfer its leadership")
 	return nil
 }
-
-// apiClient is a client that sends requests to the API all the time.
-type apiClient struct {
-	host *lab.Host
-	*lab.Process
-}
-
-// startAPIClient makes a host read its own Node through the node's local API address,
-// five times a second. The read needs a quorum of etcd.
-func startAPIClient(ctx context.Context, h *lab.Host, as string) apiClient {
-	return apiClient{h, h.Start(ctx, lab.Cmd{Args: []string{"bash", "-c", `while :; do b=$EPOCHREALTIME
-		c=$(curl -sk -m 2 -o /dev/null -w '%{http_code}' ` + as + ` https://127.0.0.1:6443/api/v1/nodes/` + h.Name + `)
-		echo "$b $EPOCHREALTIME $c"; sleep 0.2; done`}})}
-}
-
-// longestGap returns the longest time without a successful request that ends after
-// from, and the number of requests that failed after from.
-func (a apiClient) longestGap(t testing.TB, from time.Time) (longest time.Duration, failed int) {
-	t.Helper()
-	out, _ := a.Output()
-	last, answered := time.Time{}, false
-	for line := range strings.Lines(out) {
-		var began, ended float64
-		var code int
-		if n, err := fmt.Sscan(line, &began, &ended, &code); n != 3 {
-			t.Fatalf("%s: %v: %q", a.host.Name, err, line)
-		}
-		end := time.UnixMicro(int64(ended * 1e6))
-		if code != 200 {
-			if end.After(from) {
-				failed++
-			}
-			continue
-		}
-		if end.After(from) && !last.IsZero() {
-			longest, answered = max(longest, end.Sub(last)), true
-		}
-		last = end
-	}
-	if !answered {
-		t.Errorf("%s: the API never answered again: %s", a.host.Name, lastLines(out, 5))
-	}
-	return longest, failed
-}
-
-// writeScript creates objects and prints the name of each one that the API accepted.
-const writeScript = `i=0; while :; do i=$((i+1))
-	c=$(curl -sk -m 5 -o /dev/null -w '%{http_code}' ` + asAdmin + ` -H 'Content-Type: application/json' -d '{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"w-'$i'","labels":{"e2e":"ha"}}}' https://127.0.0.1:6443/api/v1/namespaces/default/configmaps)
-	[ "$c" != 201 ] || echo "w-$i"; done`
 
 // checkLeaderLoss cuts the power of the controller that is the etcd leader, during
 // writes, and boots it again. The first controller has the console's own files and
