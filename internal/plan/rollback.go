@@ -64,6 +64,7 @@ func NeedsData(began []string, otherMinor bool) bool {
 type rollback struct {
 	Cluster
 	Reversal
+	ownOnly bool // end only an upgrade that this node coordinates
 }
 
 // Rollback returns the steps that restore the state before an upgrade on the only controller of a cluster. c has the
@@ -71,7 +72,7 @@ type rollback struct {
 // what they would find. Steps that were done by a killed run are done.
 func Rollback(c Cluster, r Reversal) []step.Step {
 	c.SkipNodes = r.Others.Skipped
-	b := rollback{c, r}
+	b := rollback{Cluster: c, Reversal: r}
 	if b.Data == nil {
 		b.Data = clusterData{c}
 	}
@@ -106,7 +107,7 @@ func Rollback(c Cluster, r Reversal) []step.Step {
 // RollbackNode returns the steps that restore the state before an upgrade on one node, of a cluster that keeps its data:
 // that of a node which another controller has upgraded, or of a controller beside others.
 func RollbackNode(c Cluster, r Reversal) []step.Step {
-	b := rollback{c, r}
+	b := rollback{Cluster: c, Reversal: r}
 	steps := []step.Step{b.restoreFiles(), c.startK0sAndWait("rollback-start"), c.waitNodeReady(), b.startAgent(), b.startBackupTimer(), b.removeSnapshot()}
 	if c.K0s.Worker { // k0s reaches the controllers through the agent
 		steps = []step.Step{b.restoreFiles(), b.startAgent(), c.startK0sAndWait("rollback-start"), c.waitNodeReady(), b.removeSnapshot()}
@@ -320,7 +321,9 @@ func (b rollback) compareHealth() step.Step {
 
 // recordEnd returns the step that records the end of the rollback in the cluster.
 func (b rollback) recordEnd() step.Step {
-	done := func(r kube.UpgradeRecord) bool { return r.Phase == kube.UpgradeRolledBack && r.To == b.Snapshot.To }
+	done := func(r kube.UpgradeRecord) bool {
+		return r.Phase == kube.UpgradeRolledBack && r.To == b.Snapshot.To || b.ownOnly && r.Coordinator != b.NodeName
+	}
 	return step.Step{ID: "rollback-end", Title: "Record the end of the rollback in the cluster", Affects: []string{upgradeObject},
 		Check: func(ctx context.Context) (step.State, error) {
 			records, err := b.upgradeRecords(ctx, b.Records)
@@ -342,6 +345,9 @@ func (b rollback) recordEnd() step.Step {
 				return err
 			}
 			return records.UpdateUpgradeRecord(ctx, func(r *kube.UpgradeRecord) error {
+				if done(*r) {
+					return nil
+				}
 				r.From, r.To, r.Phase, r.Why = b.Snapshot.From, b.Snapshot.To, kube.UpgradeRolledBack, b.Why
 				return nil
 			})
@@ -350,9 +356,9 @@ func (b rollback) recordEnd() step.Step {
 }
 
 // EndUpgrade returns the steps that end an upgrade which has changed nothing: it was killed before it had saved the
-// files of the host.
+// files of the host, or another node had begun the same one. That one is left as it is.
 func EndUpgrade(c Cluster, r Reversal) []step.Step {
-	b := rollback{c, r}
+	b := rollback{Cluster: c, Reversal: r, ownOnly: true}
 	return []step.Step{b.recordEnd(), b.removeSnapshot()}
 }
 

@@ -425,6 +425,25 @@ func TestRollBack_EndsOnlyTheUpgradeOfThisNode(t *testing.T) {
 	}
 }
 
+// A rollback on a node whose upgrade has failed before it had saved anything ends that upgrade, but not the same one that
+// another node coordinates.
+func TestRollback_WithoutASnapshotEndsOnlyTheUpgradeOfThisNode(t *testing.T) {
+	for coordinator, ended := range map[string]bool{"c1": true, "c2": false} {
+		t.Run(coordinator, func(t *testing.T) {
+			env, client := clusterEnv(t, kube.UpgradeRecord{From: oldBundle, To: newBundle, Phase: kube.UpgradeNodes, Coordinator: coordinator})
+			env.Events, env.Confirm = func(step.Event) {}, func(context.Context, string) error { return nil }
+			testkit.Must(t, env.Journal().BeginRun(Verb, journal.Args{Bundle: newBundle, From: oldBundle}))
+			r := rollback{ask: true, records: func(context.Context) (plan.UpgradeRecords, error) { return client, nil }}
+			_, err := action.ExecuteLocked(t.Context(), env, r.engineOperation())
+			record, readErr := client.UpgradeRecord(t.Context())
+			testkit.Must(t, err, readErr)
+			if record.Active() == ended {
+				t.Errorf("%+v", record)
+			}
+		})
+	}
+}
+
 func TestNoteDrains_NamesWhatADrainWaitsFor(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*operation)

@@ -188,7 +188,9 @@ func (r *rollback) restoreSteps(ctx context.Context, env *action.Env) ([]step.St
 		return []step.Step{plan.RemoveSnapshot(env.Host, env.DataDir)}, nil
 	}
 	if !r.found {
-		return plan.EndUpgrade(plan.Cluster{Host: env.Host, DataDir: env.DataDir, K0s: k0s.Service{Host: env.Host}}, reversal), nil
+		receipt, _, err := journal.ReadReceipt(env.Host, env.DataDir)
+		c := plan.Cluster{Host: env.Host, DataDir: env.DataDir, NodeName: receipt.Node, K0s: k0s.Service{Host: env.Host}}
+		return plan.EndUpgrade(c, reversal), err
 	}
 	if r.simulate != nil {
 		return r.simulate(env, reversal)
