@@ -116,6 +116,11 @@ func TestUpgrade_Cluster(t *testing.T) {
 	}
 	c.worker = startHostWithPlinth(t, "um4")
 	a, b := c.controllers[0], c.controllers[1]
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(c.describeUpgrade(context.WithoutCancel(ctx)), describeCluster(context.WithoutCancel(ctx), a))
+		}
+	})
 	a.Copy(buildVariant(t, older, 1, "v1.33.8+k0s.1", "v1.33.4+k0s.0", "1.131.2", "1.130.9"), bundle)
 	runPlinth(t, ctx, a, 0, "install", "--bundle", bundle, "--yes")
 	for _, h := range c.controllers[1:] {
