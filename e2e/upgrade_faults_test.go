@@ -448,9 +448,10 @@ func (c upgradedCluster) holdWorker(t *testing.T, ctx context.Context) {
 	}
 }
 
-// checkTakeOver kills the host's command that coordinates an upgrade. On another controller the same command finishes it,
-// though a third controller loses its power while it is upgraded, and a budget blocks the drain of the worker for a while.
-// Meanwhile, the first host is refused.
+// checkTakeOver kills the command that coordinates an upgrade three times: before the delivery to the other nodes, while a
+// node is upgraded, and before the console is upgraded. The same command continues it on that host, then on another
+// controller, and on the first one again. In between, a third controller loses its power while it is upgraded, and a budget
+// blocks the drain of the worker for a while. Meanwhile, the first host is refused.
 func (c upgradedCluster) checkTakeOver(t *testing.T, ctx context.Context) {
 	a, b, third := c.controllers[0].ForTest(t), c.controllers[1].ForTest(t), c.controllers[2].ForTest(t)
 	defer func() {
@@ -458,6 +459,7 @@ func (c upgradedCluster) checkTakeOver(t *testing.T, ctx context.Context) {
 			t.Log(c.describeUpgrade(ctx))
 		}
 	}()
+	kill(t, ctx, a, "upgrade/nodes-deliver:begun", "upgrade", "--bundle", changedBundle, "--yes")
 	killed := a.Start(ctx, lab.Cmd{Args: []string{binary, "upgrade", "--bundle", changedBundle, "--yes"}})
 	c.waitForNodeState(t, ctx, third, b.Name, "upgrading")
 	a.MustRun(ctx, "pkill", "-9", "-x", "plinth")
@@ -466,7 +468,7 @@ func (c upgradedCluster) checkTakeOver(t *testing.T, ctx context.Context) {
 	}
 	// Its own part continues without the coordinator. Until that has ended, the host refuses another command.
 	b.MustRun(ctx, "timeout", "600", "sh", "-c", "while systemctl -q is-active plinth-upgrade-node; do sleep 1; done")
-	second := b.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "upgrade", "--bundle", changedBundle, "--yes"}})
+	second := b.Start(ctx, lab.Cmd{Args: []string{"env", "PLINTH_FAILPOINTS=upgrade/console-proxy:begun=kill", binary, "-o", "json", "upgrade", "--bundle", changedBundle, "--yes"}})
 	c.waitForNodeState(t, ctx, a, third.Name, "upgrading")
 	third.CutPower()
 	a.MustRun(ctx, "sleep", "5")
@@ -484,9 +486,12 @@ func (c upgradedCluster) checkTakeOver(t *testing.T, ctx context.Context) {
 		t.Errorf("the first upgrade is not named: %+v", r.Error)
 	}
 	a.MustRun(ctx, binary, "kubectl", "delete", "pdb", "held")
-	if out, errs, code := second.Wait(); code != 0 {
-		t.Fatalf("exit %d\n%s\n%s", code, lastLines(out, 20), lastLines(errs, 20))
+	if out, errs, code := second.Wait(); code == 0 || !strings.Contains(errs, "failpoint") {
+		t.Fatalf("it was not killed: exit %d\n%s\n%s", code, lastLines(out, 20), lastLines(errs, 20))
 	}
+	start := time.Now()
+	runPlinth(t, ctx, a, 0, "upgrade", "--bundle", changedBundle, "--yes")
+	t.Logf("the first controller finished it in %.0fs", time.Since(start).Seconds())
 	c.check(t, ctx, false)
 	a.MustRun(ctx, binary, "kubectl", "delete", "deployment", "held", "--wait=false")
 }
