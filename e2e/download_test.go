@@ -100,11 +100,10 @@ func (s *website) requestCounts() (blobs, resumed int) {
 	return s.blobs, s.resumed
 }
 
-// publishBundle publishes the signed bundle and serves it on the lab's bridge over
-// TLS, with a certificate that the host trusts.
-func publishBundle(t *testing.T, h *lab.Host) *website {
+// publishBundle publishes a bundle that the vendor signed and serves it on the lab's
+// bridge over TLS, with a certificate that the host trusts.
+func publishBundle(t *testing.T, h *lab.Host, bundle string) *website {
 	t.Helper()
-	_, bundle := shippedFiles(t)
 	d, err := prepareShipment()
 	if err != nil {
 		t.Fatal(err)
@@ -123,7 +122,10 @@ func publishBundle(t *testing.T, h *lab.Host) *website {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(shipmentDir(), "public")
+	dir, err := os.MkdirTemp(shipmentDir(), "public")
+	if err != nil {
+		t.Fatal(err)
+	}
 	s := &website{url: "https://" + listener.Addr().String(), hostRoots: "/srv/roots.pem", dir: dir, certificate: certificate, requested: map[string]bool{}}
 	if err := runLocal(requireEnv(t, "PLINTH_E2E_BINARY"), "publish", "--bundle", bundle, "--sign-key", privateKey(d), "--url", s.url, dir); err != nil {
 		t.Fatal(err)
@@ -187,7 +189,8 @@ func TestInstall_FromCurlPipedToBash(t *testing.T) {
 	runParallel(t)
 	ctx := timeoutContext(t, 15)
 	h := lab.Up(t, "curl")
-	s := publishBundle(t, h)
+	_, shipped := shippedFiles(t)
+	s := publishBundle(t, h, shipped)
 	h.MustRun(ctx, "mkdir", "-p", "/var/log/plinth")
 	one, other := lab.Up(t, "broken"), lab.Up(t, "stalls") // before any baseline: each host knows the others' names
 	broken := s.startRefusedInstall(t, ctx, one, "answers 500 Internal Server Error (after 5 attempts)")

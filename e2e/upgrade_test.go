@@ -265,7 +265,8 @@ func TestUpgrade_Versions(t *testing.T) {
 	older := requireEnv(t, "PLINTH_E2E_PAYLOAD_OLDER")
 	ctx := timeoutContext(t, 75)
 	h := versionsHost{Host: startHostWithPlinth(t, "versions")}
-	h.Copy(buildVariant(t, requireEnv(t, "PLINTH_E2E_PAYLOAD"), 2), changedBundle)
+	newer := buildVariant(t, requireEnv(t, "PLINTH_E2E_PAYLOAD"), 2)
+	h.Copy(newer, changedBundle)
 	h.Copy(buildVariant(t, payloadWithK0s(t, "#!/bin/sh\necho 'Error: this k0s does not start'\nexit 1\n"), 3), brokenBundle)
 	h.Copy(buildVariant(t, older, 1, "v1.33.8+k0s.1", "v1.33.4+k0s.0", "1.131.2", "1.130.9"), bundle)
 	brokenKOTS := ""
@@ -321,6 +322,16 @@ func TestUpgrade_Versions(t *testing.T) {
 	if testing.Short() {
 		return
 	}
+	t.Run("the script of the newer release upgrades, too", func(t *testing.T) {
+		h := versionsHost{h.ForTest(t), h.console}
+		h.MustRun(ctx, "mkdir", "-p", "/var/log/plinth")
+		if r := publishBundle(t, h.Host, newer).runCurl(t, ctx, h.Host, 0, "--yes -o json"); !r.Result.Changed {
+			t.Errorf("%+v", r.Result)
+		}
+		h.checkVersions(t, ctx, "v1.33.8+k0s.1", "1.131.2")
+		runPlinth(t, ctx, h.Host, 0, "upgrade", "--rollback", "--yes")
+		h.checkVersions(t, ctx, "v1.33.4+k0s.0", "1.130.9")
+	})
 	h.MustRun(ctx, "sh", "-c", binary+" -o json upgrade --bundle "+changedBundle+" --plan > /root/plan.json")
 	h.upgrade(t, ctx, "--plan-file", "/root/plan.json")
 	if r := runPlinth(t, ctx, h.Host, 0, "upgrade", "--bundle", changedBundle, "--yes"); r.Result.Changed {
