@@ -76,18 +76,15 @@ func allReady(nodes, controllers int) func(clusterStatus) bool {
 	}
 }
 
-// checkNodeLosses has a cluster of the controllers a, c and d and the workers b and e.
-// It removes one controller and the worker e, and joins the controller f. It returns
-// the one of c and d that is left.
-func checkNodeLosses(t *testing.T, ctx context.Context, a, b, c, d, e, f *lab.Host) (left *lab.Host) {
+// checkControllerLosses has a cluster of the controllers a, c and d and the worker b, and more workers. It removes one
+// controller, and returns the one of c and d that is left.
+func checkControllerLosses(t *testing.T, ctx context.Context, a, b, c, d *lab.Host, more ...*lab.Host) (left *lab.Host) {
 	t.Run("the console's database has three replicas", func(t *testing.T) { checkReplicas(t, ctx, a.ForTest(t)) })
 	if !t.Run("the etcd leader loses power and comes back", func(t *testing.T) {
-		checkLeaderLoss(t, ctx, []*lab.Host{a.ForTest(t), c.ForTest(t), d.ForTest(t)}, []*lab.Host{b.ForTest(t), e.ForTest(t)})
+		checkLeaderLoss(t, ctx, []*lab.Host{a.ForTest(t), c.ForTest(t), d.ForTest(t)}, append([]*lab.Host{b.ForTest(t)}, more...))
 	}) {
 		t.FailNow()
 	}
-	t.Run("a worker is drained and removed", func(t *testing.T) { checkDrainAndRemove(t, ctx, a.ForTest(t), e.ForTest(t)) })
-	e.CutPower()
 	left = c
 	t.Run("the etcd leader is removed", func(t *testing.T) {
 		if removeLeader(t, ctx, []*lab.Host{a.ForTest(t), c.ForTest(t), d.ForTest(t)}, b.ForTest(t)) == c.Name {
@@ -95,6 +92,13 @@ func checkNodeLosses(t *testing.T, ctx context.Context, a, b, c, d, e, f *lab.Ho
 		}
 	})
 	t.Run("an etcd member that never started is removed", func(t *testing.T) { checkRemoveUnstartedMember(t, ctx, a.ForTest(t)) })
+	return left
+}
+
+// checkReplacement removes the worker e and joins the controller f to a cluster of the controllers a and left, and a worker.
+func checkReplacement(t *testing.T, ctx context.Context, a, left, f, e *lab.Host) {
+	t.Run("a worker is drained and removed", func(t *testing.T) { checkDrainAndRemove(t, ctx, a.ForTest(t), e.ForTest(t)) })
+	e.CutPower()
 	t.Run("a controller joins while the controller that admits it is killed", func(t *testing.T) {
 		checkJoinSurvivesController(t, ctx, left.ForTest(t), f.ForTest(t))
 		waitForStatus(t, ctx, a.ForTest(t), 3*time.Minute, f.Name+" has joined", allReady(4, 3))
@@ -103,7 +107,6 @@ func checkNodeLosses(t *testing.T, ctx context.Context, a, b, c, d, e, f *lab.Ho
 		checkReplicas(t, ctx, a.ForTest(t))
 		waitForConsole(t, ctx, time.Now(), a.ForTest(t))
 	})
-	return left
 }
 
 // findOrMoveLeader returns the leader of etcd. If it is the first controller, the

@@ -45,7 +45,8 @@ func joinHost(t testing.TB, ctx context.Context, h *lab.Host, code int, token st
 }
 
 // TestJoin_GrowsClusterAndSurvivesLosses grows a cluster from its first host, which has
-// only the executable with the embedded bundle.
+// only the executable with the embedded bundle. The short test has no second worker, which
+// is drained and removed, and no controller that replaces a removed one.
 func TestJoin_GrowsClusterAndSurvivesLosses(t *testing.T) {
 	ctx := timeoutContext(t, 25)
 	a := lab.Up(t, "a")
@@ -54,13 +55,20 @@ func TestJoin_GrowsClusterAndSurvivesLosses(t *testing.T) {
 	install := a.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "install", "--yes", "--api-address", before.address}})
 	hosts := map[string]*lab.Host{}
 	program, _ := shippedFiles(t)
-	for _, name := range []string{"b", "c", "d", "e", "f"} { // f joins after e is removed
+	names := []string{"b", "c", "d"}
+	if !testing.Short() {
+		names = append(names, "e", "f") // f joins after e is removed
+	}
+	for _, name := range names {
 		hosts[name] = lab.Up(t, name)
 		if name != "c" { // c downloads it from the cluster
 			hosts[name].Copy(program, binary)
 		}
 	}
-	b, c, d, e, f := hosts["b"], hosts["c"], hosts["d"], hosts["e"], hosts["f"]
+	b, c, d, last, workers := hosts["b"], hosts["c"], hosts["d"], hosts["d"], []*lab.Host{}
+	if e := hosts["e"]; e != nil {
+		last, workers = e, []*lab.Host{e}
+	}
 	fresh := b.Baseline(ctx)
 	if stdout, stderr, code := install.Wait(); code != 0 {
 		t.Fatalf("install: exit %d\n%s\n%s", code, lastLines(stdout, 20), lastLines(stderr, 20))
@@ -111,15 +119,15 @@ func TestJoin_GrowsClusterAndSurvivesLosses(t *testing.T) {
 	c.MustRun(ctx, "sh", "-c", "cd /root && "+m.Fetch+" && mv plinth "+binary)
 	t.Run("the second controller loses power while joining, and the first keeps serving", func(t *testing.T) { checkPowerCutWhileJoining(t, ctx, a.ForTest(t), c.ForTest(t), m.Token) })
 	sentBefore := readSentBytes(t, ctx, b)
-	undo := before.blockDirectAccess(ctx, e, a)
+	undo := before.blockDirectAccess(ctx, last, a)
 	if !t.Run("two controllers join at the same moment", func(t *testing.T) {
-		checkConcurrentJoins(t, ctx, m.Token, a.ForTest(t), c.ForTest(t), d.ForTest(t), e.ForTest(t))
+		checkConcurrentJoins(t, ctx, m.Token, a.ForTest(t), c.ForTest(t), d.ForTest(t), workers...)
 	}) {
 		t.FailNow()
 	}
 	undo()
-	if !before.hasForwarded("9444", e) {
-		t.Errorf("%s joined without the load balancer", e.Name)
+	if !before.hasForwarded("9444", last) {
+		t.Errorf("%s joined without the load balancer", last.Name)
 	}
 	// Each host reads blob after blob from node after node and begins at a random one: the worker's part is between the smallest
 	// blobs, some 60 MB, and the largest.
@@ -129,14 +137,24 @@ func TestJoin_GrowsClusterAndSurvivesLosses(t *testing.T) {
 		t.Logf("the worker sent %d MB", gave/1e6)
 	}
 	t.Run("all controllers read the encrypted Secrets", func(t *testing.T) { checkSharedEncryptionKey(t, ctx, a.ForTest(t), c.ForTest(t), d.ForTest(t)) })
-	t.Run("pods on all nodes reach each other and services", func(t *testing.T) { checkPodNetwork(t, ctx, a.ForTest(t), b, c, d, e) })
-	other := checkNodeLosses(t, ctx, a, b, c, d, e, f)
+	t.Run("pods on all nodes reach each other and services", func(t *testing.T) {
+		checkPodNetwork(t, ctx, a.ForTest(t), append([]*lab.Host{b, c, d}, workers...)...)
+	})
+	left := checkControllerLosses(t, ctx, a, b, c, d, workers...)
+	if testing.Short() {
+		t.Run("a worker leaves the cluster and is reset", func(t *testing.T) { checkWorkerLeaves(t, ctx, a.ForTest(t), b.ForTest(t), fresh, left) })
+		t.Run("a controller leaves the cluster and is reset", func(t *testing.T) { checkControllerLeaves(t, ctx, a.ForTest(t), left.ForTest(t)) })
+		t.Run("a revoked controller gets no keys", func(t *testing.T) { checkRevokedController(t, ctx, a.ForTest(t)) })
+		return
+	}
+	f := hosts["f"]
+	checkReplacement(t, ctx, a, left, f, hosts["e"])
 	t.Run("a worker leaves the cluster and is reset", func(t *testing.T) { checkWorkerLeaves(t, ctx, a.ForTest(t), b.ForTest(t), fresh, f) })
-	if !t.Run("the console's own node is lost", func(t *testing.T) { checkConsoleNodeLoss(t, ctx, a.ForTest(t), other.ForTest(t), f.ForTest(t)) }) {
+	if !t.Run("the console's own node is lost", func(t *testing.T) { checkConsoleNodeLoss(t, ctx, a.ForTest(t), left.ForTest(t), f.ForTest(t)) }) {
 		t.FailNow()
 	}
-	t.Run("a controller leaves the cluster and is reset", func(t *testing.T) { checkControllerLeaves(t, ctx, other.ForTest(t), f.ForTest(t)) })
-	t.Run("a revoked controller gets no keys", func(t *testing.T) { checkRevokedController(t, ctx, other.ForTest(t)) })
+	t.Run("a controller leaves the cluster and is reset", func(t *testing.T) { checkControllerLeaves(t, ctx, left.ForTest(t), f.ForTest(t)) })
+	t.Run("a revoked controller gets no keys", func(t *testing.T) { checkRevokedController(t, ctx, left.ForTest(t)) })
 }
 
 // checkRefusedJoins tries joins that a cluster must refuse. before is the address of
