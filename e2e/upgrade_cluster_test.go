@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/plinthdev/plinth/e2e/lab"
 )
 
@@ -95,6 +97,16 @@ func (c upgradedCluster) check(t *testing.T, ctx context.Context, isOld bool) {
 	}
 }
 
+// useDisk creates the disks of the test's hosts in the file system of the lab, if the folder in memory has less space left
+// than they will need, in bytes.
+func useDisk(t *testing.T, need uint64) {
+	t.Helper()
+	var fs unix.Statfs_t
+	if dir := os.Getenv("LAB_DISKS"); dir != "" && (unix.Statfs(dir, &fs) != nil || fs.Bavail*uint64(fs.Bsize) < need) {
+		t.Setenv("LAB_DISKS", "")
+	}
+}
+
 // fileSum returns the SHA-256 of a file.
 func fileSum(ctx context.Context, h *lab.Host, path string) string {
 	return strings.Fields(h.MustRun(ctx, "sha256sum", path))[0]
@@ -109,6 +121,7 @@ func TestUpgrade_Cluster(t *testing.T) {
 		t.Skip("it takes half an hour: make test-long")
 	}
 	ctx := timeoutContext(t, 100)
+	useDisk(t, 30e9)
 	payload, older := requireEnv(t, "PLINTH_E2E_PAYLOAD"), requireEnv(t, "PLINTH_E2E_PAYLOAD_OLDER")
 	var c upgradedCluster
 	for i := range 3 {

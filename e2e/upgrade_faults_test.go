@@ -450,8 +450,9 @@ func (c upgradedCluster) holdWorker(t *testing.T, ctx context.Context) {
 
 // checkTakeOver kills the command that coordinates an upgrade three times: before the delivery to the other nodes, while a
 // node is upgraded, and before the console is upgraded. The same command continues it on that host, then on another
-// controller, and on the first one again. In between, a third controller loses its power while it is upgraded, and a budget
-// blocks the drain of the worker for a while. Meanwhile, the first host is refused.
+// controller, and on the first one again. In between, a third controller loses its power while it is upgraded, a budget
+// blocks the drain of the worker for a while, during which the first host is refused, and the coordinator cannot reach the
+// worker for 20 seconds of its upgrade.
 func (c upgradedCluster) checkTakeOver(t *testing.T, ctx context.Context) {
 	a, b, third := c.controllers[0].ForTest(t), c.controllers[1].ForTest(t), c.controllers[2].ForTest(t)
 	defer func() {
@@ -486,6 +487,9 @@ func (c upgradedCluster) checkTakeOver(t *testing.T, ctx context.Context) {
 		t.Errorf("the first upgrade is not named: %+v", r.Error)
 	}
 	a.MustRun(ctx, binary, "kubectl", "delete", "pdb", "held")
+	c.waitForNodeState(t, ctx, a, c.worker.Name, "upgrading")
+	rule := " INPUT -s " + b.IP() + " -j DROP"
+	c.worker.ForTest(t).MustRun(ctx, "sh", "-c", "iptables -I"+rule+"; sleep 20; iptables -D"+rule) // the network between the two
 	if out, errs, code := second.Wait(); code == 0 || !strings.Contains(errs, "failpoint") {
 		t.Fatalf("it was not killed: exit %d\n%s\n%s", code, lastLines(out, 20), lastLines(errs, 20))
 	}
