@@ -10,6 +10,9 @@ OUT     := out
 # The cache stores what is expensive to build: the payload and the roots of lab hosts, by the hash of their inputs.
 export PLINTH_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/plinth
 
+# Without the path of the checkout in them, packages and test programs that one checkout has compiled serve the others.
+export GOFLAGS ?= -trimpath
+
 # The disks of lab hosts are in memory if there is enough of it: twenty times
 # faster than a disk that is busy with builds.
 export LAB_DISKS ?= $(shell [ "$$(df --output=avail -k /dev/shm 2>/dev/null | tail -n1)" -gt 8000000 ] 2>/dev/null && echo /dev/shm)
@@ -152,8 +155,7 @@ test-faults: bundle ## run only the e2e test that kills an install and a reset a
 
 .PHONY: verify
 verify: vulns ## run golangci-lint, the list of words, shellcheck and the vulnerability gate
-	@# A cache of its own: the shared one answers with findings of other checkouts, without their nolint comments.
-	GOLANGCI_LINT_CACHE=$(abspath $(OUT))/lint-cache go run $(GOLANGCI_LINT) run ./... # settings: .golangci.yml
+	scripts/lint $(GOLANGCI_LINT)
 	go vet -tags bench ./e2e/
 	scripts/check-words
 	$(call need,shellcheck)
