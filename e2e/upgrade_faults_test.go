@@ -413,10 +413,19 @@ func (c upgradedCluster) checkBrokenNode(t *testing.T, ctx context.Context) {
 			t.Errorf("exit %d, want 7 and %q in:\n%s\n%s", code, want, lastLines(stdout, 20), lastLines(stderr, 40))
 		}
 	}
-	have := c.bundles(ctx)
+	kubelets := strings.Fields(a.MustRun(ctx, binary, "kubectl", "get", "nodes", "-o", `jsonpath={range .items[*]}{.metadata.name}={.status.nodeInfo.kubeletVersion} {end}`))
 	for _, h := range c.all() {
-		if isNew := have[h.Name] != c.old; isNew != (h.Name == a.Name) {
-			t.Errorf("%s has the bundle %s; the old one is %s", h.Name, have[h.Name], c.old)
+		want := "v1.33.4"
+		if h.Name == a.Name {
+			want = "v1.33.13"
+		}
+		if !slices.Contains(kubelets, h.Name+"="+want) {
+			t.Errorf("%s does not have kubelet %s: %v", h.Name, want, kubelets)
+		}
+	}
+	for name, is := range c.bundles(ctx) { // a receipt is written last
+		if is != c.old {
+			t.Errorf("the receipt of %s has the bundle %s", name, is)
 		}
 	}
 	waitForStatus(t, ctx, a, 2*time.Minute, "all nodes are Ready", allReady(4, 3))
@@ -469,7 +478,7 @@ func (c upgradedCluster) checkTakeOver(t *testing.T, ctx context.Context) {
 	}
 	// Its own part continues without the coordinator. Until that has ended, the host refuses another command.
 	b.MustRun(ctx, "timeout", "600", "sh", "-c", "while systemctl -q is-active plinth-upgrade-node; do sleep 1; done")
-	second := b.Start(ctx, lab.Cmd{Args: []string{"env", "PLINTH_FAILPOINTS=upgrade/console-proxy:begun=kill", binary, "-o", "json", "upgrade", "--bundle", changedBundle, "--yes"}})
+	second := b.Start(ctx, lab.Cmd{Args: []string{"env", "PLINTH_FAILPOINTS=upgrade/console:begun=kill", binary, "-o", "json", "upgrade", "--bundle", changedBundle, "--yes"}})
 	c.waitForNodeState(t, ctx, a, third.Name, "upgrading")
 	third.CutPower()
 	a.MustRun(ctx, "sleep", "5")
