@@ -227,14 +227,15 @@ func (u nodeUpgrade) lockCluster() step.Step {
 	}
 }
 
-// setPhase records the phase of the upgrade in the cluster.
+// setPhase records the phase of the upgrade in the cluster. The upgrade continues, so that an earlier reason why it has
+// stopped is removed.
 func (u nodeUpgrade) setPhase(ctx context.Context, phase kube.UpgradePhase) error {
 	records, err := u.records(ctx)
 	if err != nil {
 		return err
 	}
 	return records.UpdateUpgradeRecord(ctx, func(r *kube.UpgradeRecord) error {
-		r.Phase = phase
+		r.Phase, r.Why = phase, ""
 		return nil
 	})
 }

@@ -308,10 +308,14 @@ func TestAdoptCoordinator_UncordonsItself(t *testing.T) {
 
 func TestNodeDriver_UpgradeInOrderAndBack(t *testing.T) {
 	s := newSimCluster(t)
+	s.saved.Why = "node c2: k0s did not start" // an earlier run has stopped
 	if err := s.run(Verb); err != nil {
 		t.Fatal(err)
 	}
 	s.verify("upgrade", simTo.String(), kube.NodeUpgraded)
+	if s.saved.Why != "" {
+		t.Errorf("the record still says why it stopped: %s", s.saved.Why)
+	}
 	if slices.Sort(s.switched[2:4]); fmt.Sprint(s.switched) != "[c2 c3 w1 w2 w3]" || s.saved.Phase != kube.UpgradeAddOns {
 		t.Errorf("%v, phase %s", s.switched, s.saved.Phase)
 	}
