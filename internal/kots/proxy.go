@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/pki"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -30,6 +32,22 @@ type ConsoleProxy struct {
 
 func (f ConsoleProxy) deploymentRef() kube.Object {
 	return kube.Object{APIVersion: "apps/v1", Kind: "Deployment", Namespace: f.Namespace, Name: "console-proxy"}
+}
+
+// Port returns the port of all nodes at which the proxy serves now. It returns kube.ErrNotFound if there is no proxy.
+func (f ConsoleProxy) Port(ctx context.Context) (int, error) {
+	service, err := f.Kube.Get(ctx, kube.Object{APIVersion: "v1", Kind: "Service", Namespace: f.Namespace, Name: "console-proxy"})
+	if err != nil {
+		return 0, err
+	}
+	ports, _, _ := unstructured.NestedSlice(service.Object, "spec", "ports")
+	for _, p := range ports {
+		port, _ := p.(map[string]any)
+		if n, ok := port["nodePort"].(int64); ok {
+			return int(n), nil
+		}
+	}
+	return 0, errors.New("the service console-proxy has no node port")
 }
 
 // Certificate returns the certificate that the console serves, PEM, and whether

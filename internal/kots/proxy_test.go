@@ -45,6 +45,22 @@ func mustEnsureCertificate(t *testing.T, f ConsoleProxy, hosts []string, now tim
 	return cert
 }
 
+func TestPort_IsThatOfTheService(t *testing.T) {
+	f, s := newProxyBench(t)
+	if _, err := f.Port(t.Context()); !errors.Is(err, kube.ErrNotFound) {
+		t.Errorf("before: %v", err)
+	}
+	const service = "/api/v1/namespaces/kotsadm/services/console-proxy"
+	s.Put(service, map[string]any{"apiVersion": "v1", "kind": "Service", "spec": map[string]any{"ports": []any{map[string]any{"port": 443, "nodePort": 8801}}}})
+	if port, err := f.Port(t.Context()); port != 8801 || err != nil {
+		t.Errorf("%d, %v", port, err)
+	}
+	s.Put(service, map[string]any{"apiVersion": "v1", "kind": "Service", "spec": map[string]any{"ports": []any{map[string]any{"port": 443}}}})
+	if port, err := f.Port(t.Context()); err == nil {
+		t.Errorf("without a node port: %d", port)
+	}
+}
+
 func TestEnsureCertificate_ReplacesOnlyIfNeeded(t *testing.T) {
 	f, s := newProxyBench(t)
 	now := time.Now()

@@ -68,7 +68,7 @@ func (h clusterHealth) Worse(ctx context.Context, before json.RawMessage) ([]str
 	return all, nil
 }
 
-// gather reads the state of the cluster, with the console at the address that c has.
+// gather reads the state of the cluster, with the console in the namespace that c has.
 func (h clusterHealth) gather(ctx context.Context, c journal.Console) (checks.Health, error) {
 	ctx, cancel := context.WithTimeout(ctx, gatherTimeout)
 	defer cancel()
@@ -82,7 +82,7 @@ func (h clusterHealth) gather(ctx context.Context, c journal.Console) (checks.He
 	}
 	state.Checks = append(state.Checks, checks.Check{Name: "etcd member " + h.node, Reason: h.etcdReason(ctx)})
 	if c.Port != 0 {
-		state.Checks = append(state.Checks, checks.Check{Name: "the console", Reason: h.consoleReason(ctx, client, c)})
+		state.Checks = append(state.Checks, checks.Check{Name: "the console", Reason: h.consoleReason(ctx, client, c.Namespace)})
 		state.Checks = append(state.Checks, h.applications(ctx, c)...)
 	}
 	return state, nil
@@ -104,13 +104,19 @@ func (h clusterHealth) etcdReason(ctx context.Context) string {
 	return ""
 }
 
-// consoleReason returns why the console does not answer, or "".
-func (h clusterHealth) consoleReason(ctx context.Context, client *kube.Client, c journal.Console) string {
-	cert, _, err := kots.ConsoleProxy{Kube: client, Namespace: c.Namespace}.Certificate(ctx)
+// consoleReason returns why the console in a namespace does not answer, or "". An upgrade changes its port only after all nodes
+// have the new version, and a rollback after all have the old one, so the port is that of the cluster.
+func (h clusterHealth) consoleReason(ctx context.Context, client *kube.Client, namespace string) string {
+	proxy := kots.ConsoleProxy{Kube: client, Namespace: namespace}
+	cert, _, err := proxy.Certificate(ctx)
 	if err != nil {
 		return err.Error()
 	}
-	state, err := kots.GetConsoleHealth(ctx, desired.ConsoleURL(journal.Console{Port: c.Port}, h.address), cert)
+	port, err := proxy.Port(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	state, err := kots.GetConsoleHealth(ctx, desired.ConsoleURL(journal.Console{Port: port}, h.address), cert)
 	switch {
 	case err != nil:
 		return problem.ExplainConnection(err)
