@@ -110,14 +110,12 @@ func upgradeRefusals(t *testing.T, h *lab.Host) []upgradeRefusal {
 			code: 3, want: []string{"spec.k0s.version: was " + version + ", is v1.33.4+k0s.0", "spec.kotsadm.version: was 1.131.2, is 1.130.9"}},
 		{name: "two minors at once", bundle: copied("minors", buildThin(t, payloadAsK0s(t, "v1.35.6+k0s.0"), 4, writeInstaller(t, version, "v1.35.6+k0s.0"))),
 			code: 3, want: []string{"spec.k0s.version", "1.35 in one step", "Kubernetes 1.34 (such as k0s v1.34."}},
-		{name: "an application whose minKotsVersion is above", bundle: copied("no-application", buildThin(t, payload, 4, writeInstaller(t), "--application", "")),
-			args: []string{"--application", copyApplication(t, h, "minKotsVersion: 1.200.0")}, code: 4, want: []string{"minKotsVersion", "1.200.0"}},
 	}
 	for i := range refusals {
-		refusals[i].args = append(refusals[i].args, "--source", noSource)
+		refusals[i].args = []string{"--source", noSource}
 	}
 	return append(refusals,
-		upgradeRefusal{name: "the same besides the bundle's own application", bundle: changedBundle, args: []string{"--application", "/srv/minKotsVersion-1.200.0.yaml"},
+		upgradeRefusal{name: "an application whose minKotsVersion is above", bundle: changedBundle, args: []string{"--application", copyApplication(t, h, "minKotsVersion: 1.200.0")},
 			code: 4, want: []string{"minKotsVersion", "1.200.0"}},
 		upgradeRefusal{name: "a disk that is almost full", prepare: fillDisk, undo: emptyDisk, bundle: changedBundle, code: 5, want: []string{"disk-"}})
 }
