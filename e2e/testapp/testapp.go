@@ -40,6 +40,7 @@ type Release struct {
 	Cursor       int    // number of the release in its KOTS channel: 1, 2, …
 	MinKOTS      string // minKotsVersion; empty for none
 	TargetKOTS   string // targetKotsVersion; empty for none
+	Snapshots    bool   // "hello" has a volume in /data, and the release the Backup that includes it
 	ImageRef     string // full reference of Image, such as docker.io/library/busybox:1.35.0
 	Image        v1.Image
 }
@@ -64,9 +65,27 @@ spec:
 `)
 }
 
+// backupManifest is the Backup without which KOTS offers no snapshots.
+const backupManifest = `apiVersion: velero.io/v1
+kind: Backup
+metadata:
+  name: backup
+spec: {}
+`
+
+// claimManifest is the claim on the volume of "hello".
+const claimManifest = `apiVersion: v1
+kind: PersistentVolumeClaim
+metadata:
+  name: hello
+spec:
+  accessModes: [ReadWriteOnce]
+  resources: {requests: {storage: 1Gi}}
+`
+
 // manifests returns the release's manifests by file name.
 func (r Release) manifests() map[string][]byte {
-	return map[string][]byte{
+	all := map[string][]byte{
 		"application.yaml": r.Application(),
 		"hello.yaml": []byte(`apiVersion: v1
 kind: ConfigMap
@@ -86,14 +105,38 @@ spec:
   template:
     metadata:
       labels: {app: hello}
-    spec:
+` + r.annotations() + `    spec:
       terminationGracePeriodSeconds: 1
       containers:
         - name: hello
           image: ` + r.ImageRef + `
           command: [sh, -c, "trap exit TERM; while true; do sleep 1; done"]
-`),
+` + r.volumes()),
 	}
+	if r.Snapshots {
+		all["backup.yaml"], all["claim.yaml"] = []byte(backupManifest), []byte(claimManifest)
+	}
+	return all
+}
+
+// annotations returns the annotations of the pods of "hello", with which Velero backs their volume up.
+func (r Release) annotations() string {
+	if !r.Snapshots {
+		return ""
+	}
+	return "      annotations: {backup.velero.io/backup-volumes: data}\n"
+}
+
+// volumes returns the volumes of the pods of "hello", after the fields of their container.
+func (r Release) volumes() string {
+	if !r.Snapshots {
+		return ""
+	}
+	return `          volumeMounts: [{name: data, mountPath: /data}]
+      volumes:
+        - name: data
+          persistentVolumeClaim: {claimName: hello}
+`
 }
 
 func (r Release) airgapYAML() []byte {

@@ -6,8 +6,10 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/v1/random"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/plinthdev/plinth/internal/kots"
+	"github.com/plinthdev/plinth/internal/kube"
 )
 
 func TestWriteFile_WritesBundleThatKOTSReads(t *testing.T) {
@@ -29,5 +31,25 @@ func TestWriteFile_WritesBundleThatKOTSReads(t *testing.T) {
 	}
 	if string(b.Application) != string(r.Application()) || !strings.Contains(string(b.Application), `targetKotsVersion: "1.131.2"`) {
 		t.Errorf("application is %s", b.Application)
+	}
+}
+
+func TestManifests_HaveAVolumeForSnapshots(t *testing.T) {
+	for name, want := range map[string]bool{"without snapshots": false, "with snapshots": true} {
+		t.Run(name, func(t *testing.T) {
+			all := Release{VersionLabel: "1.0.0", ImageRef: "docker.io/library/busybox:1.35.0", Snapshots: want}.manifests()
+			if _, ok := all["backup.yaml"]; ok != want {
+				t.Errorf("a Backup: %v", ok)
+			}
+			objects, err := kube.Decode(all["hello.yaml"])
+			if err != nil || len(objects) != 2 {
+				t.Fatal(err, len(objects))
+			}
+			claim, _, err := unstructured.NestedSlice(objects[1].Object, "spec", "template", "spec", "volumes")
+			marked, _, _ := unstructured.NestedString(objects[1].Object, "spec", "template", "metadata", "annotations", "backup.velero.io/backup-volumes")
+			if err != nil || len(claim) == 1 != want || marked == "data" != want {
+				t.Errorf("volumes %v, marked %q, %v", claim, marked, err)
+			}
+		})
 	}
 }
