@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,6 +19,25 @@ import (
 // the next page contains expect, and returns its text. Screenshots are written to the
 // folder in PLINTH_E2E_SCREENSHOTS, outside the checkout.
 func browseConsole(t *testing.T, s consoleSession, name, expect string) (text string) {
+	t.Helper()
+	b := logIn(t, s, name, 2*time.Minute)
+	b.waitForText(expect, time.Minute)
+	b.screenshot("")
+	text = b.text()
+	t.Logf("%s shows: %.200q", name, text)
+	return text
+}
+
+// consoleBrowser is a browser that has logged in to the console.
+type consoleBrowser struct {
+	t    *testing.T
+	ctx  context.Context // of chromedp
+	url  string          // of the console
+	name string          // of the screenshots
+}
+
+// logIn opens the console in a browser and logs in with the password. The browser ends with the test, or after limit.
+func logIn(t *testing.T, s consoleSession, name string, limit time.Duration) consoleBrowser {
 	t.Helper()
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {
@@ -30,33 +50,119 @@ func browseConsole(t *testing.T, s consoleSession, name, expect string) (text st
 		chromedp.IgnoreCertErrors,
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-quic", true))
 	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
-	defer cancel()
-	ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
+	t.Cleanup(cancel)
+	ctx, cancel = context.WithTimeout(ctx, limit)
+	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
-	defer cancel()
+	t.Cleanup(cancel)
 
-	var login, after []byte
-	err = chromedp.Run(ctx,
-		chromedp.Navigate(s.url),
-		chromedp.WaitVisible(`input[type="password"]`),
-		chromedp.FullScreenshot(&login, 100),
-		chromedp.SendKeys(`input[type="password"]`, s.password+"\r"),
-		chromedp.WaitNotPresent(`input[type="password"]`),
-		chromedp.Poll(fmt.Sprintf("document.body.innerText.includes(%q)", expect), nil, chromedp.WithPollingTimeout(time.Minute)),
-		chromedp.FullScreenshot(&after, 100),
-		chromedp.Text("body", &text),
-	)
-	if err != nil {
-		t.Fatalf("in the browser, at %s: %v", s.url, err)
+	b := consoleBrowser{t, ctx, s.url, name}
+	b.run(chromedp.Navigate(s.url), chromedp.WaitVisible(`input[type="password"]`))
+	b.screenshot("-login")
+	b.run(chromedp.SendKeys(`input[type="password"]`, s.password+"\r"), chromedp.WaitNotPresent(`input[type="password"]`))
+	return b
+}
+
+// run runs actions in the browser, which must succeed.
+func (b consoleBrowser) run(actions ...chromedp.Action) {
+	b.t.Helper()
+	if err := chromedp.Run(b.ctx, actions...); err != nil {
+		b.t.Fatalf("in the browser, at %s: %v", b.url, err)
 	}
-	if dir := os.Getenv("PLINTH_E2E_SCREENSHOTS"); dir != "" {
-		for file, png := range map[string][]byte{name + "-login.png": login, name + ".png": after} {
-			if err := os.WriteFile(filepath.Join(dir, file), png, 0o644); err != nil {
-				t.Error(err)
-			}
+}
+
+// waitFor waits until a condition in JavaScript is true. A page that is left meanwhile does not end it.
+func (b consoleBrowser) waitFor(what, condition string, within time.Duration) {
+	b.t.Helper()
+	var last error
+	for end := time.Now().Add(within); time.Now().Before(end) && b.ctx.Err() == nil; time.Sleep(500 * time.Millisecond) {
+		var met bool
+		if last = chromedp.Run(b.ctx, chromedp.Evaluate("Boolean("+condition+")", &met)); last == nil && met {
+			return
 		}
 	}
-	t.Logf("%s shows: %.200q", name, text)
+	b.screenshot("-failed")
+	b.t.Fatalf("in the browser, at %s: no %s within %s (%v)\nthe page shows: %.3000q", b.url, what, within, last, b.text())
+}
+
+// waitForText waits until the page shows a text.
+func (b consoleBrowser) waitForText(text string, within time.Duration) {
+	b.t.Helper()
+	b.waitFor(text, fmt.Sprintf("document.body.innerText.includes(%q)", text), within)
+}
+
+// open opens a page of the console, such as "/snapshots".
+func (b consoleBrowser) open(page string) {
+	b.t.Helper()
+	b.run(chromedp.Navigate(b.url + page))
+}
+
+// click clicks the first visible element with a selector of CSS, or of XPath if it begins with "//".
+func (b consoleBrowser) click(selector string) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
+	defer cancel()
+	if err := chromedp.Run(ctx, chromedp.Click(selector, chromedp.BySearch, chromedp.NodeVisible)); err != nil {
+		b.screenshot("-failed")
+		b.t.Fatalf("in the browser, at %s: cannot click %s: %v\nthe page shows: %.3000q", b.url, selector, err, b.text())
+	}
+}
+
+// clickButton clicks the button with a text.
+func (b consoleBrowser) clickButton(text string) {
+	b.t.Helper()
+	b.click(fmt.Sprintf("//button[normalize-space()=%q]", text))
+}
+
+// fill replaces the content of an input, as typing does.
+func (b consoleBrowser) fill(selector, text string) {
+	b.t.Helper()
+	b.run(chromedp.WaitVisible(selector, chromedp.ByQuery), chromedp.Evaluate(fmt.Sprintf(`{const e = document.querySelector(%q);
+		Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, "value").set.call(e, %q);
+		e.dispatchEvent(new Event("input", {bubbles: true}));}`, selector, text), nil))
+}
+
+// eval returns the value of an expression in JavaScript, which is a text.
+func (b consoleBrowser) eval(expression string) (value string) {
+	b.t.Helper()
+	b.run(chromedp.Evaluate(expression, &value))
+	return value
+}
+
+// text returns the text of the page; "" if the browser does not answer.
+func (b consoleBrowser) text() (text string) {
+	_ = chromedp.Run(b.ctx, chromedp.Text("body", &text, chromedp.ByQuery))
 	return text
+}
+
+// call calls the API of the console with the cookies of the page, and returns the status and the body of the answer. body is
+// JSON, or "" for none.
+func (b consoleBrowser) call(method, path, body string) (status, answer string) {
+	b.t.Helper()
+	options := fmt.Sprintf(`method: %q, credentials: "include", headers: {"Content-Type": "application/json"}`, method)
+	if body != "" {
+		options += fmt.Sprintf(", body: %q", body)
+	}
+	b.run(chromedp.Evaluate(fmt.Sprintf(`{delete window.answer; fetch(%q, {%s}).then(
+		async r => window.answer = r.status + " " + await r.text(), e => window.answer = "0 " + e); 0}`, "/api/v1"+path, options), nil),
+		chromedp.Poll("window.answer", &answer, chromedp.WithPollingTimeout(time.Minute)))
+	status, answer, _ = strings.Cut(answer, " ")
+	return status, answer
+}
+
+// screenshot writes the page to the folder in PLINTH_E2E_SCREENSHOTS, if that is set.
+func (b consoleBrowser) screenshot(suffix string) {
+	b.t.Helper()
+	dir := os.Getenv("PLINTH_E2E_SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	var png []byte
+	err := chromedp.Run(b.ctx, chromedp.FullScreenshot(&png, 100))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, b.name+suffix+".png"), png, 0o644)
+	}
+	if err != nil {
+		b.t.Error(err)
+	}
 }
