@@ -194,6 +194,7 @@ func (c snapshotCluster) checkInBrowser(t *testing.T, ctx context.Context) {
 	}
 	c.checkRestore(t, ctx, name+"."+testapp.Slug)
 	c.checkData(t, ctx, before)
+	checkStatusText(t, ctx, c.ForTest(t), "Last snapshot:", name)
 }
 
 // checkBackup fails unless a full snapshot is complete: it has the data of the console and of the application.

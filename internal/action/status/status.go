@@ -9,7 +9,6 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -30,7 +29,6 @@ import (
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/probe"
 	"github.com/plinthdev/plinth/internal/problem"
-	"github.com/plinthdev/plinth/internal/velero"
 )
 
 // Status is what is installed on this host and its state. Its JSON format is public.
@@ -50,6 +48,7 @@ type Status struct {
 	Removed      bool           `json:"removed,omitempty"`    // the cluster has removed this host, which stopped k0s
 	Unfinished   *Unfinished    `json:"unfinished,omitempty"` // a run that was killed or failed
 	Backup       *Backup        `json:"backup,omitempty"`     // last backup of the control plane that this host wrote
+	Snapshot     *Snapshot      `json:"snapshot,omitempty"`   // last complete snapshot of the console or an application
 	Upgrade      *Upgrade       `json:"upgrade,omitempty"`    // last upgrade of the cluster, while it is unfinished or can be rolled back
 	Running      *Running       `json:"running,omitempty"`    // a run that changes this host now
 	Warnings     []string       `json:"warnings,omitempty"`   // checks skipped by the user, and current problems
@@ -118,6 +117,13 @@ type Backup struct {
 	AgeSeconds int64  `json:"ageSeconds,omitempty"` // of the last good one
 	Schedule   string `json:"schedule,omitempty"`   // of the Installer; "" for none
 	To         string `json:"to,omitempty"`         // where the schedule writes to
+}
+
+// Snapshot is the last complete snapshot of the console or of an application in the cluster.
+type Snapshot struct {
+	Name       string    `json:"name"`
+	TakenAt    time.Time `json:"takenAt"` // UTC
+	AgeSeconds int64     `json:"ageSeconds,omitempty"`
 }
 
 // Running is a run that changes this host now.
@@ -282,11 +288,11 @@ func inspectCluster(ctx context.Context, h host.Files, r journal.Receipt, s *Sta
 	}
 	var queries sync.WaitGroup
 	var certs []certificates.Certificate
-	var snapshots []string
+	var snapshots snapshotState
 	if r.Role != nodes.Worker { // a worker's credentials can only read nodes
 		queries.Go(func() { s.AddOns = addOnStatuses(ctx, client, r) })
 		queries.Go(func() { certs, _ = certificates.ReadCluster(ctx, client, r, now) }) // the other queries report an error
-		queries.Go(func() { snapshots = snapshotWarnings(ctx, client, r) })
+		queries.Go(func() { snapshots = inspectSnapshots(ctx, client, r, now) })
 		if r.Console.Port != 0 {
 			queries.Go(func() { s.Console = consoleStatus(ctx, client, r) })
 		}
@@ -300,7 +306,8 @@ func inspectCluster(ctx context.Context, h host.Files, r journal.Receipt, s *Sta
 	case err != nil:
 		s.warnNoAnswer(err)
 	}
-	s.Warnings = append(append(s.Warnings, s.Problems...), snapshots...)
+	s.Warnings = append(append(s.Warnings, s.Problems...), snapshots.warnings...)
+	s.Snapshot = snapshots.last
 	for _, a := range s.AddOns {
 		if a.err != nil {
 			s.Details = append(s.Details, a.Name+": "+a.err.Error())
@@ -368,28 +375,6 @@ func addOnReason(ctx context.Context, client *kube.Client, a journal.AddOn) (str
 		return helm.NotReadyReason(ctx, client, a.Namespace, a.Name)
 	}
 	return client.PodsReason(ctx, a.Namespace)
-}
-
-// snapshotWarnings returns why snapshots of a cluster with Velero fail or are not complete. Queries that fail are
-// reported by others.
-func snapshotWarnings(ctx context.Context, client *kube.Client, r journal.Receipt) (warnings []string) {
-	i := slices.IndexFunc(r.AddOns, func(a journal.AddOn) bool { return a.Name == "velero" })
-	if i < 0 {
-		return nil
-	}
-	if problem, err := velero.LocationProblem(ctx, client, r.AddOns[i].Namespace); err == nil && problem != "" {
-		warnings = append(warnings, problem+"; until it is available, snapshots fail")
-	}
-	claims, err := kube.HostPathPVCs(ctx, client)
-	if err != nil || len(claims) == 0 {
-		return warnings
-	}
-	names := make([]string, 0, len(claims))
-	for _, c := range claims {
-		names = append(names, c.String())
-	}
-	return append(warnings, "snapshots leave out the data of volumes of the type hostPath, those of the claims "+strings.Join(names, ", ")+
-		"; how to change their type: docs/guide/snapshots.md")
 }
 
 // consoleStatus returns the state of the console, as reported by its own health endpoint

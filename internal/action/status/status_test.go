@@ -454,15 +454,20 @@ func TestInspect_NamesWhatSnapshotsLeaveOut(t *testing.T) {
 			putVolume(api, "new", "local", nil)
 			putVolume(api, "kotsadmdata", "hostPath", map[string]any{"kots.io/kotsadm": "true"})
 		}, "those of the claims default/a, default/db; how to change their type"},
-		"new volumes":   {velero, func(api *kubetest.Server) { putVolume(api, "new", "local", nil) }, ""},
-		"a good store":  {velero, location("Available"), ""},
+		"new volumes":  {velero, func(api *kubetest.Server) { putVolume(api, "new", "local", nil) }, ""},
+		"a good store": {velero, location("Available"), ""},
+		"failed": {velero, func(api *kubetest.Server) {
+			api.Put("/apis/velero.io/v1/namespaces/velero/backups/b", map[string]any{"apiVersion": "velero.io/v1", "kind": "Backup",
+				"metadata": map[string]any{"name": "b", "namespace": "velero", "creationTimestamp": "2026-01-02T03:04:05Z"},
+				"status":   map[string]any{"phase": "PartiallyFailed", "errors": 1}})
+		}, "the snapshot b failed at 2026-01-02T03:04:05Z, and no later one is complete: PartiallyFailed: errors in its log: 1; its log is on the page Snapshots of the console"},
 		"no such store": {velero, location("Unavailable"), "the location of snapshots is Unavailable: no such host; until it is available, snapshots fail"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, api := newCluster(t)
 			c.put(api)
 			testkit.Must(t, journal.WriteReceipt(f.Host(), dataDir, journal.Receipt{Name: "my-app", Address: "127.0.0.1", AddOns: c.addOns}))
-			found := slices.DeleteFunc(inspect(t, f).Warnings, func(w string) bool { return !strings.Contains(w, "snapshots") })
+			found := slices.DeleteFunc(inspect(t, f).Warnings, func(w string) bool { return !strings.Contains(w, "snapshot") })
 			if c.want == "" && len(found) > 0 || c.want != "" && (len(found) != 1 || !strings.Contains(found[0], c.want)) {
 				t.Errorf("%q, want %q", found, c.want)
 			}

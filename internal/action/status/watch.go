@@ -55,5 +55,10 @@ func (s Status) state() ([]byte, error) {
 		last.AgeSeconds = 0
 		s.Backup = &last
 	}
+	if s.Snapshot != nil {
+		last := *s.Snapshot
+		last.AgeSeconds = 0
+		s.Snapshot = &last
+	}
 	return json.Marshal(s)
 }

@@ -32,6 +32,9 @@ func TestWatch_ShowsWhatDiffers(t *testing.T) {
 	withBackup := func(age int64) Status {
 		return Status{Installed: true, Backup: &Backup{Record: backup.Record{Path: "/mnt/a"}, AgeSeconds: age}}
 	}
+	withSnapshot := func(age int64) Status {
+		return Status{Installed: true, Snapshot: &Snapshot{Name: "a", AgeSeconds: age}}
+	}
 	withError := func(text string) Status {
 		return Status{Installed: true, ClusterView: nodes.ClusterView{Details: []string{text}}}
 	}
@@ -43,6 +46,7 @@ func TestWatch_ShowsWhatDiffers(t *testing.T) {
 		"k0s stops and starts":     {[]Status{at(0, ready), at(2, down), at(4, down), at(6, ready)}, []int{0, 1, 3}},
 		"nothing is installed":     {[]Status{at(0, Status{})}, []int{0}},
 		"the backup grows older":   {[]Status{withBackup(1), withBackup(3)}, []int{0}},
+		"the snapshot grows older": {[]Status{withSnapshot(1), withSnapshot(3)}, []int{0}},
 		"an error from a new port": {[]Status{withError("127.0.0.1:40001: EOF"), withError("127.0.0.1:40002: EOF")}, []int{0}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -89,6 +89,13 @@ func writeLastBackup(w io.Writer, b *status.Backup) {
 	}
 }
 
+// writeLastSnapshot writes when the last complete snapshot was taken.
+func writeLastSnapshot(w io.Writer, s *status.Snapshot) {
+	if s != nil {
+		fmt.Fprintf(w, "\nLast snapshot: %s (%s ago), %s\n", s.TakenAt.Format(time.RFC3339), describeAge(time.Duration(s.AgeSeconds)*time.Second), s.Name)
+	}
+}
+
 // describeAge returns a duration in its largest unit.
 func describeAge(d time.Duration) string {
 	switch {

@@ -140,6 +140,7 @@ func WriteStatus(w io.Writer, s status.Status, verbose bool) {
 		fmt.Fprintf(w, "\nCertificates: the first of %d expires %s: %s\n", len(s.Certificates), first.Expires.Format(time.DateOnly), first.Path)
 	}
 	writeLastBackup(w, s.Backup)
+	writeLastSnapshot(w, s.Snapshot)
 	for _, warning := range s.Warnings {
 		fmt.Fprintf(w, "warning: %s\n", warning)
 	}

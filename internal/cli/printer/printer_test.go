@@ -237,6 +237,11 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 			WriteStatus(w, status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "active", Versions: map[string]string{"k0s": "v1.33.8+k0s.1"},
 				Backup: &status.Backup{Record: backup.Record{Path: "/mnt/backup/my-app/n1/a.plinth-backup", TakenAt: at.Add(-24 * time.Hour), Size: 12e6}, AgeSeconds: 86400, Schedule: "daily", To: "/mnt/backup/my-app"}}, false)
 		},
+		"status-snapshot": func(w io.Writer) {
+			WriteStatus(w, status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "active", Versions: map[string]string{"k0s": "v1.33.8+k0s.1"},
+				Backup:   &status.Backup{Record: backup.Record{Path: "/mnt/backup/a.plinth-backup", TakenAt: at.Add(-24 * time.Hour), Size: 12e6}, AgeSeconds: 86400},
+				Snapshot: &status.Snapshot{Name: "instance-x7k2p", TakenAt: at.Add(-3 * time.Hour), AgeSeconds: 10800}}, false)
+		},
 		"status-backup-none": func(w io.Writer) {
 			WriteStatus(w, status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "active", Versions: map[string]string{"k0s": "v1.33.8+k0s.1"},
 				Backup: &status.Backup{Schedule: "daily", To: "/mnt/backup/my-app"}}, false)

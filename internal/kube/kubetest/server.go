@@ -159,7 +159,7 @@ var knownKinds = map[string]map[string]string{
 	"certificates.k8s.io/v1":       {"CertificateSigningRequest": "certificatesigningrequests"},
 	"coordination.k8s.io/v1":       {"Lease": "leases"},
 	"policy/v1":                    {"PodDisruptionBudget": "poddisruptionbudgets"},
-	"velero.io/v1":                 {"BackupStorageLocation": "backupstoragelocations"},
+	"velero.io/v1":                 {"BackupStorageLocation": "backupstoragelocations", "Backup": "backups", "PodVolumeBackup": "podvolumebackups"},
 	"rbac.authorization.k8s.io/v1": {"ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings", "Role": "roles", "RoleBinding": "rolebindings"},
 }
 
