@@ -110,7 +110,7 @@ type Requirements struct {
 	WritePaths      []WritePath          // every path that the install writes to
 	Backup          Backup               // schedule of backups; zero for none
 	EvictBelow      int                  // percent of free space below which kubelet evicts pods; 0 for its default of 15
-	NotBefore       time.Time            // when the bundle was built: an earlier clock is wrong
+	NotBefore       time.Time            // when the bundle was built, or a backup to restore was taken: an earlier clock is wrong
 	Quick           bool                 // skip the benchmarks (--quick)
 	Owned           Owned                // what is on the host already and belongs to this install
 	Previous        Previous             // what the previous run found on this host

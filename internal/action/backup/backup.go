@@ -140,6 +140,9 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 		return problem.New(problem.ExitUsage, doing, err, "start it: sudo systemctl start "+k0s.ControllerUnit)
 	}
 	o.manifest = format.Manifest{Header: newHeader(o.receipt, env.Now())}
+	if err := o.checkClock(); err != nil {
+		return err
+	}
 	if o.manifest.ClusterID, err = ClusterID(env.Host); err != nil {
 		return problem.New(problem.ExitUsage, doing, fmt.Errorf("the cluster of this host cannot be identified: %w", err), "check the cluster: plinth status")
 	}
@@ -151,6 +154,19 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 			"check the cluster: plinth status; a backup needs an API server that answers")
 	}
 	return o.chooseFile(ctx, env)
+}
+
+// checkClock refuses a clock that is before the last change of the receipt: a restore would refuse the backup, because it
+// seems to be older than what is installed.
+func (o *operation) checkClock() error {
+	taken, changed := o.manifest.TakenAt, o.receipt.UpdatedAt.UTC()
+	if !taken.Before(changed) {
+		return nil
+	}
+	return problem.Newf(problem.ExitUsage, doing,
+		"set the clock: sudo timedatectl set-ntp true; if it was wrong when this cluster was last changed, wait until that time",
+		"the clock of this host shows %s, before the last change of its receipt, of %s: a restore would refuse the backup as too old",
+		taken.Format(time.RFC3339), changed.Format(time.RFC3339))
 }
 
 // chooseFile sets the path of the backup.

@@ -185,6 +185,10 @@ func TestRun_RefusesByName(t *testing.T) {
 				j, _ := journal.Open(env.Host, dataDir, clock)
 				_ = j.BeginRun("upgrade", journal.Args{})
 			}},
+		"the clock is wrong": {opts: Options{To: "/mnt/backup", Lock: good}, exit: 2, text: "before the last change of its receipt, of 2026-11-29T11:00:00Z",
+			change: func(_ *hosttest.Fake, env *action.Env) {
+				env.Now = func() time.Time { return clock().Add(-time.Hour - time.Second) }
+			}},
 		"no API server": {opts: Options{To: "/mnt/backup", Lock: good}, data: fakeData{etcd: "x", nodeErr: errors.New("connection refused")},
 			exit: 2, text: "the cluster does not answer"},
 		"etcd is damaged": {opts: Options{To: "/mnt/backup", Lock: good}, data: fakeData{}, exit: 7, text: "cannot read the data of etcd"},

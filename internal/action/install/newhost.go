@@ -173,10 +173,13 @@ func (o *operation) confirmRestore(ctx context.Context, env *action.Env, todo []
 		fmt.Sprintf("Restore %s on this host (%s, %d of %d steps to do)?", o.config.Installer.Metadata.Name, o.address, plan.CountNeeded(todo), len(todo)))
 }
 
-// restorePaths returns the paths to which a restore writes beside an install.
-func (cp ControlPlane) restorePaths(dataDir string) []hostpreflight.WritePath {
-	return []hostpreflight.WritePath{
-		{Path: plan.RestoreDir(dataDir), Purpose: "the data to restore, twice", Bytes: uint64(2 * cp.Size)},
-		{Path: k0s.EtcdDir, Purpose: "the data of etcd", Bytes: uint64(cp.Size)},
+// addRequirements adds what a restore requires of a host beside an install: space for the data, and a clock that is not
+// before the backup, or the cluster's certificates may not be valid yet.
+func (cp ControlPlane) addRequirements(want *hostpreflight.Requirements, dataDir string) {
+	want.WritePaths = append(want.WritePaths,
+		hostpreflight.WritePath{Path: plan.RestoreDir(dataDir), Purpose: "the data to restore, twice", Bytes: uint64(2 * cp.Size)},
+		hostpreflight.WritePath{Path: k0s.EtcdDir, Purpose: "the data of etcd", Bytes: uint64(cp.Size)})
+	if cp.Data.TakenAt.After(want.NotBefore) {
+		want.NotBefore = cp.Data.TakenAt
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/faulttest"
 	"github.com/plinthdev/plinth/internal/etcd"
@@ -214,6 +215,23 @@ func stateDifferences(want, have sim.State) (all []string) {
 	}
 	slices.Sort(all)
 	return all[:min(len(all), 10)]
+}
+
+func TestAddRequirements_RefusesAClockBeforeTheBackup(t *testing.T) {
+	built := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct{ taken, want time.Time }{
+		"a backup after the bundle was built":    {built.Add(time.Hour), built.Add(time.Hour)},
+		"a bundle with a build date of its own":  {built.Add(-time.Hour), built},
+		"a backup whose time is not known (old)": {time.Time{}, built},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want := hostpreflight.Requirements{NotBefore: built}
+			ControlPlane{Size: 10, Data: plan.Restoration{TakenAt: c.taken}}.addRequirements(&want, dataDir)
+			if !want.NotBefore.Equal(c.want) || len(want.WritePaths) != 2 || want.WritePaths[0].Bytes != 20 {
+				t.Errorf("%+v", want)
+			}
+		})
+	}
 }
 
 func TestSimulation_RestoreOnNewHostRecoversFromAKillBeforeAnyChange(t *testing.T) {

@@ -139,7 +139,7 @@ func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpr
 	want := desired.InstallRequirements(o.bundle, o.config.Installer, env.Journal(), env.DataDir)
 	want.Sources, want.Recorded, want.Address = o.opened.FetchURLs(), o.recorded, o.addressReq
 	if o.controlPlane != nil {
-		want.WritePaths = append(want.WritePaths, o.controlPlane.restorePaths(env.DataDir)...)
+		o.controlPlane.addRequirements(&want, env.DataDir)
 	}
 	checked, err := preflight.CheckHost(ctx, env, o.verb(), o.config.Installer, preflight.Options{Requirements: want, Ignore: o.opts.IgnorePreflights, Journal: env.Journal()})
 	if checked.Report != nil {

@@ -190,6 +190,7 @@ func (o *operation) inspectBackup(ctx context.Context, env *action.Env) (err err
 	if err != nil {
 		return backup.Refusal(doing, err)
 	}
+	o.noteClock(env)
 	data, _ := m.FindFile(format.EtcdName) // every manifest has it
 	o.source = data.Digest.String()
 	for _, n := range m.Nodes {
@@ -198,6 +199,17 @@ func (o *operation) inspectBackup(ctx context.Context, env *action.Env) (err err
 		}
 	}
 	return nil
+}
+
+// clockTolerance is by how much the clocks of two hosts may differ.
+const clockTolerance = 5 * time.Minute
+
+// noteClock warns of a backup that was taken in the future of this host's clock. Which of the two clocks is wrong is not known.
+func (o *operation) noteClock(env *action.Env) {
+	if o.header.TakenAt.After(o.now.Add(clockTolerance)) {
+		env.Note(fmt.Sprintf("warning: the backup is of %s, and the clock of this host shows %s: one of the two clocks is wrong; "+
+			"check this one with timedatectl before the restore", o.header.TakenAt.Format(time.RFC3339), o.now.Format(time.RFC3339)))
+	}
 }
 
 // checkHeader refuses a backup of another cluster, of another version, and one that is older than what is

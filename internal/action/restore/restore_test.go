@@ -188,6 +188,29 @@ func TestInspect_RefusesByName(t *testing.T) {
 	}
 }
 
+func TestInspect_WarnsOfAClockThatIsWrong(t *testing.T) {
+	for name, c := range map[string]struct {
+		ahead time.Duration // of the host that wrote the backup
+		want  string        // "" for no warning
+	}{
+		"a minute ahead": {time.Minute, ""},
+		"an hour ahead":  {time.Hour, "the backup is of 2026-11-29T13:00:00Z, and the clock of this host shows 2026-11-29T12:00:00Z"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSurvivor(t, func(h *format.Header) { h.TakenAt = clock().Add(c.ahead) })
+			var notes []string
+			s.env.Note = func(text string) { notes = append(notes, text) }
+			_, err := s.env.OpenJournal()
+			testkit.Must(t, err)
+			o := s.newOperation(Options{ControlPlane: s.file, Key: backup.KeyFlags{IdentityFile: s.keys}}, nil)
+			testkit.Must(t, o.inspect(t.Context(), s.env))
+			if c.want == "" && len(notes) > 0 || c.want != "" && (len(notes) != 1 || !strings.Contains(notes[0], c.want)) {
+				t.Errorf("%q, want %q", notes, c.want)
+			}
+		})
+	}
+}
+
 // otherKey returns a file with a private key to which nothing is encrypted.
 func otherKey(t *testing.T) string {
 	t.Helper()

@@ -13,6 +13,9 @@ import (
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
+// clockTolerance is by how much a clock may be set back without a warning.
+const clockTolerance = 5 * time.Minute
+
 // addBackup adds the last backup and the schedule to s, and warnings if backups fail or are missing.
 func (s *Status) addBackup(ctx context.Context, h host.Host, dataDir string, now time.Time) error {
 	r, ok, err := backup.ReadRecord(h, dataDir)
@@ -32,6 +35,9 @@ func (s *Status) addBackup(ctx context.Context, h host.Host, dataDir string, now
 	if r.Path != "" {
 		s.Backup.AgeSeconds = int64(now.Sub(r.TakenAt).Seconds())
 	}
+	if warning := clockWarning(r, now); warning != "" {
+		s.Warnings = append(s.Warnings, warning)
+	}
 	if r.FailedAt != nil {
 		s.Warnings = append(s.Warnings, fmt.Sprintf("the last backup of the control plane failed at %s: %s", r.FailedAt.Format(time.RFC3339), r.Failure))
 	}
@@ -47,6 +53,15 @@ func (s *Status) addBackup(ctx context.Context, h host.Host, dataDir string, now
 		s.Warnings = append(s.Warnings, warning)
 	}
 	return nil
+}
+
+// clockWarning returns a warning of a last backup in the future, or "".
+func clockWarning(last backup.Record, now time.Time) string {
+	if !last.TakenAt.After(now.Add(clockTolerance)) {
+		return ""
+	}
+	return fmt.Sprintf("the last backup of the control plane is of %s, and this host's clock shows %s: the clock is wrong now, or was then; check it: timedatectl",
+		last.TakenAt.Format(time.RFC3339), now.UTC().Format(time.RFC3339))
 }
 
 // scheduleWarning returns why this host has no recent backup although b schedules them, or "". A last backup that failed has

@@ -10,6 +10,26 @@ import (
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
+func TestClockWarning_NamesBothTimes(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for name, c := range map[string]struct {
+		age  time.Duration
+		want string // part of the warning; "" for none
+	}{
+		"an hour ago":        {time.Hour, ""},
+		"a minute ahead":     {-time.Minute, ""},
+		"an hour ahead":      {-time.Hour, "is of 2026-01-02T04:04:05Z, and this host's clock shows 2026-01-02T03:04:05Z"},
+		"there is no backup": {now.Sub(time.Time{}), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := clockWarning(backup.Record{TakenAt: now.Add(-c.age)}, now)
+			if (got != "") != (c.want != "") || !strings.Contains(got, c.want) {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
 func TestScheduleWarning_NamesWhatIsMissing(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	runs, stopped := host.UnitState{Load: "loaded", Active: "active", Sub: "waiting"}, host.UnitState{Load: "loaded", Active: "inactive", Sub: "dead"}
