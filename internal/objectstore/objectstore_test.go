@@ -3,15 +3,19 @@ package objectstore_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/plinthdev/plinth/internal/objectstore"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -204,5 +208,49 @@ func FuzzParseURL(f *testing.F) {
 		if err != nil || again != l {
 			t.Errorf("%q is %+v, and again %+v %v", text, l, again, err)
 		}
+	})
+}
+
+func TestStoreWrite_RemovesPartsThatAKilledRunLeft(t *testing.T) {
+	server := storetest.New(t, "bucket")
+	upload := func(key string, age time.Duration) string {
+		return fmt.Sprintf("<Upload><Key>%s</Key><UploadId>of-%s</UploadId><Initiated>%s</Initiated></Upload>", key, path.Base(key),
+			time.Now().Add(-age).UTC().Format(time.RFC3339))
+	}
+	uploads := map[string]string{"p/old": upload("p/old", 25*time.Hour), "p/new": upload("p/new", time.Hour)}
+	var aborted []string
+	server.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+		query := r.URL.Query()
+		switch {
+		case r.Method == http.MethodGet && query.Has("uploads"):
+			fmt.Fprint(w, `<ListMultipartUploadsResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Bucket>bucket</Bucket>`)
+			for _, key := range slices.Sorted(maps.Keys(uploads)) {
+				if strings.HasPrefix(key, query.Get("prefix")) {
+					fmt.Fprint(w, uploads[key])
+				}
+			}
+			fmt.Fprint(w, `<IsTruncated>false</IsTruncated></ListMultipartUploadsResult>`)
+			return true
+		case r.Method == http.MethodDelete && query.Has("uploadId"):
+			aborted = append(aborted, query.Get("uploadId"))
+			w.WriteHeader(http.StatusNoContent)
+			return true
+		}
+		return false
+	}
+	store := open(t, server.Settings)
+	testkit.Must(t, store.Write(t.Context(), "p/a", strings.NewReader("x")))
+	if !slices.Equal(aborted, []string{"of-old"}) {
+		t.Errorf("%q", aborted)
+	}
+	t.Run("a store that does not list them", func(t *testing.T) {
+		server.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+			listing := r.Method == http.MethodGet && r.URL.Query().Has("uploads")
+			if listing {
+				storetest.Refuse(w, http.StatusForbidden, "AccessDenied")
+			}
+			return listing
+		}
+		testkit.Must(t, store.Write(t.Context(), "p/b", strings.NewReader("x")))
 	})
 }
