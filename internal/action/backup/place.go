@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/plinthdev/plinth/internal/action"
 	format "github.com/plinthdev/plinth/internal/backup"
@@ -31,7 +32,7 @@ type place interface {
 // placeOf returns the place of p, a path or the URL of a bucket.
 func placeOf(env *action.Env, p string, settings objectstore.Settings) (place, error) {
 	if !objectstore.IsURL(p) {
-		return folders{env.Host}, nil
+		return folders{env.Host, env.Now}, nil
 	}
 	l, err := objectstore.ParseURL(p)
 	if err != nil {
@@ -48,16 +49,38 @@ type hostFolders interface {
 }
 
 // folders are the folders of a host.
-type folders struct{ hostFolders }
+type folders struct {
+	hostFolders
+	now func() time.Time
+}
 
-// Write creates the folder of the file, if that is missing.
+// Write creates the folder of the file, if that is missing. The part of a file that a killed run has left has another name,
+// and is removed after a day.
 func (f folders) Write(_ context.Context, p string, r io.Reader) error {
+	f.removeIncomplete(path.Dir(p))
 	if _, err := f.Lstat(path.Dir(p)); errors.Is(err, fs.ErrNotExist) {
 		if err := f.MkdirAll(path.Dir(p), 0o700); err != nil {
 			return err
 		}
 	}
 	return f.hostFolders.Write(p, r, 0o600)
+}
+
+// removeIncomplete removes parts of earlier backups in a folder: each has the name of another file, so nothing replaces them.
+// One that was changed within a day may belong to a controller that writes now. That it fails is no reason not to write.
+func (f folders) removeIncomplete(dir string) {
+	names, err := f.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, n := range names {
+		complete := path.Join(dir, strings.TrimSuffix(strings.TrimPrefix(n.Name(), "."), ".plinth-tmp"))
+		p := path.Join(dir, n.Name())
+		info, err := n.Info()
+		if err == nil && strings.HasSuffix(complete, format.Suffix) && p == host.TempPath(complete) && f.now().Sub(info.ModTime()) > 24*time.Hour {
+			_ = f.RemoveAll(p)
+		}
+	}
 }
 
 func (f folders) Open(ctx context.Context, p string) (io.ReadCloser, error) {
