@@ -1,0 +1,191 @@
+//go:build bench
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/e2e/lab"
+)
+
+const (
+	snapshotStore = "/srv/snapshots" // folder of the object store on the host
+	snapshotMB    = 1000             // size of the volume that is backed up
+)
+
+// benchWorkload has a volume that its pod has marked for snapshots.
+const benchWorkload = `
+apiVersion: v1
+kind: Namespace
+metadata: {name: bench}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data, namespace: bench}
+spec:
+  accessModes: [ReadWriteOnce]
+  resources: {requests: {storage: 2Gi}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: bench, namespace: bench}
+spec:
+  selector: {matchLabels: {app: bench}}
+  template:
+    metadata:
+      labels: {app: bench}
+      annotations: {backup.velero.io/backup-volumes: data}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers:
+      - name: bench
+        image: docker.io/library/busybox:1.35.0
+        imagePullPolicy: Never
+        command: [sleep, "86400"]
+        volumeMounts: [{name: data, mountPath: /data}]
+      volumes:
+      - name: data
+        persistentVolumeClaim: {claimName: data}
+`
+
+// TestBench_BackupAgainstKopia measures a snapshot of a volume of 1 GB, the same once more without a change, and kopia alone with
+// the same files and the same object store; and a backup of the control plane. It prints a table, and fails only if a backup is
+// not complete: the figures have no limits.
+func TestBench_BackupAgainstKopia(t *testing.T) {
+	ctx := timeoutContext(t, 50)
+	program := buildKopia(t, ctx)
+	h := newBenchHost(t, "backup")
+	h.Copy(buildVariant(t, requireEnv(t, "PLINTH_E2E_PAYLOAD"), 2, "\n  # hostPreflights:",
+		"\n  velero: {version: 1.18.3, objectStore: {folder: "+snapshotStore+"}}\n\n  # hostPreflights:"), bundle)
+	h.Copy(program, "/root/kopia")
+	h.MustRun(ctx, binary, "install", "--yes", "--bundle", bundle)
+	startBenchWorkload(t, ctx, h)
+
+	empty := bytesInStore(t, ctx, h)
+	first := measureSnapshot(t, ctx, h, "first")
+	afterFirst := bytesInStore(t, ctx, h)
+	second := measureSnapshot(t, ctx, h, "second")
+	afterSecond := bytesInStore(t, ctx, h)
+	alone := measureKopia(t, ctx, h)
+	start := time.Now()
+	h.MustRun(ctx, binary, "backup", "--to", "/root/control-plane", "--unencrypted")
+	controlPlane := time.Since(start)
+
+	ratio := func(took time.Duration) string { return fmt.Sprintf("%.2f", alone.Seconds()/took.Seconds()) }
+	var b strings.Builder
+	fmt.Fprintf(&b, "| what | kopia alone | plinth | speed ratio | aim |\n| --- | --- | --- | --- | --- |\n")
+	fmt.Fprintf(&b, "| volume of %d MB | %s | %s | %s | 0.70 |\n", snapshotMB, formatSeconds(alone), formatSeconds(first.volume), ratio(first.volume))
+	fmt.Fprintf(&b, "| whole snapshot with it | %s | %s | %s | |\n", formatSeconds(alone), formatSeconds(first.whole), ratio(first.whole))
+	fmt.Fprintf(&b, "| the same again, time | | %s | | |\n", formatSeconds(second.whole))
+	stored := afterFirst - empty
+	fmt.Fprintf(&b, "| the same again, stored bytes | | %.2f %% of %d MB | | 5 %% |\n", 100*float64(afterSecond-afterFirst)/float64(stored), stored/1e6)
+	fmt.Fprintf(&b, "| backup of the control plane | | %s | | 5 s |\n", formatSeconds(controlPlane))
+	t.Logf("\n%s", b.String())
+}
+
+// buildKopia builds the kopia of the Velero in the payload, and returns the path of the program. The modules have to be in the
+// cache, where the build of the payload has put them.
+func buildKopia(t *testing.T, ctx context.Context) string {
+	t.Helper()
+	dir := t.TempDir()
+	for from, to := range map[string]string{"../distro/velero/go.mod": "go.mod", "../distro/velero/go.sum": "go.sum", "testdata/kopia/main.go": "main.go"} {
+		raw, err := os.ReadFile(from)
+		if err == nil {
+			text := strings.Replace(string(raw), "module github.com/vmware-tanzu/velero\n", "module kopia\n", 1)
+			err = os.WriteFile(filepath.Join(dir, to), []byte(text), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(ctx, "go", "build", "-mod=mod", "-o", "kopia", ".")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0", "GOPROXY=off")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return filepath.Join(dir, "kopia")
+}
+
+// startBenchWorkload starts the pod, and writes files that cannot be compressed to its volume.
+func startBenchWorkload(t *testing.T, ctx context.Context, h *lab.Host) {
+	t.Helper()
+	kubectl := []string{binary, "kubectl"}
+	if out, errs, code := h.Start(ctx, lab.Cmd{Args: append(kubectl, "apply", "-f", "-"), Stdin: strings.NewReader(benchWorkload)}).Wait(); code != 0 {
+		t.Fatalf("exit %d\n%s%s", code, out, errs)
+	}
+	h.MustRun(ctx, append(kubectl, "rollout", "status", "-n", "bench", "deployment/bench", "--timeout=5m")...)
+	h.MustRun(ctx, append(kubectl, "exec", "-n", "bench", "deployment/bench", "--", "sh", "-c",
+		fmt.Sprintf("for i in 0 1 2 3 4 5 6 7 8 9; do head -c %d000000 /dev/urandom >/data/$i; done; sync", snapshotMB/10))...)
+}
+
+// bytesInStore returns the size of what the object store has.
+func bytesInStore(t *testing.T, ctx context.Context, h *lab.Host) int64 {
+	t.Helper()
+	n, err := strconv.ParseInt(strings.Fields(h.MustRun(ctx, "du", "-sb", snapshotStore+"/objects/snapshots"))[0], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// snapshotTimes are the times of a snapshot, and of the volume in it without the start of the pod that reads it.
+type snapshotTimes struct{ whole, volume time.Duration }
+
+// measureSnapshot takes a snapshot, which must be complete. The times of Velero are whole seconds.
+func measureSnapshot(t *testing.T, ctx context.Context, h *lab.Host, name string) (took snapshotTimes) {
+	t.Helper()
+	manifest := `{"apiVersion":"velero.io/v1","kind":"Backup","metadata":{"name":"` + name + `","namespace":"velero"},"spec":{"includedNamespaces":["bench"]}}`
+	start := time.Now()
+	if out, errs, code := h.Start(ctx, lab.Cmd{Args: []string{binary, "kubectl", "apply", "-f", "-"}, Stdin: strings.NewReader(manifest)}).Wait(); code != 0 {
+		t.Fatalf("exit %d\n%s%s", code, out, errs)
+	}
+	took.whole = waitUntil(t, ctx, h, start, binary+" kubectl get backup -n velero "+name+" -o jsonpath='{.status.phase}' | grep -qE 'Completed|Failed'")
+	var volumes struct {
+		Items []struct {
+			Status struct {
+				Phase                               string
+				StartTimestamp, CompletionTimestamp time.Time
+				Progress                            struct{ BytesDone int64 }
+			}
+		}
+	}
+	raw := h.MustRun(ctx, binary, "kubectl", "get", "podvolumebackups", "-n", "velero", "-l", "velero.io/backup-name="+name, "-o", "json")
+	if err := json.Unmarshal([]byte(raw), &volumes); err != nil || len(volumes.Items) != 1 || volumes.Items[0].Status.Phase != "Completed" {
+		t.Fatalf("the volumes in the snapshot %s are %+v, %v", name, volumes, err)
+	}
+	status := volumes.Items[0].Status
+	if phase := h.MustRun(ctx, binary, "kubectl", "get", "backup", "-n", "velero", name, "-o", "jsonpath={.status.phase}"); phase != "Completed" {
+		t.Fatalf("the snapshot %s is %s", name, phase)
+	}
+	took.volume = max(status.CompletionTimestamp.Sub(status.StartTimestamp), time.Second)
+	t.Logf("%s: %s, its volume %s, %d MB", name, took.whole, took.volume, status.Progress.BytesDone/1e6)
+	return took
+}
+
+// measureKopia backs the same files up with kopia alone, to a bucket of the same object store.
+func measureKopia(t *testing.T, ctx context.Context, h *lab.Host) time.Duration {
+	t.Helper()
+	h.MustRun(ctx, "sh", "-c", "cd "+snapshotStore+"/objects && mkdir kopia && chown --reference=snapshots kopia")
+	out := h.MustRun(ctx, "sh", "-euc", `kubectl="`+binary+` kubectl"
+		$kubectl get backupstoragelocation -n velero default -o jsonpath='{.spec.objectStorage.caCert}' | base64 -d >/root/ca.pem
+		url=$($kubectl get backupstoragelocation -n velero default -o jsonpath='{.spec.config.s3Url}')
+		volume=$($kubectl get pvc -n bench data -o jsonpath='{.spec.volumeName}')
+		folder=$($kubectl get pv $volume -o jsonpath='{.spec.local.path}')
+		export AWS_ACCESS_KEY_ID=$($kubectl get secret -n velero object-store -o go-template='{{index .data "access-key-id" | base64decode}}')
+		export AWS_SECRET_ACCESS_KEY=$($kubectl get secret -n velero object-store -o go-template='{{index .data "secret-access-key" | base64decode}}')
+		/root/kopia ${url#https://} /root/ca.pem kopia $folder`)
+	seconds, err := strconv.ParseFloat(strings.TrimSpace(out), 64)
+	if err != nil {
+		t.Fatalf("kopia printed %q", out)
+	}
+	return time.Duration(seconds * float64(time.Second))
+}
