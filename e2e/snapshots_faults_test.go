@@ -44,10 +44,10 @@ func TestSnapshots_Faults(t *testing.T) {
 
 	t.Run("the control plane to the store", func(t *testing.T) { c.checkControlPlaneToStore(t, ctx) })
 	t.Run("wrong credentials", func(t *testing.T) {
-		wrong := base64.StdEncoding.EncodeToString([]byte("[default]\naws_access_key_id = nobody\naws_secret_access_key = wrong\n"))
+		wrong := base64.StdEncoding.EncodeToString([]byte("[default]\naws_access_key_id = unknown-key\naws_secret_access_key = wrong\n"))
 		c.kubectl(t, ctx, "patch", "secret", "-n", "velero", "cloud-credentials", "--type=merge", "-p", `{"data":{"cloud":"`+wrong+`"}}`)
 		c.kubectl(t, ctx, "delete", "pod", "-n", "velero", "-l", "deploy=velero", "--now") // kubelet updates the file after a minute or more
-		c.checkLocation(t, ctx, "Unavailable", "nobody", "AdminUserNotFound", "InvalidAccessKeyId", "403")
+		c.checkLocation(t, ctx, "Unavailable", "unknown-key", "AdminUserNotFound", "InvalidAccessKeyId", "403")
 		c.fixByInstall(t, ctx)
 	})
 	t.Run("an unknown authority", func(t *testing.T) {
