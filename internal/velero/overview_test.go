@@ -95,6 +95,12 @@ func TestReadOverview_NamesWhatFailedAndWhatIsMissing(t *testing.T) {
 				obj["metadata"].(map[string]any)["annotations"] = map[string]any{"kots.io/app-id": "1"}
 			})
 		}, Overview{Last: good, Failed: []EndedSnapshot{{"full", overviewTime.Add(-2 * time.Hour), "Failed: errors in its log: 2"}}}},
+		"one of the registry": {func(api *kubetest.Server) {
+			putBackup(api, "good", "Completed", 1, nil)
+			putBackup(api, "good-registry", "Completed", 0, func(obj map[string]any) {
+				obj["metadata"].(map[string]any)["annotations"] = map[string]any{"plinth.dev/registry-of": "good"}
+			})
+		}, Overview{Last: good}},
 		"pods that did not run": {func(api *kubetest.Server) {
 			putBackup(api, "good", "Completed", 1, nil)
 			for _, claim := range []string{"hello", "backed-up", "failed", "data-db-0", "data-db-x", "unmarked"} {
