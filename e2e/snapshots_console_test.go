@@ -116,7 +116,7 @@ func (c snapshotCluster) checkWithoutBackup(t *testing.T, ctx context.Context) {
 
 // deployWithVolume updates the application to a release with a volume, and writes data to it.
 func (c snapshotCluster) deployWithVolume(t *testing.T, ctx context.Context) {
-	app := copyAppBundle(t, ctx, c.ForTest(t), testapp.Release{VersionLabel: "2.0.0", Cursor: 2, TargetKOTS: newKOTSVersion, Snapshots: true})
+	app := copyAppBundle(t, ctx, c.ForTest(t), testapp.Release{VersionLabel: "2.0.0", Cursor: 2, TargetKOTS: newKOTSVersion, Volume: true})
 	c.ForTest(t).MustRun(ctx, binary, "kots", "upstream", "upgrade", testapp.Slug, "--namespace", "kotsadm", "--airgap-bundle", app, "--deploy")
 	waitForOutput(t, ctx, c.ForTest(t), 5*time.Minute, "volume", func(out string) bool { return out == "data" },
 		binary, "kubectl", "get", "deployment", "hello", "-n", "kotsadm", "-o", "jsonpath={.spec.template.spec.volumes[0].name}")
@@ -245,7 +245,7 @@ func (c snapshotCluster) checkByCLI(t *testing.T, ctx context.Context) {
 	if out := h.MustRun(ctx, binary, "kots", "get", "backups", "--namespace", "kotsadm"); !strings.Contains(out, name[1]) {
 		t.Errorf("kots get backups: %s", out)
 	}
-	c.kubectl(t, ctx, "delete", "-n", "kotsadm", "deployment/hello", "pvc/hello", "--timeout=5m")
+	c.kubectl(t, ctx, "delete", "-n", "kotsadm", "deployment/hello", "pvc/data", "--timeout=5m")
 	if out := h.MustRun(ctx, binary, "kots", "restore", "--from-backup", name[1]); !strings.Contains(out, "Restore completed successfully") {
 		t.Fatalf("kots restore: %s", out) // it exits with 0 also for a snapshot that it does not restore
 	}

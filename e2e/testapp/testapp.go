@@ -40,7 +40,7 @@ type Release struct {
 	Cursor       int    // number of the release in its KOTS channel: 1, 2, …
 	MinKOTS      string // minKotsVersion; empty for none
 	TargetKOTS   string // targetKotsVersion; empty for none
-	Snapshots    bool   // "hello" has a volume in /data, and the release the Backup that includes it
+	Volume       bool   // "hello" has a volume at /data, and the release the Backup with which KOTS offers snapshots of it
 	ImageRef     string // full reference of Image, such as docker.io/library/busybox:1.35.0
 	Image        v1.Image
 }
@@ -77,7 +77,7 @@ spec: {}
 const claimManifest = `apiVersion: v1
 kind: PersistentVolumeClaim
 metadata:
-  name: hello
+  name: data
 spec:
   accessModes: [ReadWriteOnce]
   resources: {requests: {storage: 1Gi}}
@@ -113,7 +113,7 @@ spec:
           command: [sh, -c, "trap exit TERM; while true; do sleep 1; done"]
 ` + r.volumes()),
 	}
-	if r.Snapshots {
+	if r.Volume {
 		all["backup.yaml"], all["claim.yaml"] = []byte(backupManifest), []byte(claimManifest)
 	}
 	return all
@@ -121,7 +121,7 @@ spec:
 
 // annotations returns the annotations of the pods of "hello", with which Velero backs their volume up.
 func (r Release) annotations() string {
-	if !r.Snapshots {
+	if !r.Volume {
 		return ""
 	}
 	return "      annotations: {backup.velero.io/backup-volumes: data}\n"
@@ -129,13 +129,13 @@ func (r Release) annotations() string {
 
 // volumes returns the volumes of the pods of "hello", after the fields of their container.
 func (r Release) volumes() string {
-	if !r.Snapshots {
+	if !r.Volume {
 		return ""
 	}
 	return `          volumeMounts: [{name: data, mountPath: /data}]
       volumes:
         - name: data
-          persistentVolumeClaim: {claimName: hello}
+          persistentVolumeClaim: {claimName: data}
 `
 }
 

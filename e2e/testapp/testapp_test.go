@@ -2,6 +2,7 @@ package testapp
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,18 +38,19 @@ func TestWriteFile_WritesBundleThatKOTSReads(t *testing.T) {
 func TestManifests_HaveAVolumeForSnapshots(t *testing.T) {
 	for name, want := range map[string]bool{"without snapshots": false, "with snapshots": true} {
 		t.Run(name, func(t *testing.T) {
-			all := Release{VersionLabel: "1.0.0", ImageRef: "docker.io/library/busybox:1.35.0", Snapshots: want}.manifests()
+			all := Release{VersionLabel: "1.0.0", ImageRef: "docker.io/library/busybox:1.35.0", Volume: want}.manifests()
 			if _, ok := all["backup.yaml"]; ok != want {
 				t.Errorf("a Backup: %v", ok)
 			}
 			objects, err := kube.Decode(all["hello.yaml"])
-			if err != nil || len(objects) != 2 {
+			i := slices.IndexFunc(objects, func(o *unstructured.Unstructured) bool { return o.GetKind() == "Deployment" })
+			if err != nil || i < 0 {
 				t.Fatal(err, len(objects))
 			}
-			claim, _, err := unstructured.NestedSlice(objects[1].Object, "spec", "template", "spec", "volumes")
-			marked, _, _ := unstructured.NestedString(objects[1].Object, "spec", "template", "metadata", "annotations", "backup.velero.io/backup-volumes")
-			if err != nil || len(claim) == 1 != want || marked == "data" != want {
-				t.Errorf("volumes %v, marked %q, %v", claim, marked, err)
+			volumes, _, err := unstructured.NestedSlice(objects[i].Object, "spec", "template", "spec", "volumes")
+			marked, _, _ := unstructured.NestedString(objects[i].Object, "spec", "template", "metadata", "annotations", "backup.velero.io/backup-volumes")
+			if err != nil || len(volumes) == 1 != want || marked == "data" != want {
+				t.Errorf("volumes %v, marked %q, %v", volumes, marked, err)
 			}
 		})
 	}
