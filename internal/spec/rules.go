@@ -81,6 +81,7 @@ func Rules() []Rule {
 		fail("object-store-folder", "The folder of velero's objectStore is used: its mode is builtin."),
 		warn("velero-storage", "The object store of velero needs a volume: without localPathStorage and without a folder, something else must provide a default storage class."),
 		fail("kots-velero", "KOTS supports the version of Velero."),
+		warn("velero-backup", "A release for an Installer with velero should contain a velero.io/v1 Backup: KOTS offers no snapshots without one. Checked if the folder of the release is given."),
 		fail("backup-schedule", "The schedule of backups is hourly, daily, weekly, HH:MM, or a day and a time such as `Sun 03:30`."),
 		fail("backup-target", "The target of backups is s3://BUCKET/PREFIX, or an absolute path: a folder of its own, and not in a folder of the system, of k0s or of Plinth."),
 		fail("backup-keep", "The number of backups that are kept is between 1 and 10000."),

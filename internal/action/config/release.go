@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -35,11 +36,30 @@ func LintPaths(ctx context.Context, paths []string) (spec.Report, error) {
 		return spec.Report{}, problem.Newf(problem.ExitConfig, "check "+strings.Join(paths, " and "),
 			"name the files, or a folder that holds them", "there is no Installer and no kots.io/v1beta1 Application%s", describeFolder(ignored))
 	}
-	report := lintFiles(files, validateChartsOf(ctx, files))
+	report := lintFiles(files, validateChartsOf(ctx, files), validateBackupOf(found))
 	if len(ignored.Documents) > 0 || ignored.Files > 0 {
 		report.Ignored = &ignored
 	}
 	return report, report.Err("accept the files")
+}
+
+// backupKind matches the kind of a Backup of Velero. A manifest with templates is often no YAML before KOTS renders it.
+var backupKind = regexp.MustCompile(`(?m)^kind:\s*["']?Backup["']?\s*(#.*)?$`)
+
+// validateBackupOf returns a validator for an Installer with Velero beside a release without a Backup: KOTS offers no snapshots
+// of its application then (KOTS 1.131.2, pkg/kotsadmsnapshot/backup.go).
+func validateBackupOf(found []manifest) spec.Validator {
+	return func(in *spec.Installer) []spec.Violation {
+		isRelease := slices.ContainsFunc(found, func(m manifest) bool { return !m.named && m.holds == application })
+		hasBackup := slices.ContainsFunc(found, func(m manifest) bool {
+			return bytes.Contains(m.Data, []byte("velero.io/v1")) && backupKind.Match(m.Data)
+		})
+		if in.Spec.Velero == nil || !isRelease || hasBackup {
+			return nil
+		}
+		return []spec.Violation{{Rule: "velero-backup", Path: "spec.velero", Hint: "add one to the release; it can be empty: spec: {}",
+			Message: `the release has no velero.io/v1 Backup, and KOTS takes no snapshot of an application that "does not have a backup spec"`}}
+	}
 }
 
 // describeFolder returns how much else was found, for the end of a sentence.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -91,6 +92,41 @@ func TestLintPaths_UnderstandsARelease(t *testing.T) {
 			}
 			if ignored != c.ignored || (report.Applications != nil) != c.app {
 				t.Errorf("ignored %q, want %q; Applications %v", ignored, c.ignored, report.Applications)
+			}
+		})
+	}
+}
+
+func TestLintPaths_WarnsOfAReleaseWithoutSnapshots(t *testing.T) {
+	const withVelero = goodInstaller + "  velero: {version: 1.18.3}\n"
+	const backup = "apiVersion: velero.io/v1\nkind: Backup\nmetadata: {name: backup}\nspec: {}\n"
+	templated := "apiVersion: velero.io/v1\nkind: Backup # of KOTS\nmetadata:\n  name: backup\nspec: {ttl: repl{{ ConfigOption \"ttl\" }}}\n"
+	for name, c := range map[string]struct {
+		files map[string]string
+		paths []string // below the folder; none for the folder itself
+		warns bool
+	}{
+		"no Backup":               {files: map[string]string{"installer.yaml": withVelero, "app.yaml": kotsApp}, warns: true},
+		"a Backup":                {files: map[string]string{"installer.yaml": withVelero, "app.yaml": kotsApp, "b/backup.yaml": backup}},
+		"a Backup with templates": {files: map[string]string{"installer.yaml": withVelero, "app.yaml": kotsApp, "backup.yaml": templated}},
+		"a Backup in one file":    {files: map[string]string{"installer.yaml": withVelero, "all.yaml": kotsApp + "---\n" + backup}},
+		"no Velero":               {files: map[string]string{"installer.yaml": goodInstaller, "app.yaml": kotsApp}},
+		"no release":              {files: map[string]string{"installer.yaml": withVelero}},
+		"two files":               {files: map[string]string{"i.yaml": withVelero, "app.yaml": kotsApp}, paths: []string{"i.yaml", "app.yaml"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := writeRelease(t, c.files)
+			paths := []string{dir}
+			for i, p := range c.paths {
+				paths = append(paths[:i], filepath.Join(dir, p))
+			}
+			report, err := LintPaths(t.Context(), paths)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := slices.DeleteFunc(report.Findings, func(f spec.Finding) bool { return f.Rule != "velero-backup" })
+			if len(found) > 0 != c.warns || c.warns && !strings.Contains(found[0].String(), `warning [velero-backup] spec.velero: the release has no velero.io/v1 Backup`) {
+				t.Errorf("%v", found)
 			}
 		})
 	}
