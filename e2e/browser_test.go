@@ -21,6 +21,7 @@ import (
 func browseConsole(t *testing.T, s consoleSession, name, expect string) (text string) {
 	t.Helper()
 	b := logIn(t, s, name, 2*time.Minute)
+	defer b.end()
 	b.waitForText(expect, time.Minute)
 	b.screenshot("")
 	text = b.text()
@@ -34,6 +35,7 @@ type consoleBrowser struct {
 	ctx  context.Context // of chromedp
 	url  string          // of the console
 	name string          // of the screenshots
+	end  context.CancelFunc
 }
 
 // logIn opens the console in a browser and logs in with the password. The browser ends with the test, or after limit.
@@ -49,14 +51,12 @@ func logIn(t *testing.T, s consoleSession, name string, limit time.Duration) con
 		// verified the console with this certificate pinned.
 		chromedp.IgnoreCertErrors,
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-quic", true))
-	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
-	t.Cleanup(cancel)
-	ctx, cancel = context.WithTimeout(ctx, limit)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewContext(ctx)
-	t.Cleanup(cancel)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	t.Cleanup(cancel) // ends the browser, too
+	ctx, _ = chromedp.NewExecAllocator(ctx, options...)
+	ctx, _ = chromedp.NewContext(ctx)
 
-	b := consoleBrowser{t, ctx, s.url, name}
+	b := consoleBrowser{t, ctx, s.url, name, cancel}
 	b.run(chromedp.Navigate(s.url), chromedp.WaitVisible(`input[type="password"]`))
 	b.screenshot("-login")
 	b.run(chromedp.SendKeys(`input[type="password"]`, s.password+"\r"), chromedp.WaitNotPresent(`input[type="password"]`))
