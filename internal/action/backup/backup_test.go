@@ -327,6 +327,30 @@ func TestRun_RemovesTheCopyOfAKilledBackup(t *testing.T) {
 	}
 }
 
+func TestRun_RemovesOnlyOldPartsOfBackups(t *testing.T) {
+	f, env := newController(t)
+	const old, young = 25 * time.Hour, 23 * time.Hour
+	for name, c := range map[string]struct {
+		age  time.Duration
+		kept bool
+	}{
+		".my-app-1.plinth-backup.plinth-tmp": {old, false},
+		".my-app-2.plinth-backup.plinth-tmp": {young, true}, // another controller may be writing it
+		".notes.txt.plinth-tmp":              {old, true},
+		"my-app-3.plinth-backup.plinth-tmp":  {old, true},
+		".my-app-4.plinth-backup":            {old, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := f.Root + "/mnt/backup/" + name
+			testkit.Must(t, os.WriteFile(p, nil, 0o600), os.Chtimes(p, clock().Add(-c.age), clock().Add(-c.age)))
+			testkit.Must(t, folders{env.Host, env.Now}.Write(t.Context(), "/mnt/backup/new", strings.NewReader("x")))
+			if _, err := os.Stat(p); (err == nil) != c.kept {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
 func TestRun_KeepsTheNewestOfThisCluster(t *testing.T) {
 	f, env := newController(t)
 	testkit.WriteFiles(t, f.Root, 0o600, map[string]string{"/mnt/backup/not.plinth-backup": "something else"})
