@@ -85,10 +85,11 @@ func copyApplication(t *testing.T, h *lab.Host, bound string) string {
 	return remote
 }
 
-// fillDisk is a script that leaves 1.5 GB of the disk; emptyDisk undoes it. The space is only reserved.
+// fillDisk is a script that leaves 1.5 GB of the disk; emptyDisk undoes it. The space is only reserved. kubelet, which looks
+// every ten seconds, must not see it: it would evict pods and keep others from the node for five minutes.
 const (
-	fillDisk  = "fallocate -l $(($(df --output=avail -B1 / | tail -n1)-1500000000)) /srv/full"
-	emptyDisk = "rm -f /srv/full"
+	fillDisk  = "pkill -STOP -x kubelet; fallocate -l $(($(df --output=avail -B1 / | tail -n1)-1500000000)) /srv/full"
+	emptyDisk = "rm -f /srv/full; pkill -CONT -x kubelet"
 )
 
 // upgradeRefusals copies bundles that cannot follow the shipped one to the host, and returns their upgrades.
