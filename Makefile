@@ -127,6 +127,7 @@ test-e2e: SHORT := -short
 test-e2e: lab-tests ## run the e2e tests on real disposable hosts; requires root
 
 .PHONY: test-long
+test-long: LIMIT := 6h
 test-long: build-all build-devstates emulator payload-k0s-1.33.6 payload-k0s-1.35-dev payload-k0s-1.36-dev lab-tests ## run the e2e tests with all their repetitions
 
 .PHONY: emulator
@@ -146,7 +147,7 @@ lab-tests: bundle payload-older
 		PLINTH_E2E_PAYLOAD_K0S=$(abspath $(PAYLOAD)-k0s-1.33.6) \
 		PLINTH_E2E_DEVSTATES=$(abspath $(OUT)/plinth-devstates) PLINTH_E2E_PAYLOAD_K0S_1_35=$(abspath $(PAYLOAD)-k0s-1.35-dev) \
 		PLINTH_E2E_PAYLOAD_K0S_1_36=$(abspath $(PAYLOAD)-k0s-1.36-dev) \
-		go test -tags e2e -count=1 -p 1 -parallel 2 -timeout 3h -v $(SHORT) ./e2e/... | scripts/test-times
+		go test -tags e2e -count=1 -p 1 -parallel 2 -timeout $(or $(LIMIT),2h) -v $(SHORT) ./e2e/... | scripts/test-times
 
 .PHONY: test-faults
 test-faults: bundle ## run only the e2e test that kills an install and a reset at every step and at random times
