@@ -5,16 +5,13 @@ package velero
 import (
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"errors"
-	"fmt"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/servingcert"
-	"github.com/plinthdev/plinth/internal/wait"
 )
 
 // StoreName is the name of the object store's service, Deployment, claim and credentials, all of which the chart names.
@@ -33,13 +30,6 @@ const (
 	secretAccessKey = "secret-access-key"
 )
 
-// The names by which the console finds the location and its credentials (KOTS 1.131.2, pkg/snapshot/store.go).
-const (
-	locationName      = "default"
-	credentialsSecret = "cloud-credentials"
-	credentialsKey    = "cloud"
-)
-
 // Bucket is the bucket of the object store that the chart creates.
 const Bucket = "snapshots"
 
@@ -54,6 +44,7 @@ type Store struct {
 	Domain    string // DNS domain of the cluster's services
 	Folder    string // folder of the host Node with its files; "" for a volume of the default storage class
 	Node      string // only used with Folder
+	ReadOnly  bool   // Velero must not remove snapshots that have expired
 }
 
 // Serving returns the store as a service with a certificate.
@@ -123,7 +114,7 @@ func (s Store) ensureCredentials(ctx context.Context) error {
 // ensureFirstAccess stores the credentials for Velero before it starts for the first time: a secret that is created
 // later appears in its pod after a minute or more.
 func (s Store) ensureFirstAccess(ctx context.Context) error {
-	for _, o := range []kube.Object{s.locationRef(), {APIVersion: "v1", Kind: "Secret", Namespace: s.Namespace, Name: credentialsSecret}} {
+	for _, o := range []kube.Object{locationRef(s.Namespace), {APIVersion: "v1", Kind: "Secret", Namespace: s.Namespace, Name: credentialsSecret}} {
 		if there, err := s.Kube.Exists(ctx, o); err != nil || there {
 			return err
 		}
@@ -132,11 +123,7 @@ func (s Store) ensureFirstAccess(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.putAccess(ctx, cloud)
-}
-
-func (s Store) putAccess(ctx context.Context, cloud []byte) error {
-	return s.Kube.PutSecret(ctx, kube.Secret{Namespace: s.Namespace, Name: credentialsSecret, Data: map[string][]byte{credentialsKey: cloud}})
+	return Location{Kube: s.Kube, Namespace: s.Namespace, Cloud: cloud}.PutCredentials(ctx)
 }
 
 // volume returns the claim and, for a folder of a host, the volume that belongs to it: it stays with the host, and its
@@ -166,93 +153,35 @@ func (s Store) volume() []*unstructured.Unstructured {
 // LocationNeeded returns the reason why EnsureLocation would change something now, or "" if it would not. A location
 // that is in another store was set by a user in the console: it is left as it is.
 func (s Store) LocationNeeded(ctx context.Context) (string, error) {
-	have, err := s.Kube.Get(ctx, s.locationRef())
+	have, err := s.Kube.Get(ctx, locationRef(s.Namespace))
 	if errors.Is(err, kube.ErrNotFound) {
 		return "snapshots have no location", nil
 	}
 	if err != nil || !s.isOwn(have) {
 		return "", err
 	}
-	ca, cloud, err := s.access(ctx)
+	l, err := s.location(ctx)
 	if err != nil {
 		return "", err
 	}
-	if text, _, _ := unstructured.NestedString(have.Object, "spec", "objectStorage", "caCert"); text != base64.StdEncoding.EncodeToString(ca) {
-		return "the location of snapshots has another authority than the object store", nil
-	}
-	secret, err := s.Kube.Secret(ctx, s.Namespace, credentialsSecret)
-	if err != nil && !errors.Is(err, kube.ErrNotFound) {
-		return "", err
-	}
-	if string(secret.Data[credentialsKey]) != string(cloud) {
-		return "the location of snapshots has other credentials than the object store", nil
-	}
-	return "", nil
+	return l.needed(ctx, have)
 }
 
 // EnsureLocation has Velero and the console keep snapshots in the store, with the objects that `kots velero
 // configure-other-s3` writes, and waits until Velero reaches it. It must run after the chart is installed, and only if
 // LocationNeeded says so.
 func (s Store) EnsureLocation(ctx context.Context, w kube.Wait) error {
+	l, err := s.location(ctx)
+	if err != nil {
+		return err
+	}
+	return l.Ensure(ctx, w)
+}
+
+// location returns the location in the store.
+func (s Store) location(ctx context.Context) (Location, error) {
 	ca, cloud, err := s.access(ctx)
-	if err != nil {
-		return err
-	}
-	if err := s.putAccess(ctx, cloud); err != nil {
-		return err
-	}
-	location := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "velero.io/v1", "kind": "BackupStorageLocation",
-		"metadata": map[string]any{"name": locationName, "namespace": s.Namespace},
-		"spec": map[string]any{"provider": "aws", "default": true,
-			"config":        map[string]any{"region": region, "s3Url": s.URL(), "s3ForcePathStyle": "true"},
-			"objectStorage": map[string]any{"bucket": Bucket, "caCert": base64.StdEncoding.EncodeToString(ca)}}}}
-	if err := s.Kube.Apply(ctx, s.Namespace, location); err != nil {
-		return err
-	}
-	return s.waitAvailable(ctx, w)
-}
-
-// waitAvailable waits until Velero has reached the location.
-func (s Store) waitAvailable(ctx context.Context, w kube.Wait) error {
-	o := wait.Options{What: "Velero to reach the object store", Timeout: w.Timeout, NextCommand: "plinth kubectl get backupstoragelocations -n " + s.Namespace + " -o yaml",
-		Diagnose: func(ctx context.Context) string { return s.Kube.Diagnose(ctx, s.Namespace, "") }}
-	if w.Report != nil {
-		o.OnReason = func(reason string) { w.Report(reason, 0, 0) }
-	}
-	return wait.Until(ctx, o, func(ctx context.Context) (bool, string, error) {
-		reason, err := LocationProblem(ctx, s.Kube, s.Namespace)
-		if err != nil {
-			return false, err.Error(), nil
-		}
-		return reason == "", reason, nil
-	})
-}
-
-// LocationProblem returns why the location of snapshots cannot be used, in Velero's words, or "" if it can or there is
-// none. Velero checks it once a minute.
-func LocationProblem(ctx context.Context, client *kube.Client, namespace string) (string, error) {
-	have, err := client.Get(ctx, Store{Namespace: namespace}.locationRef())
-	if errors.Is(err, kube.ErrNotFound) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	phase, _, _ := unstructured.NestedString(have.Object, "status", "phase")
-	message, _, _ := unstructured.NestedString(have.Object, "status", "message")
-	switch {
-	case phase == "Available":
-		return "", nil
-	case phase == "":
-		return "Velero has not checked the location of snapshots yet", nil
-	case message != "":
-		return fmt.Sprintf("the location of snapshots is %s: %s", phase, message), nil
-	}
-	return "the location of snapshots is " + phase, nil
-}
-
-func (s Store) locationRef() kube.Object {
-	return kube.Object{APIVersion: "velero.io/v1", Kind: "BackupStorageLocation", Namespace: s.Namespace, Name: locationName}
+	return Location{Kube: s.Kube, Namespace: s.Namespace, URL: s.URL(), Region: region, Bucket: Bucket, CA: ca, Cloud: cloud, ReadOnly: s.ReadOnly}, err
 }
 
 // isOwn reports whether a location is in this store.
@@ -270,5 +199,5 @@ func (s Store) access(ctx context.Context) (ca, cloud []byte, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return ca, fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", secret.Data[accessKeyID], secret.Data[secretAccessKey]), nil
+	return ca, Credentials(string(secret.Data[accessKeyID]), string(secret.Data[secretAccessKey])), nil
 }

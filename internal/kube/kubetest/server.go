@@ -156,10 +156,11 @@ var knownKinds = map[string]map[string]string{
 	"admissionregistration.k8s.io/v1": {
 		"ValidatingAdmissionPolicy": "validatingadmissionpolicies", "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
 	},
-	"certificates.k8s.io/v1":       {"CertificateSigningRequest": "certificatesigningrequests"},
-	"coordination.k8s.io/v1":       {"Lease": "leases"},
-	"policy/v1":                    {"PodDisruptionBudget": "poddisruptionbudgets"},
-	"velero.io/v1":                 {"BackupStorageLocation": "backupstoragelocations", "Backup": "backups", "PodVolumeBackup": "podvolumebackups"},
+	"certificates.k8s.io/v1": {"CertificateSigningRequest": "certificatesigningrequests"},
+	"coordination.k8s.io/v1": {"Lease": "leases"},
+	"policy/v1":              {"PodDisruptionBudget": "poddisruptionbudgets"},
+	"velero.io/v1": {"BackupStorageLocation": "backupstoragelocations", "Backup": "backups", "PodVolumeBackup": "podvolumebackups",
+		"Restore": "restores", "PodVolumeRestore": "podvolumerestores"},
 	"rbac.authorization.k8s.io/v1": {"ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings", "Role": "roles", "RoleBinding": "rolebindings"},
 }
 
