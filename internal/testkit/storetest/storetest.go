@@ -1,4 +1,5 @@
-// Package storetest is an object store for tests, in memory, with TLS. It checks signatures.
+// Package storetest is an object store for tests, in memory, with TLS, which checks signatures. It also writes snapshots as
+// Velero does.
 package storetest
 
 import (
