@@ -98,6 +98,38 @@ func (s Settings) WithEnvironment(getenv func(string) string) Settings {
 	return s
 }
 
+// Access is how another program reaches the store of Settings: what those name is read.
+type Access struct {
+	Endpoint, Region                   string // Endpoint is "" for the store of AWS
+	CA                                 []byte // PEM; nil for the authorities of the system
+	AccessKey, SecretKey, SessionToken string
+}
+
+// Access returns how the store is reached.
+func (s Settings) Access() (Access, error) {
+	creds, err := s.credentials()
+	if err != nil {
+		return Access{}, err
+	}
+	a := Access{Endpoint: strings.TrimSuffix(s.Endpoint, "/"), Region: s.region(), AccessKey: creds.AccessKeyID, SecretKey: creds.SecretAccessKey, SessionToken: creds.SessionToken}
+	if s.CAFile == "" {
+		return a, nil
+	}
+	if _, err := s.authorities(); err != nil {
+		return a, err
+	}
+	a.CA, err = readFile(s.CAFile)
+	return a, err
+}
+
+// region returns the region of the store.
+func (s Settings) region() string {
+	if s.Region == "" {
+		return "us-east-1"
+	}
+	return s.Region
+}
+
 // maxSettingsFile limits what is read of a file with settings, in bytes.
 const maxSettingsFile = 1 << 20
 
@@ -191,15 +223,11 @@ func Open(bucket string, s Settings) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	region := s.Region
-	if region == "" {
-		region = "us-east-1"
-	}
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, TLSHandshakeTimeout: dialTimeout,
 		ResponseHeaderTimeout: answerTimeout, IdleConnTimeout: answerTimeout, MaxIdleConnsPerHost: 4, DisableCompression: true,
 		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
 	client, err := minio.New(u.Host, &minio.Options{Creds: credentials.NewStatic(creds.AccessKeyID, creds.SecretAccessKey, creds.SessionToken, creds.SignerType),
-		Secure: u.Scheme == "https", Region: region, Transport: transport, MaxRetries: retries})
+		Secure: u.Scheme == "https", Region: s.region(), Transport: transport, MaxRetries: retries})
 	if err != nil {
 		return nil, newError(err.Error(), "check --s3-endpoint", err)
 	}
