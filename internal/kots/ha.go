@@ -23,24 +23,29 @@ func (k *Client) HANeeded(ctx context.Context) (string, error) {
 	if err != nil || have == 0 || have >= HAReplicas {
 		return "", err
 	}
-	records, err := k.Kube.NodeRecords(ctx)
+	ready, err := k.countControllers(ctx)
 	if err != nil {
 		return "", err
-	}
-	nodes, err := k.Kube.Nodes(ctx)
-	if err != nil {
-		return "", err
-	}
-	ready := 0
-	for _, rec := range records.Controllers() {
-		if slices.ContainsFunc(nodes, func(n kube.Node) bool { return n.Name == rec.Node && n.Ready }) {
-			ready++
-		}
 	}
 	if ready < HAReplicas {
 		return "", nil
 	}
 	return fmt.Sprintf("%d controllers are Ready, but the console's data is on %d", ready, have), nil
+}
+
+// countControllers returns the number of controllers that are Ready.
+func (k *Client) countControllers(ctx context.Context) (ready int, err error) {
+	records, err := k.Kube.NodeRecords(ctx)
+	if err != nil {
+		return 0, err
+	}
+	nodes, err := k.Kube.Nodes(ctx)
+	for _, rec := range records.Controllers() {
+		if slices.ContainsFunc(nodes, func(n kube.Node) bool { return n.Name == rec.Node && n.Ready }) {
+			ready++
+		}
+	}
+	return ready, err
 }
 
 // EnableHA runs the CLI to replicate the datastore and waits until all replicas
