@@ -135,6 +135,15 @@ func registryWithoutClient(a addons.AddOn) registry.Registry {
 	return registry.Registry{Namespace: a.Namespace, IP: ip, Domain: a.ClusterDomain, HostsDir: k0s.RegistryDir}
 }
 
+// RegistryAddress returns the host and port of the registry in add-ons, by which images are named; "" without one.
+func RegistryAddress(parts []addons.AddOn) string {
+	a, ok := Cluster{AddOns: parts}.findAddOn(registryName)
+	if !ok {
+		return ""
+	}
+	return registryWithoutClient(a).Address()
+}
+
 // trustRegistry returns the step that creates the registry's certificate and users, and configures
 // containerd on this node to trust the registry.
 func (c Cluster) trustRegistry(a addons.AddOn) step.Step {
@@ -156,6 +165,9 @@ func (c Cluster) trustRegistry(a addons.AddOn) step.Step {
 		},
 		func(ctx context.Context, k *kots.Client, _ step.Report) error {
 			r := clusterRegistry(k, a)
+			if c.Restored != nil {
+				r.Password = c.Restored.RegistryPassword
+			}
 			if err := r.Prepare(ctx, c.Now()); err != nil {
 				return err
 			}

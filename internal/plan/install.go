@@ -36,6 +36,7 @@ type Cluster struct {
 	Images       Images
 	AddOns       []addons.AddOn // in order of installation
 	Console      Console
+	Restored     *SnapshotRestore  // what an install restores; nil for a new cluster
 	Now          func() time.Time  // clock
 	Warn         func(text string) // receives what failed and is tolerated; nil for none
 

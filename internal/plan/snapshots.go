@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,9 @@ func (c Cluster) storeStep(a addons.AddOn, s step.Step, check func(context.Conte
 		client, err := c.kubeClient(ctx)
 		at := *snapshotStore(a)
 		at.Kube, at.Node = client, c.NodeName
+		if c.Restored != nil {
+			at.Folder, at.ReadOnly = cmp.Or(c.Restored.Folder, at.Folder), c.Restored.ReadOnly
+		}
 		return at, err
 	}
 	s.Check = func(ctx context.Context) (step.State, error) {
@@ -61,7 +65,11 @@ func (c Cluster) storeStep(a addons.AddOn, s step.Step, check func(context.Conte
 // belongs to the user: a reset leaves it, so that it is not among the paths that the step changes.
 func (c Cluster) prepareStore(a addons.AddOn) step.Step {
 	touches := []string{"namespace " + a.Namespace}
-	if folder := snapshotStore(a).Folder; folder != "" {
+	folder := snapshotStore(a).Folder
+	if c.Restored != nil {
+		folder = cmp.Or(c.Restored.Folder, folder)
+	}
+	if folder != "" {
 		touches = append(touches, "folder "+folder+", which a reset leaves")
 	}
 	return c.storeStep(a, step.Step{ID: "object-store", Title: "Prepare the object store for snapshots", Affects: touches},
@@ -92,9 +100,12 @@ func (c Cluster) ensureFolder(path string) error {
 	return nil
 }
 
+// snapshotLocationID is the id of the step that sets the location of snapshots.
+const snapshotLocationID = "snapshot-location"
+
 // configureLocation returns the step that has Velero and the console keep snapshots in the object store.
 func (c Cluster) configureLocation(a addons.AddOn) step.Step {
-	return c.storeStep(a, step.Step{ID: "snapshot-location", Title: "Have snapshots kept in the object store",
+	return c.storeStep(a, step.Step{ID: snapshotLocationID, Title: "Have snapshots kept in the object store",
 		Affects: []string{"BackupStorageLocation " + a.Namespace + "/default", "secret " + a.Namespace + "/cloud-credentials"}},
 		func(ctx context.Context, s velero.Store) (string, error) { return s.LocationNeeded(ctx) },
 		func(ctx context.Context, s velero.Store, report step.Report) error {

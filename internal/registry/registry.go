@@ -4,6 +4,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -35,6 +36,7 @@ type Registry struct {
 	IP        string // fixed address of its service
 	Domain    string // DNS domain of the cluster's services
 	HostsDir  string // folder in which containerd looks up registries on the nodes
+	Password  string // of a new user, which an application that is restored knows; "" for a random one
 }
 
 // Files maps absolute paths to contents.
@@ -80,15 +82,15 @@ func (r Registry) Serving() servingcert.Service {
 // certificate ca, in PEM. It needs no client.
 func (r Registry) TrustFilesOf(ca []byte) Files {
 	dir := r.TrustDir()
-	hosts := "server = \"https://" + r.hostPort() + "\"\n\n" +
-		"[host.\"https://" + r.hostPort() + "\"]\n" +
+	hosts := "server = \"https://" + r.Address() + "\"\n\n" +
+		"[host.\"https://" + r.Address() + "\"]\n" +
 		"  capabilities = [\"pull\", \"resolve\"]\n" +
 		"  ca = \"" + path.Join(dir, "ca.crt") + "\"\n"
 	return Files{path.Join(dir, "hosts.toml"): []byte(hosts), path.Join(dir, "ca.crt"): ca}
 }
 
 // TrustDir returns the folder of the TrustFiles on a node.
-func (r Registry) TrustDir() string { return path.Join(r.HostsDir, r.hostPort()) }
+func (r Registry) TrustDir() string { return path.Join(r.HostsDir, r.Address()) }
 
 // ConfigureKOTS stores the registry's address and credentials in the secret in
 // which KOTS looks for a registry. It must run after the console is installed:
@@ -98,7 +100,7 @@ func (r Registry) ConfigureKOTS(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config, err := dockerConfig(r.hostPort(), string(s.Data["password"]))
+	config, err := dockerConfig(r.Address(), string(s.Data["password"]))
 	if err != nil {
 		return err
 	}
@@ -113,7 +115,8 @@ func (r Registry) KOTSConfigured(ctx context.Context) (bool, error) {
 	return r.Kube.Exists(ctx, kube.Object{APIVersion: "v1", Kind: "Secret", Namespace: "default", Name: "registry-creds"})
 }
 
-func (r Registry) hostPort() string { return net.JoinHostPort(r.IP, servicePort) }
+// Address returns the host and port of the registry, by which images are named.
+func (r Registry) Address() string { return net.JoinHostPort(r.IP, servicePort) }
 
 // ensureUser creates the user with a random password unless it exists. Hash and
 // password are in one secret, so that a killed run cannot leave a hash whose
@@ -123,7 +126,7 @@ func (r Registry) ensureUser(ctx context.Context) error {
 	if !errors.Is(err, kube.ErrNotFound) {
 		return err
 	}
-	password := rand.Text()
+	password := cmp.Or(r.Password, rand.Text())
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.DefaultCost)
 	if err != nil {
 		return err
