@@ -151,14 +151,14 @@ func RestoreSteps(target Target, is InstalledBundle, r plan.Restoration) []step.
 	return plan.Restore(installedCluster(target, is), r)
 }
 
-// RestoreOnNewHostSteps returns the steps that make target s, which has no cluster, the only controller of the cluster
-// of which bundle b is, with the control plane r of a backup.
-func RestoreOnNewHostSteps(ctx context.Context, target Target, b *airgap.Bundle, cfg config.Config, r plan.Restoration) ([]step.Step, error) {
+// RestoreOnNewHostSteps returns the steps that install bundle b on target s, which has no cluster, with what is restored:
+// list returns them for the cluster.
+func RestoreOnNewHostSteps(ctx context.Context, target Target, b *airgap.Bundle, cfg config.Config, list func(plan.Cluster) []step.Step) ([]step.Step, error) {
 	c, err := firstController(ctx, target, b, cfg, true)
 	if err != nil {
 		return nil, err
 	}
-	return plan.RestoreOnNewHost(c, r), nil
+	return list(c), nil
 }
 
 // installedCluster returns the cluster as the bundle was has installed it on target s.

@@ -24,18 +24,22 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// ControlPlane is the control plane in a backup, which an install on a new host restores instead of creating one.
-type ControlPlane struct {
-	Data    plan.Restoration
-	Receipt journal.Receipt // of the controller that wrote the backup
-	Size    int64           // of the snapshot of etcd, in bytes
-	// Check refuses a bundle, or a host, that does not fit the backup.
+// Restoration is what an install on a new host restores: a control plane, or a snapshot of the console with its
+// applications.
+type Restoration struct {
+	From    string                    // identifies the data: a run with others does not resume this one
+	Receipt journal.Receipt           // of the cluster before; zero if it is not known
+	Paths   []hostpreflight.WritePath // to which the restore writes beside an install
+	TakenAt time.Time                 // when the data was saved; zero if it is not known
+	// Check refuses a bundle, or a host, that does not fit the data.
 	Check func(ctx context.Context, env *action.Env, c Candidate) error
+	// Steps returns the steps of the restore.
+	Steps func(c plan.Cluster) []step.Step
 	// Question returns what is asked before the first change, as sentences that each end with a newline.
 	Question func(c Candidate) string
 }
 
-// Candidate is a host on which a control plane is to be restored, with the bundle for it.
+// Candidate is a host on which something is to be restored, with the bundle for it.
 type Candidate struct {
 	Host    facts.Facts // those that need no network requests
 	Node    string      // name that its node will have
@@ -47,22 +51,21 @@ type Candidate struct {
 // restoreVerb is the name of a restore in the journal.
 const restoreVerb = "restore"
 
-// RestoreOnNewHost is Run for a control plane in a backup: it makes a host without a cluster the only controller of the
-// cluster in the backup. Nothing on the host but the log changes until the bundle and the host are verified; the caller
-// has verified the backup.
-func RestoreOnNewHost(ctx context.Context, env *action.Env, opts Options, cp ControlPlane) (Result, error) {
+// RestoreOnNewHost is Run for a host without a cluster that gets the data r. Nothing on the host but the log changes
+// until the bundle and the host are verified; the caller has verified the data.
+func RestoreOnNewHost(ctx context.Context, env *action.Env, opts Options, r Restoration) (Result, error) {
 	bundle, cfg, err := source.Load(ctx, env, opts.Source, &opts.LoadOptions)
 	if err != nil {
 		return Result{}, err
 	}
 	defer func() { _ = bundle.Close() }()
 
-	o := operation{opts: opts, config: cfg, opened: bundle, bundle: bundle.Bundle, controlPlane: &cp,
-		receipt: journal.Receipt{InstalledAt: cp.Receipt.InstalledAt, API: cp.Receipt.API}}
+	o := operation{opts: opts, config: cfg, opened: bundle, bundle: bundle.Bundle, restored: &r,
+		receipt: journal.Receipt{InstalledAt: r.Receipt.InstalledAt, API: r.Receipt.API}}
 	if o.args, err = journalArgs(ctx, o.bundle, cfg, opts); err != nil {
 		return Result{}, err
 	}
-	o.args.From = cp.Data.Source
+	o.args.From = r.From
 	out, err := action.Execute(ctx, env, o.newHostOperation())
 	res := Result{Changed: out.Changed, Preflights: out.Preflights, Log: out.Log, Trace: out.Trace, Warnings: o.warnings}
 	if err != nil {
@@ -81,9 +84,9 @@ func (o *operation) newHostOperation() action.Operation {
 		Verb:        restoreVerb,
 		PlanOnly:    o.opts.Plan,
 		Trace:       o.opts.Trace,
-		Inspect:     o.inspectNewHost,             // refuse a host with a cluster, and what does not fit the backup
+		Inspect:     o.inspectNewHost,             // refuse a host with a cluster, and what does not fit the data
 		Preflights:  o.runPreflights,              // check the host, as an install does
-		Steps:       o.newHostSteps,               // plan.RestoreOnNewHost, for this host
+		Steps:       o.newHostSteps,               // the steps of the restore, for this host
 		IsRecorded:  func() bool { return false }, // the end of a restore that has done all steps is recorded, too
 		Confirm:     o.confirmRestore,             // ask once; name what is lost
 		Fetch:       o.fetchBundle,
@@ -108,7 +111,7 @@ func (o *operation) inspectNewHost(ctx context.Context, env *action.Env) error {
 	}
 	found.Network.NodeAddress = o.address
 	o.candidate = Candidate{Host: found, Node: o.node, Bundle: o.bundle.Digest(), Release: o.bundle.Release(), Config: o.config}
-	if err := o.controlPlane.Check(ctx, env, o.candidate); err != nil {
+	if err := o.restored.Check(ctx, env, o.candidate); err != nil {
 		return err
 	}
 	if err := o.resolveAPIAddress(ctx, env.Journal()); err != nil {
@@ -161,7 +164,7 @@ func (o *operation) newHostSteps(ctx context.Context, env *action.Env) ([]step.S
 	if o.ended {
 		return plan.EndRestore(plan.Cluster{Host: env.Host, DataDir: env.DataDir}), nil
 	}
-	return desired.RestoreOnNewHostSteps(ctx, o.target(env), o.bundle, o.config, o.controlPlane.Data)
+	return desired.RestoreOnNewHostSteps(ctx, o.target(env), o.bundle, o.config, o.restored.Steps)
 }
 
 // confirmRestore asks before the first change; it names the step at which an unfinished restore resumes.
@@ -169,17 +172,15 @@ func (o *operation) confirmRestore(ctx context.Context, env *action.Env, todo []
 	if last, ok := env.Journal().LastUnfinished(); ok {
 		env.Note(resumeMessage(last, todo))
 	}
-	return env.Confirm(ctx, o.controlPlane.Question(o.candidate)+
+	return env.Confirm(ctx, o.restored.Question(o.candidate)+
 		fmt.Sprintf("Restore %s on this host (%s, %d of %d steps to do)?", o.config.Installer.Metadata.Name, o.address, plan.CountNeeded(todo), len(todo)))
 }
 
 // addRequirements adds what a restore requires of a host beside an install: space for the data, and a clock that is not
 // before the backup, or the cluster's certificates may not be valid yet.
-func (cp ControlPlane) addRequirements(want *hostpreflight.Requirements, dataDir string) {
-	want.WritePaths = append(want.WritePaths,
-		hostpreflight.WritePath{Path: plan.RestoreDir(dataDir), Purpose: "the data to restore, twice", Bytes: uint64(2 * cp.Size)},
-		hostpreflight.WritePath{Path: k0s.EtcdDir, Purpose: "the data of etcd", Bytes: uint64(cp.Size)})
-	if cp.Data.TakenAt.After(want.NotBefore) {
-		want.NotBefore = cp.Data.TakenAt
+func (r Restoration) addRequirements(want *hostpreflight.Requirements) {
+	want.WritePaths = append(want.WritePaths, r.Paths...)
+	if r.TakenAt.After(want.NotBefore) {
+		want.NotBefore = r.TakenAt
 	}
 }

@@ -60,7 +60,7 @@ func TestCheckNewHostRuns_ResumesOnlyTheSameRestore(t *testing.T) {
 			if c.step != "" {
 				testkit.Must(t, j.BeginStep(c.step, nil))
 			}
-			o := operation{controlPlane: &ControlPlane{}, args: same}
+			o := operation{restored: &Restoration{}, args: same}
 			o.args.APIAddress = ""
 			err = o.checkNewHostRuns(env)
 			if (err == nil) != (c.want == "") || err != nil && (!strings.Contains(err.Error(), c.want) || problem.ExitCode(err) != problem.ExitUsage) || o.ended != c.ended {
@@ -74,7 +74,7 @@ func TestInspectNewHost_RefusesAHostWithACluster(t *testing.T) {
 	env, _ := fakeEnv(t)
 	_, err := env.OpenJournal()
 	testkit.Must(t, err, journal.WriteReceipt(env.Host, dataDir, journal.Receipt{Name: "my-app"}))
-	o := operation{controlPlane: &ControlPlane{}}
+	o := operation{restored: &Restoration{}}
 	if err := o.inspectNewHost(t.Context(), env); problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), "this host has a cluster") {
 		t.Error(err)
 	}
@@ -140,7 +140,7 @@ func (s *newHostSimulation) restore(state sim.State, see func(string, sim.State)
 	env := &action.Env{Host: m.Host(), GlobalOptions: action.GlobalOptions{DataDir: dataDir, Failpoints: failpoint.Arm(rules, effects),
 		Events: func(step.Event) {}, Note: func(string) {}, Confirm: func(context.Context, string) error { return nil }, Now: sim.Now}}
 	env.ArmFailpoints(restoreVerb)
-	o := &operation{controlPlane: &ControlPlane{}, args: journal.Args{Cluster: "my-app", From: "sha256:1"}}
+	o := &operation{restored: &Restoration{}, args: journal.Args{Cluster: "my-app", From: "sha256:1"}}
 	op := o.newHostOperation()
 	op.Preflights, op.Fetch, op.Prepare, op.Confirm = nil, nil, nil, nil
 	op.Inspect = func(_ context.Context, env *action.Env) error { return o.checkNewHostRuns(env) }
@@ -226,8 +226,8 @@ func TestAddRequirements_RefusesAClockBeforeTheBackup(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := hostpreflight.Requirements{NotBefore: built}
-			ControlPlane{Size: 10, Data: plan.Restoration{TakenAt: c.taken}}.addRequirements(&want, dataDir)
-			if !want.NotBefore.Equal(c.want) || len(want.WritePaths) != 2 || want.WritePaths[0].Bytes != 20 {
+			Restoration{TakenAt: c.taken, Paths: []hostpreflight.WritePath{{Path: "/data", Bytes: 20}}}.addRequirements(&want)
+			if !want.NotBefore.Equal(c.want) || len(want.WritePaths) != 1 || want.WritePaths[0].Bytes != 20 {
 				t.Errorf("%+v", want)
 			}
 		})

@@ -47,14 +47,14 @@ type operation struct {
 	retainedData bool                    // an earlier reset retained data in the data folder
 	rolledBack   bool                    // this run rolled an unfinished install back
 
-	controlPlane *ControlPlane // to restore; nil for an install
-	candidate    Candidate     // what controlPlane was compared with
-	ended        bool          // an unfinished restore has done everything, and only its end is missing
+	restored  *Restoration // what is restored; nil for an install
+	candidate Candidate    // what restored was compared with
+	ended     bool         // an unfinished restore has done everything, and only its end is missing
 }
 
 // verb returns the name of the command.
 func (o *operation) verb() string {
-	if o.controlPlane != nil {
+	if o.restored != nil {
 		return restoreVerb
 	}
 	return "install"
@@ -138,8 +138,8 @@ func (o *operation) inspectHost(env *action.Env, found facts.Facts) (err error) 
 func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpreflight.Report, error) {
 	want := desired.InstallRequirements(o.bundle, o.config.Installer, env.Journal(), env.DataDir)
 	want.Sources, want.Recorded, want.Address = o.opened.FetchURLs(), o.recorded, o.addressReq
-	if o.controlPlane != nil {
-		o.controlPlane.addRequirements(&want, env.DataDir)
+	if o.restored != nil {
+		o.restored.addRequirements(&want)
 	}
 	checked, err := preflight.CheckHost(ctx, env, o.verb(), o.config.Installer, preflight.Options{Requirements: want, Ignore: o.opts.IgnorePreflights, Journal: env.Journal()})
 	if checked.Report != nil {

@@ -25,6 +25,7 @@ import (
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
+	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/token"
 )
 
@@ -53,15 +54,23 @@ func (opts Options) isOnNewHost(env *action.Env) (bool, error) {
 	case installed || given:
 		return given, nil
 	}
+	err = requireBundle(opts, doing, "to replace controllers that are all lost by this host, name the bundle of the cluster with --bundle FILE; otherwise run it on a controller that survived")
+	return err == nil, err
+}
+
+// requireBundle returns a usage problem unless a bundle is given, or embedded in this executable.
+func requireBundle(opts Options, doing, hint string) error {
+	if opts.Install.Bundle != "" || opts.Install.Source.Source != "" {
+		return nil
+	}
 	self, closer, err := source.OpenSelf()
 	if err != nil {
-		return false, err
+		return err
 	}
 	if err := closer.Close(); err != nil || self.Bundle != nil {
-		return err == nil, err
+		return err
 	}
-	return false, problem.New(problem.ExitUsage, doing, errors.New("this host has no finished install, and no bundle is given"),
-		"to replace controllers that are all lost by this host, name the bundle of the cluster with --bundle FILE; otherwise run it on a controller that survived")
+	return problem.New(problem.ExitUsage, doing, errors.New("this host has no finished install, and no bundle is given"), hint)
 }
 
 // newHost is a restore on a host that had no cluster.
@@ -84,10 +93,14 @@ func runOnNewHost(ctx context.Context, env *action.Env, opts Options) (Result, e
 		return Result{}, err
 	}
 	data, _ := n.manifest.FindFile(format.EtcdName) // every manifest has it
-	done, err := install.RestoreOnNewHost(ctx, env, opts.Install, install.ControlPlane{
-		Data: plan.Restoration{Source: data.Digest.String(), TakenAt: n.header.TakenAt, Keys: n.content, Nodes: n.nodes(""),
-			Open: func(context.Context) (io.ReadCloser, error) { return openEtcd(n.file, n.key), nil }},
-		Receipt: n.receipt, Size: data.Size, Check: n.check, Question: n.question})
+	restoration := plan.Restoration{Source: data.Digest.String(), TakenAt: n.header.TakenAt, Keys: n.content, Nodes: n.nodes(""),
+		Open: func(context.Context) (io.ReadCloser, error) { return openEtcd(n.file, n.key), nil }}
+	done, err := install.RestoreOnNewHost(ctx, env, opts.Install, install.Restoration{From: restoration.Source, Receipt: n.receipt, TakenAt: n.header.TakenAt, Check: n.check, Question: n.question,
+		Paths: []hostpreflight.WritePath{
+			{Path: plan.RestoreDir(env.DataDir), Purpose: "the data to restore, twice", Bytes: uint64(2 * data.Size)},
+			{Path: k0s.EtcdDir, Purpose: "the data of etcd", Bytes: uint64(data.Size)},
+		},
+		Steps: func(c plan.Cluster) []step.Step { return plan.RestoreOnNewHost(c, restoration) }})
 	res := Result{Changed: done.Changed, Plan: done.Plan, Log: done.Log, Lost: n.nodes(token.Controller), TakenAt: &n.header.TakenAt, Removed: true,
 		NewHost: &NewHost{ConsoleURL: done.ConsoleURL, Kubeconfig: done.Kubeconfig, Preflights: done.Preflights, Warnings: done.Warnings}}
 	if err == nil && !opts.Install.Plan {

@@ -1,5 +1,5 @@
 // Package restore makes one host the only controller of its cluster, after the other controllers were lost: one that
-// survived or, after the loss of all, a new host.
+// survived or, after the loss of all, a new host. Or it restores a snapshot of the console in a new cluster.
 package restore
 
 import (
@@ -29,14 +29,16 @@ import (
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
-// Options are the options of a restore. One of ControlPlane and FromThisNode is set.
+// Options are the options of a restore. One of From, ControlPlane and FromThisNode is set.
 type Options struct {
+	From         string // store with snapshots: s3://BUCKET/PREFIX, or a folder
+	Snapshot     string // name of the one in From; "" for the newest that can be restored
 	ControlPlane string // file of a backup
 	FromThisNode bool   // from the data of etcd on this host
 	Key          backup.KeyFlags
 	RemoveLost   bool                 // remove the other controllers from the cluster
 	Plan         bool                 // only return the plan
-	Store        objectstore.Settings // how to reach the object store of ControlPlane
+	Store        objectstore.Settings // how to reach the object store of From or ControlPlane
 	Install      install.Options      // of a restore on a host without a cluster: its bundle, and how the host is used
 }
 
@@ -49,6 +51,8 @@ type Result struct {
 	Plan    []step.Planned `json:"plan,omitempty"`    // only with Options.Plan
 	Log     string         `json:"log,omitempty"`
 	NewHost *NewHost       `json:"newHost,omitempty"` // of a restore on a host that had no cluster
+	// Snapshot is only set after a restore of a snapshot.
+	Snapshot *RestoredSnapshot `json:"snapshot,omitempty"`
 }
 
 const doing = "restore the control plane"
@@ -58,10 +62,14 @@ const Verb = "restore"
 
 // Run restores the control plane on this host, which becomes the only controller of its cluster. Nothing but
 // the log changes until the backup is verified completely and the other controllers are found to be away. On a host
-// without a cluster, it installs the bundle with the control plane of the backup.
+// without a cluster, it installs the bundle with the control plane of the backup, or with a snapshot.
 func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 	if err := env.RequireHost("restore"); err != nil {
 		return Result{}, err
+	}
+	if opts.From != "" {
+		opts.Install.Plan = opts.Plan
+		return runSnapshot(ctx, env, opts)
 	}
 	switch isNew, err := opts.isOnNewHost(env); {
 	case err != nil:
