@@ -38,7 +38,7 @@ func Run(ctx context.Context, env *action.Env) error {
 	records := &RecordCache{Read: d.nodeRecords, Now: env.Now}
 	openStore := func() (LearnerStore, error) { return openLearnerStore(env.Host) }
 	watches := append(d.watches(openStore), every(removalInterval, newRemovalWatch(env, d.refreshControllers).run),
-		every(supportMaxAge, supportCollector{env}.watchStale))
+		every(supportMaxAge, supportCollector{env}.watchStale), every(registrySnapshotInterval, registrySnapshots{env}.watch))
 	end := runBackground(ctx, append(watches, func(ctx context.Context) {
 		serveAuthorizer(ctx, &Authorizer{Records: records}, identity, env.Note)
 	}, func(ctx context.Context) { serveMetrics(ctx, env) })...)
