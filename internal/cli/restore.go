@@ -17,7 +17,7 @@ import (
 func (s commandSet) restoreCommand() *cobra.Command {
 	var opts restore.Options
 	var yes bool
-	cmd := s.NewCommand("restore --control-plane FILE | --from-this-node", noArgs, s.WithEnv(eventStream, &yes, withDiagnosis(
+	cmd := s.NewCommand("restore --from URL|FOLDER | --control-plane FILE | --from-this-node", noArgs, s.WithEnv(eventStream, &yes, withDiagnosis(
 		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
 			if err := checkRestoreFlags(opts, yes || opts.Plan); err != nil {
 				return commandOutput{}, err
@@ -32,6 +32,8 @@ func (s commandSet) restoreCommand() *cobra.Command {
 			return newOutput(res, text), err
 		})))
 	f := cmd.Flags()
+	f.StringVar(&opts.From, "from", "", "`store` with snapshots: s3://BUCKET/PREFIX, or a folder")
+	f.StringVar(&opts.Snapshot, "snapshot", "", "`name` of the snapshot (default: the newest that can be restored)")
 	f.StringVar(&opts.ControlPlane, "control-plane", "", "backup `file` of the control plane, or s3://BUCKET/NAME")
 	f.BoolVar(&opts.FromThisNode, "from-this-node", false, "use the data of etcd on this host instead of a backup")
 	f.BoolVar(&opts.RemoveLost, "remove-lost-controllers", false, "remove all other controllers from the cluster, and their volumes")
@@ -43,17 +45,23 @@ func (s commandSet) restoreCommand() *cobra.Command {
 	f.StringVar(&opts.Install.APIAddress, "api-address", "", "`name` or address of your load balancer for the API")
 	addAddressFlags(f, &opts.Install.NodeAddress)
 	addIgnoreFlag(f, &opts.Install.IgnorePreflights)
-	cmd.MarkFlagsMutuallyExclusive("control-plane", "from-this-node")
+	cmd.MarkFlagsMutuallyExclusive("from", "control-plane", "from-this-node")
 	return cmd
 }
 
 // checkRestoreFlags returns a usage problem for flags that name no data, or more than one input that comes from standard
 // input. answered means that no question is asked.
 func checkRestoreFlags(opts restore.Options, answered bool) error {
-	const doing = "restore the control plane"
-	if opts.ControlPlane == "" && !opts.FromThisNode {
+	const doing = "restore"
+	if opts.From == "" && opts.ControlPlane == "" && !opts.FromThisNode {
 		return problem.New(problem.ExitUsage, doing, errors.New("nothing to restore from is given"),
-			"add --control-plane FILE, or on a controller that survived: --from-this-node")
+			"add --from URL|FOLDER for a snapshot, --control-plane FILE for a backup or, on a controller that survived, --from-this-node")
+	}
+	if opts.Snapshot != "" && opts.From == "" {
+		return problem.New(problem.ExitUsage, doing, errors.New("--snapshot needs --from"), "add --from URL|FOLDER")
+	}
+	if opts.RemoveLost && opts.From != "" {
+		return problem.New(problem.ExitUsage, doing, errors.New("a snapshot has no controllers"), "omit --remove-lost-controllers")
 	}
 	keyFromInput := opts.Key.IdentityFile == "-" || opts.Key.PassphraseFile == "-"
 	if keyFromInput && opts.Install.Bundle == "-" {

@@ -233,6 +233,11 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 				NewHost: &restore.NewHost{ConsoleURL: "https://10.0.0.9:8800", Absent: []string{"w1"},
 					Warnings: []string{"the volume of claim kotsadm/kotsadm-rqlite-kotsadm-rqlite-0 was on the lost controller n1: its data is lost, and an empty volume replaces it"}}}, "", false)
 		},
+		"restore-snapshot": func(w io.Writer) {
+			WriteRestoreResult(w, restore.Result{Changed: true, TakenAt: &at, Log: "/var/log/plinth/restore-1.log",
+				Snapshot: &restore.RestoredSnapshot{Name: "instance-x7k2p", From: "s3://backups/my-app", Bytes: 26e6},
+				NewHost:  &restore.NewHost{ConsoleURL: "https://10.0.0.9:8800", Warnings: []string{"the snapshot instance-q1 of 2026-01-02T04:00:00Z is newer, and cannot be restored: it failed: PartiallyFailed with 2 errors"}}}, "", false)
+		},
 		"status-backup-scheduled": func(w io.Writer) {
 			WriteStatus(w, status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "active", Versions: map[string]string{"k0s": "v1.33.8+k0s.1"},
 				Backup: &status.Backup{Record: backup.Record{Path: "/mnt/backup/my-app/n1/a.plinth-backup", TakenAt: at.Add(-24 * time.Hour), Size: 12e6}, AgeSeconds: 86400, Schedule: "daily", To: "/mnt/backup/my-app"}}, false)

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/plinthdev/plinth/internal/action/restore"
+	"github.com/plinthdev/plinth/internal/ui"
 )
 
 // WriteRestoreResult writes what a restore planned or did, and which nodes have to join again. again is the
@@ -20,6 +22,8 @@ func WriteRestoreResult(w io.Writer, r restore.Result, again string, failed bool
 			writePreflightWarnings(w, n.Preflights)
 		}
 		writePlan(w, r.Plan, again)
+	case r.Snapshot != nil:
+		writeRestoredSnapshot(w, r)
 	case n != nil:
 		writeRestoredHost(w, r)
 	default:
@@ -42,6 +46,21 @@ func writeLostControllers(w io.Writer, r restore.Result) {
 		}
 	}
 	fmt.Fprint(w, "  on each:   sudo plinth reset node\n  here:      plinth token create --role controller   (prints the line to run on each)\n")
+}
+
+// writeRestoredSnapshot writes the result of the restore of a snapshot.
+func writeRestoredSnapshot(w io.Writer, r restore.Result) {
+	n := r.NewHost
+	fmt.Fprintf(w, "The snapshot %s of %s is restored, with %s of volumes.\n", r.Snapshot.Name, r.TakenAt.Format(time.RFC3339), ui.FormatBytes(r.Snapshot.Bytes))
+	for _, text := range n.Warnings {
+		fmt.Fprintf(w, "Warning: %s\n", text)
+	}
+	fmt.Fprintf(w, "Admin console  %s   (the password is that of the snapshot; for a new one: plinth console reset-password)\n", n.ConsoleURL)
+	fmt.Fprintf(w, "Snapshots      %s   (new ones go there, too)\n", r.Snapshot.From)
+	if r.Log != "" {
+		fmt.Fprintf(w, "Log            %s\n", r.Log)
+	}
+	writeNextCommand(w, "plinth token create --role controller")
 }
 
 // writeRestoredHost writes the result of a restore on a host that had no cluster.
