@@ -211,6 +211,8 @@ type reply struct {
 		Preflights struct {
 			Results []struct{ ID, State, Found string }
 		}
+		NewHost  struct{ ConsoleURL string }
+		Snapshot struct{ Name string }
 	}
 	Error *struct {
 		Operation, Cause, Hint string
