@@ -127,7 +127,7 @@ func (s *snapshotRestore) readSnapshot(ctx context.Context, env *action.Env) (er
 // unfinished returns the name of the snapshot that an unfinished restore from the same store restores, "" for none: a
 // newer one may have been added since.
 func (s *snapshotRestore) unfinished(env *action.Env) string {
-	j, err := journal.Open(env.Host, env.DataDir, env.Now)
+	j, err := journal.Open(env.ReadOnly().Host, env.DataDir, env.Now)
 	if err != nil {
 		return ""
 	}
@@ -164,6 +164,9 @@ func (s *snapshotRestore) warnNewer(env *action.Env) {
 func (s *snapshotRestore) readRegistry(ctx context.Context) error {
 	if s.snapshot.Registry == "" {
 		return nil
+	}
+	if s.contents.RegistryPassword == "" {
+		s.warnings = append(s.warnings, "the snapshot has no pull secret for "+s.snapshot.Registry+": the registry gets a new password, which the application does not know")
 	}
 	found, ok := velero.RegistrySnapshot(s.all, s.snapshot)
 	var have velero.Contents
