@@ -121,8 +121,12 @@ func appData(t *testing.T, ctx context.Context, h *lab.Host) string {
 func takeSnapshot(t *testing.T, ctx context.Context, h *lab.Host) string {
 	t.Helper()
 	h.MustRun(ctx, binary, "kots", "backup", "--namespace", "kotsadm")
-	const newest = `kubectl get backups -n velero --sort-by=.metadata.creationTimestamp -o jsonpath='{range .items[?(@.metadata.annotations.kots\.io/instance=="true")]}{.metadata.name}={.status.phase}{"\n"}{end}' | tail -1`
-	name, phase, _ := strings.Cut(strings.TrimSpace(h.MustRun(ctx, "sh", "-c", binary+" "+newest)), "=")
+	newest := h.MustRun(ctx, "sh", "-c", binary+" kubectl get backups -n velero --sort-by=.metadata.creationTimestamp --no-headers -o custom-columns=N:.metadata.name,P:.status.phase | grep -v -e -registry | tail -n 1")
+	fields := strings.Fields(newest)
+	if len(fields) != 2 {
+		t.Fatalf("there is no snapshot: %q", newest)
+	}
+	name, phase := fields[0], fields[1]
 	if phase != "Completed" {
 		t.Fatalf("the snapshot %s is %s", name, phase)
 	}
