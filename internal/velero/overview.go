@@ -34,9 +34,6 @@ type EndedSnapshot struct {
 	Failure string    // why it is not complete; "" if it is
 }
 
-// registryOfKey is the annotation of a snapshot that has only the content of the built-in registry, for another snapshot.
-const registryOfKey = "plinth.dev/registry-of"
-
 // markAnnotation is the annotation of pods with the names of the volumes to back up, separated by commas.
 const markAnnotation = "backup.velero.io/backup-volumes"
 
@@ -151,7 +148,7 @@ func (s clusterState) overview() (o Overview) {
 			o.Failed = append(o.Failed, EndedSnapshot{Name: b.Name, TakenAt: b.takenAt(), Failure: s.failure(b)})
 		}
 		seen[b.kind()] = true
-		if !b.hasFailed() && o.Last.Name == "" && b.Annotations[registryOfKey] == "" {
+		if !b.hasFailed() && o.Last.Name == "" && b.Annotations[RegistryOfAnnotation] == "" {
 			o.Last, o.Missing = EndedSnapshot{Name: b.Name, TakenAt: b.takenAt()}, s.missing(b)
 		}
 	}
@@ -177,7 +174,7 @@ func (b clusterBackup) kind() string {
 	if b.Annotations["kots.io/instance"] == "true" {
 		return "full"
 	}
-	if b.Annotations[registryOfKey] != "" {
+	if b.Annotations[RegistryOfAnnotation] != "" {
 		return "registry"
 	}
 	return cmp.Or(b.Annotations["kots.io/app-id"], b.Labels["velero.io/schedule-name"])
