@@ -153,14 +153,15 @@ func (r Runner) runStep(ctx context.Context, index int, steps []Step) (applied b
 			return false, err
 		}
 	}
+	report := func(m string, b, t int64) {
+		emit(Progress, m, b, t)
+		_ = r.reachBoundary(s.ID, AtWorking)
+	}
 	if err = r.reachBoundary(s.ID, AtBegun); err == nil {
-		err = s.Apply(ctx, func(m string, b, t int64) {
-			emit(Progress, m, b, t)
-			_ = r.reachBoundary(s.ID, AtWorking)
-		})
+		err = s.Apply(ctx, report)
 	}
 	if err == nil {
-		err = verifyDone(ctx, s)
+		err = verify(ctx, s, report)
 	}
 	if err == nil {
 		err = r.reachBoundary(s.ID, AtApplied)
@@ -179,16 +180,22 @@ func (r Runner) runStep(ctx context.Context, index int, steps []Step) (applied b
 	return true, err
 }
 
-// verifyDone returns an error if Check of the applied step s does not report KindDone.
-func verifyDone(ctx context.Context, s Step) error {
-	after, err := s.Check(ctx)
-	if err != nil {
-		return err
+// verify returns an error if Check of the applied step s does not report KindDone. What was done can be undone in between:
+// Kubernetes replaces a pod that was Ready when a step waited for it. So the step is applied a second time.
+func verify(ctx context.Context, s Step, report Report) error {
+	for isSecond := false; ; isSecond = true {
+		after, err := s.Check(ctx)
+		if err != nil || after.Kind == KindDone {
+			return err
+		}
+		if isSecond {
+			return fmt.Errorf("applied without an error, but still needed: %s", after.Reason)
+		}
+		report("applied, but needed again: "+after.Reason, 0, 0)
+		if err := s.Apply(ctx, report); err != nil {
+			return err
+		}
 	}
-	if after.Kind != KindDone {
-		return fmt.Errorf("applied without an error, but still needed: %s", after.Reason)
-	}
-	return nil
 }
 
 // wrapError returns err with the title of the step s, an exit code and a hint how to resume.

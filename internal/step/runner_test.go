@@ -96,6 +96,20 @@ func TestRun_FailsIfApplyChangesNothing(t *testing.T) {
 	}
 }
 
+func TestRun_AppliesAgainWhatIsUndoneMeanwhile(t *testing.T) {
+	l := light{}
+	var events []string
+	applied := 0
+	s := l.step("a", func() error {
+		applied++
+		l["a"] = applied == 2
+		return nil
+	})
+	if _, err := runner(&events, &memory{}).Run(t.Context(), []Step{s}); err != nil || applied != 2 {
+		t.Errorf("applied %d times: %v", applied, err)
+	}
+}
+
 func TestRunAll_ContinuesAndReturnsEveryFailure(t *testing.T) {
 	l := light{}
 	var events []string
