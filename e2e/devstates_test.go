@@ -25,7 +25,18 @@ var devStates = map[string]devState{
 // which refuses control groups version 1 from 1.36 on. Plinth never does so: it is for lab hosts on a machine that has them.
 const withoutPreFlightChecks = `[Service]
 ExecStart=
+ExecStartPre=/bin/sh /srv/lab-oom
 ExecStart=/bin/sh -c 'eval exec "$$(sed -n s/^ExecStart=//p /etc/systemd/system/k0scontroller.service)" --ignore-pre-flight-checks'
+`
+
+// convertLabDropIn is a script that writes the drop-in of the lab for containerd, if there is one, in the format of the
+// containerd in k0s: version 3 from k0s 1.36 on.
+const convertLabDropIn = `f=/etc/k0s/containerd.d/lab-oom.toml
+[ -e $f ] || exit 0
+case $(/usr/local/bin/k0s version) in
+v1.3[0-5].*) printf '%s\n' 'version = 2' '[plugins."io.containerd.grpc.v1.cri"]' 'restrict_oom_score_adj = true' >$f ;;
+*) printf '%s\n' 'version = 3' '[plugins."io.containerd.cri.v1.runtime"]' 'restrict_oom_score_adj = true' >$f ;;
+esac
 `
 
 // TestInstall_K0sDevelopmentState installs states of later minors of k0s, which cannot be had as releases, with a
@@ -108,7 +119,8 @@ func startDevHost(t *testing.T, ctx context.Context) versionsHost {
 	t.Helper()
 	h := versionsHost{Host: startHostWithPlinth(t, "dev")}
 	h.Copy(embedKey(t, requireEnv(t, "PLINTH_E2E_DEVSTATES")), binary)
-	h.MustRun(ctx, "sh", "-euc", `mkdir -p "$1"; printf %s "$2" >"$1/lab.conf"`, "sh", "/etc/systemd/system/k0scontroller.service.d", withoutPreFlightChecks)
+	h.MustRun(ctx, "sh", "-euc", `mkdir -p "$1"; printf %s "$2" >"$1/lab.conf"; printf %s "$3" >/srv/lab-oom`, "sh", "/etc/systemd/system/k0scontroller.service.d",
+		withoutPreFlightChecks, convertLabDropIn)
 	return h
 }
 
