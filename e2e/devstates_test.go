@@ -21,8 +21,8 @@ var devStates = map[string]devState{
 	"v1.36.0-dev+k0s.0": {"PLINTH_E2E_PAYLOAD_K0S_1_36", "2.2."},
 }
 
-// withoutPreFlightChecks is a systemd drop-in that starts k0s as its unit does, but without its own checks of the host, one of
-// which refuses control groups version 1 from 1.36 on. Plinth never does so: it is for lab hosts on a machine that has them.
+// withoutPreFlightChecks is a systemd drop-in that starts k0s as its unit does, but after convertLabDropIn and without its own
+// checks of the host, one of which refuses control groups version 1 from 1.36 on. Plinth never does so: it is for lab hosts.
 const withoutPreFlightChecks = `[Service]
 ExecStart=
 ExecStartPre=/bin/sh /srv/lab-oom
