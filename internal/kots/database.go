@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -25,13 +26,28 @@ const (
 // databaseTimeout is how long a backup of the database or its load may take; the database has some megabytes.
 const databaseTimeout = 5 * time.Minute
 
-// BackupDatabase returns a backup of the console's database, a file of SQLite. It contains secrets.
-func (k *Client) BackupDatabase(ctx context.Context) (io.ReadCloser, error) {
-	resp, err := k.requestDatabase(ctx, http.MethodGet, "/db/backup", nil, 0)
-	if err != nil {
-		return nil, err
-	}
-	return resp.Body, nil
+// errDatabaseBusy is returned while the database writes another backup: controllers save it at the same time.
+var errDatabaseBusy = errors.New("it writes another backup")
+
+// busyText is in the response of rqlite while it writes another backup (rqlite 8.43.4, internal/rsync: ErrCASConflict).
+const busyText = "CAS conflict"
+
+// BackupDatabase returns a backup of the console's database, a file of SQLite. It contains secrets. Of several backups at the
+// same time, one waits for the other.
+func (k *Client) BackupDatabase(ctx context.Context) (backup io.ReadCloser, err error) {
+	o := wait.Options{What: "the console's database to be free for a backup", Timeout: databaseTimeout, Interval: time.Second}
+	err = wait.Until(ctx, o, func(context.Context) (bool, string, error) { // the caller still reads from the response
+		resp, err := k.requestDatabase(ctx, http.MethodGet, "/db/backup", nil, 0)
+		if errors.Is(err, errDatabaseBusy) {
+			return false, err.Error(), nil
+		}
+		if err != nil {
+			return false, "", err
+		}
+		backup = resp.Body
+		return true, "", nil
+	})
+	return backup, err
 }
 
 // LoadDatabase replaces the content of the console's database with a backup of size bytes.
@@ -78,6 +94,9 @@ func (k *Client) requestDatabase(ctx context.Context, method, path string, body 
 	}
 	if resp.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 300)) // only for the message
+		if strings.Contains(string(text), busyText) {
+			return nil, errors.Join(fmt.Errorf("the console's database: %w", errDatabaseBusy), resp.Body.Close())
+		}
 		return nil, errors.Join(fmt.Errorf("the console's database returned %s: %s", resp.Status, text), resp.Body.Close())
 	}
 	return resp, nil

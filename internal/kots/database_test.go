@@ -15,12 +15,15 @@ import (
 
 func TestDatabase_IsBackedUpAndLoaded(t *testing.T) {
 	k, _, s := newBench(t)
-	content, refuse := "SQLite", false
+	content, refuse, busy := "SQLite", false, 1
 	database := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, password, _ := r.BasicAuth()
 		switch {
 		case user != "kotsadm" || password != "secret" || refuse:
 			w.WriteHeader(http.StatusUnauthorized)
+		case r.Method == http.MethodGet && r.URL.Path == "/db/backup" && busy > 0:
+			busy--
+			http.Error(w, `pre-backup snapshot failed: failed to start snapshot: CAS conflict: currently held by owner "backup" for 10ms`, http.StatusInternalServerError)
 		case r.Method == http.MethodGet && r.URL.Path == "/db/backup":
 			_, _ = io.WriteString(w, content)
 		case r.Method == http.MethodPost && r.URL.Path == "/db/load" && r.ContentLength > 0 && r.Header.Get("Content-Type") == "application/octet-stream":
