@@ -295,7 +295,7 @@ func (o *operation) rollBack(ctx context.Context, env *action.Env, failed error)
 	}
 	env.Note("the upgrade failed: " + failed.Error())
 	env.Note("restoring the state before the upgrade")
-	r := rollback{why: failed.Error(), alone: true, simulate: o.simulateRollback, records: o.records, discards: desired.StagedBundlesDir}
+	r := rollback{why: failed.Error(), alone: true, skip: o.nodes.skip, simulate: o.simulateRollback, records: o.records, discards: desired.StagedBundlesDir}
 	if _, err := action.ExecuteLocked(ctx, env, r.engineOperation()); err != nil {
 		return problem.New(problem.ExitStep, "upgrade", plan.NotRestored(failed, err),
 			"fix the cause, then finish the rollback: sudo plinth upgrade --rollback")

@@ -23,7 +23,7 @@ func (r *rollback) inspectNodes(ctx context.Context, env *action.Env) error {
 		}
 	}
 	if r.alone {
-		r.nodes.batches = nil
+		r.nodes.batches, r.nodes.skip = nil, slices.Sorted(slices.Values(r.skip))
 		return nil
 	}
 	if err := checks.RefusalError(checks.CheckSkip(r.nodes.all, r.snapshot.Node, r.skip)); err != nil {
