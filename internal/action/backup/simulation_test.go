@@ -91,7 +91,7 @@ func (s *simulation) backup(state sim.State, after time.Duration, see func(strin
 	effects, rules := failpoint.Effects{}, []failpoint.Rule(nil)
 	moment := func(what string) {
 		if see != nil {
-			see(what, maps.Clone(m.State))
+			see(what, m.Copy())
 		}
 	}
 	m.OnChange = func(what string) { moment("before " + what) }

@@ -11,6 +11,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,10 +38,18 @@ type Machine struct {
 	// OnChange is called before each change with a description of it; nil for none.
 	OnChange func(what string)
 	t        testing.TB
+	mu       sync.Mutex // of State while a file is written: what is written can come from files that are read at that time
 }
 
 // New returns a machine that starts with a copy of state. An unknown command fails t.
 func New(t testing.TB, state State) *Machine { return &Machine{State: maps.Clone(state), t: t} }
+
+// Copy returns a copy of the state of the machine, also while a file is written.
+func (m *Machine) Copy() State {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.State)
+}
 
 // Host returns the machine as a host.Host.
 func (m *Machine) Host() host.Host {
@@ -105,7 +114,9 @@ func (i fileInfo) Sys() any                   { return nil }
 func (i fileInfo) Info() (fs.FileInfo, error) { return i, nil }
 
 func (f fileSystem) Lstat(p string) (fs.FileInfo, error) {
+	f.mu.Lock()
 	thing, ok := f.State[p]
+	f.mu.Unlock()
 	if !ok {
 		return nil, &fs.PathError{Op: "lstat", Path: p, Err: fs.ErrNotExist}
 	}
@@ -113,7 +124,9 @@ func (f fileSystem) Lstat(p string) (fs.FileInfo, error) {
 }
 
 func (f fileSystem) ReadFile(p string) ([]byte, error) {
+	f.mu.Lock()
 	thing, ok := f.State[p]
+	f.mu.Unlock()
 	if ok && thing.Mode.Type() == fs.ModeSymlink {
 		target := thing.Data
 		if !path.IsAbs(target) {
@@ -148,24 +161,34 @@ func (f fileSystem) ReadDir(dir string) ([]fs.DirEntry, error) {
 // Write writes a temporary file and renames it, as a real host does.
 func (f fileSystem) Write(p string, r io.Reader, perm fs.FileMode) error {
 	f.reportChange("write %s", p)
-	temp := host.TempPath(p)
-	f.State.PutFile(temp, "", 0o600)
+	temp, data := host.TempPath(p), ""
+	f.put(temp, data, 0o600)
 	buf := make([]byte, 4096)
 	for {
 		n, err := r.Read(buf)
-		f.State.PutFile(temp, f.State[temp].Data+string(buf[:n]), 0o600)
+		data += string(buf[:n])
+		f.put(temp, data, 0o600)
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
+			f.mu.Lock()
+			defer f.mu.Unlock()
 			delete(f.State, temp)
 			return err
 		}
 	}
-	data := f.State[temp].Data
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	delete(f.State, temp)
 	f.State.PutFile(p, data, perm)
 	return nil
+}
+
+func (m *Machine) put(p, data string, mode fs.FileMode) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.State.PutFile(p, data, mode)
 }
 
 // Symlink creates a temporary link and renames it, as a real host does.
