@@ -3,8 +3,6 @@ package kube
 import (
 	"context"
 	"errors"
-	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -61,27 +59,6 @@ func (c *Client) NodeHeartbeat(ctx context.Context, name string) (time.Time, err
 	}
 	text, _, _ := unstructured.NestedString(lease.Object, "spec", "renewTime")
 	return time.Parse(time.RFC3339Nano, text)
-}
-
-// OldImage returns the reason why a pod of a namespace has not been replaced yet, or "": the first pod whose name begins
-// with one of prefixes and that runs another image than those of refs.
-func (c *Client) OldImage(ctx context.Context, namespace string, prefixes, refs []string) (string, error) {
-	pods, err := c.awaitedPods(ctx, namespace)
-	if err != nil {
-		return "", err
-	}
-	for i := range pods {
-		p := &pods[i]
-		if !slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(p.Name, prefix) }) || isIgnoredPod(p) {
-			continue
-		}
-		for _, container := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
-			if !slices.Contains(refs, container.Image) {
-				return "pod " + p.Name + " still runs " + container.Image, nil
-			}
-		}
-	}
-	return "", nil
 }
 
 // WaitNode waits until the node is registered and Ready.

@@ -1,6 +1,7 @@
 package kube_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -79,6 +80,39 @@ func TestIgnoringNodes_LeavesOutThePodsOfALostNode(t *testing.T) {
 			testkit.Must(t, err)
 			if (old == "") != c.ignored || (unready == "") != c.ignored {
 				t.Errorf("%q, %q", old, unready)
+			}
+		})
+	}
+}
+
+func TestReplaceOldPod_ReplacesOneAtATime(t *testing.T) {
+	const pods, set = "/api/v1/namespaces/kube-system/pods/", "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy"
+	pod := func(name, node, image, ready string) map[string]any {
+		return map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": name, "namespace": "kube-system",
+			"ownerReferences": []any{map[string]any{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "kube-proxy", "uid": "u1", "controller": true}}},
+			"spec":   map[string]any{"nodeName": node, "containers": []any{map[string]any{"name": "c", "image": image}}},
+			"status": map[string]any{"phase": "Running", "conditions": []any{map[string]any{"type": "Ready", "status": ready}}}}
+	}
+	for name, c := range map[string]struct {
+		template, second, third string // image of the DaemonSet, image of n2's pod, whether n3's pod is Ready
+		want                    string // what is written
+	}{
+		"the first old one":             {"kube-proxy:2", "kube-proxy:1", "True", "[DELETE " + pods + "p1]"},
+		"another one is not Ready":      {"kube-proxy:2", "kube-proxy:1", "False", "[]"},
+		"its DaemonSet has the old one": {"kube-proxy:1", "kube-proxy:1", "True", "[]"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, all := kubetest.New(t)
+			s.Put(set, map[string]any{"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": map[string]any{"name": "kube-proxy", "namespace": "kube-system", "uid": "u1"},
+				"spec":   map[string]any{"template": map[string]any{"spec": map[string]any{"containers": []any{map[string]any{"name": "c", "image": c.template}}}}},
+				"status": map[string]any{"desiredNumberScheduled": 4}})
+			s.Put(pods+"p1", pod("p1", "n1", "kube-proxy:1", "True"))
+			s.Put(pods+"p2", pod("p2", "n2", c.second, "True"))
+			s.Put(pods+"p3", pod("p3", "n3", "kube-proxy:2", c.third))
+			s.Put(pods+"p4", pod("p4", "w1", "kube-proxy:1", "False"))
+			testkit.Must(t, all.IgnoringNodes("w1").ReplaceOldPod(t.Context(), "kube-system", []string{"p"}, []string{"kube-proxy:2"}))
+			if got := fmt.Sprint(s.Writes()); got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
 			}
 		})
 	}

@@ -113,6 +113,9 @@ func (c Cluster) waitSystemImages() step.Step {
 				NextCommand: "sudo plinth kubectl get pods,events -n " + systemNamespace, OnReason: func(reason string) { report(reason, 0, 0) }},
 				func(ctx context.Context) (bool, string, error) {
 					reason, err := why(ctx)
+					if err == nil && reason != "" && len(c.SkipNodes) > 0 {
+						err = c.replaceOldSystemPod(ctx)
+					}
 					if err != nil {
 						return false, err.Error(), nil
 					}
@@ -120,6 +123,19 @@ func (c Cluster) waitSystemImages() step.Step {
 				})
 		},
 	}
+}
+
+// replaceOldSystemPod deletes a system pod that its DaemonSet does not replace while a node is away.
+func (c Cluster) replaceOldSystemPod(ctx context.Context) error {
+	client, err := c.kubeClient(ctx)
+	if err != nil {
+		return err
+	}
+	refs, err := c.systemImages()
+	if err != nil {
+		return err
+	}
+	return client.ReplaceOldPod(ctx, systemNamespace, c.K0s.Settings.SystemPods(), refs)
 }
 
 // systemImages returns the references of the images that the system pods run; nil if they are not known.
