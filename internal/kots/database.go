@@ -35,7 +35,8 @@ const busyText = "CAS conflict"
 // BackupDatabase returns a backup of the console's database, a file of SQLite. It contains secrets. Of several backups at the
 // same time, one waits for the other.
 func (k *Client) BackupDatabase(ctx context.Context) (backup io.ReadCloser, err error) {
-	o := wait.Options{What: "the console's database to be free for a backup", Timeout: databaseTimeout, Interval: time.Second}
+	o := wait.Options{What: "the console's database to be free for a backup", Timeout: databaseTimeout, Interval: time.Second,
+		NextCommand: "sudo plinth kubectl logs -n " + k.Namespace + " " + DatastoreName + "-0"}
 	err = wait.Until(ctx, o, func(context.Context) (bool, string, error) { // the caller still reads from the response
 		resp, err := k.requestDatabase(ctx, http.MethodGet, "/db/backup", nil, 0)
 		if errors.Is(err, errDatabaseBusy) {
