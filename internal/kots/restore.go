@@ -140,7 +140,7 @@ func (k *Client) RemoveConsole(ctx context.Context, report func(string, int64, i
 		o := wait.Options{What: "the " + kind.path + " of the console to go", Timeout: removeTimeout, NextCommand: "sudo plinth kubectl get " + kind.path + " -n " + k.Namespace,
 			OnReason: func(reason string) { report(reason, 0, 0) }}
 		if err := wait.Until(ctx, o, func(ctx context.Context) (bool, string, error) {
-			names, err := k.labelled(ctx, path)
+			names, err := k.labeled(ctx, path)
 			if err != nil || len(names) == 0 {
 				return err == nil, "", err
 			}
@@ -155,8 +155,8 @@ func (k *Client) RemoveConsole(ctx context.Context, report func(string, int64, i
 	return nil
 }
 
-// labelled returns the names of the objects of the console in a collection.
-func (k *Client) labelled(ctx context.Context, path string) (names []string, err error) {
+// labeled returns the names of the objects of the console in a collection.
+func (k *Client) labeled(ctx context.Context, path string) (names []string, err error) {
 	raw, err := k.Kube.ListRawMetadata(ctx, path, "kots.io/kotsadm=true")
 	if err != nil {
 		return nil, err

@@ -184,7 +184,7 @@ func (l lostControllers) Names(ctx context.Context) (names []string, err error) 
 }
 
 func (l lostControllers) namesIn(ctx context.Context, client *kube.Client) (names []string, err error) {
-	self, err := clusterIdentity{l.Cluster}.record()
+	self, err := clusterIdentity(l).record()
 	if err != nil {
 		return nil, err
 	}

@@ -109,7 +109,7 @@ func TestLostControllers_AreAllThatTheBackupKnows(t *testing.T) {
 		t.Errorf("%+v %v %v", note, noted, err)
 	}
 	// The record of this host itself is not that of a lost controller.
-	testkit.Must(t, clusterIdentity{l.Cluster}.applyPolicies(t.Context(), client))
+	testkit.Must(t, clusterIdentity(l).applyPolicies(t.Context(), client))
 	if names, err = l.namesIn(t.Context(), client); err != nil || len(names) != 0 {
 		t.Errorf("this host is lost: %v %v", names, err)
 	}
