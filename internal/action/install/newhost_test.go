@@ -201,22 +201,6 @@ func lasting(state sim.State) sim.State {
 	return kept
 }
 
-// stateDifferences returns the keys of two states that differ.
-func stateDifferences(want, have sim.State) (all []string) {
-	for key, thing := range want {
-		if other, ok := have[key]; !ok || other != thing {
-			all = append(all, fmt.Sprintf("%s: %.100q, want %.100q", key, other.Data, thing.Data))
-		}
-	}
-	for key := range have {
-		if _, ok := want[key]; !ok {
-			all = append(all, "+ "+key)
-		}
-	}
-	slices.Sort(all)
-	return all[:min(len(all), 10)]
-}
-
 func TestAddRequirements_RefusesAClockBeforeTheBackup(t *testing.T) {
 	built := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 	for name, c := range map[string]struct{ taken, want time.Time }{
@@ -265,7 +249,7 @@ func TestSimulation_RestoreOnNewHostRecoversFromAKillBeforeAnyChange(t *testing.
 			continue
 		}
 		again, err := s.restore(left, nil)
-		if d := stateDifferences(lasting(end), lasting(again)); err != nil || len(d) > 0 {
+		if d := sim.Differences(lasting(end), lasting(again)); err != nil || len(d) > 0 {
 			t.Errorf("%s: %v\n%s", names[i], err, strings.Join(d, "\n"))
 		}
 	}
@@ -295,7 +279,7 @@ func TestSimulation_RestoreOnNewHostReplacesAClusterThatABootHasCreated(t *testi
 	m.State.PutFile(etcdDB, "an empty cluster", 0o600)
 	m.State.PutFile(path.Join(k0s.EtcdMemberDir, "wal/0.wal"), "new", 0o600)
 	again, err := s.restore(m.State, nil)
-	if d := stateDifferences(lasting(end), lasting(again)); err != nil || len(d) > 0 {
+	if d := sim.Differences(lasting(end), lasting(again)); err != nil || len(d) > 0 {
 		t.Errorf("%v\n%s", err, strings.Join(d, "\n"))
 	}
 }

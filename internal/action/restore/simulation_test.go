@@ -177,22 +177,6 @@ func comparable(state sim.State) sim.State {
 	return kept
 }
 
-// differences returns the keys of two states that differ.
-func differences(want, have sim.State) (all []string) {
-	for key, thing := range want {
-		if other, ok := have[key]; !ok || other != thing {
-			all = append(all, fmt.Sprintf("%s: %.100q, want %.100q", key, other.Data, thing.Data))
-		}
-	}
-	for key := range have {
-		if _, ok := want[key]; !ok {
-			all = append(all, "+ "+key)
-		}
-	}
-	slices.Sort(all)
-	return all[:min(len(all), 10)]
-}
-
 // isUnfinished reports whether the last run in the journal of state is not finished.
 func isUnfinished(t *testing.T, state sim.State) bool {
 	t.Helper()
@@ -237,7 +221,7 @@ func TestSimulation_RestoreRecoversFromAKillBeforeAnyChange(t *testing.T) {
 					continue // it has ended: the same command is another restore
 				}
 				again, err := s.restore(left, nil)
-				if d := differences(comparable(end), comparable(again)); err != nil || len(d) > 0 {
+				if d := sim.Differences(comparable(end), comparable(again)); err != nil || len(d) > 0 {
 					t.Errorf("%s: %v\n%s", names[i], err, strings.Join(d, "\n"))
 					continue
 				}

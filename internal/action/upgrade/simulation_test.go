@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -420,24 +419,6 @@ func comparable(state sim.State, withSnapshot bool) sim.State {
 	return kept
 }
 
-// differences returns at most 10 differences between two states.
-func differences(want, have sim.State) (all []string) {
-	for key, thing := range want {
-		if other, ok := have[key]; !ok {
-			all = append(all, "- "+key)
-		} else if other != thing {
-			all = append(all, fmt.Sprintf("~ %s: %v %.200q → %v %.200q", key, thing.Mode, thing.Data, other.Mode, other.Data))
-		}
-	}
-	for key := range have {
-		if _, ok := want[key]; !ok {
-			all = append(all, "+ "+key)
-		}
-	}
-	slices.Sort(all)
-	return all[:min(len(all), 10)]
-}
-
 // verifyRunning verifies that k0s and the agent run with the files that are on the host.
 func (s *simulation) verifyRunning(history string, state sim.State) {
 	for _, unit := range []string{k0s.ControllerUnit, node.AgentUnit} {
@@ -451,7 +432,7 @@ func (s *simulation) verifyRunning(history string, state sim.State) {
 // verifyUpgrade verifies that the same command finishes the upgrade from state.
 func (s *simulation) verifyUpgrade(history string, state sim.State) {
 	end, err := s.upgrade(state, nil, nil)
-	if d := differences(comparable(s.upgraded, false), comparable(end, false)); err != nil || len(d) > 0 {
+	if d := sim.Differences(comparable(s.upgraded, false), comparable(end, false)); err != nil || len(d) > 0 {
 		s.t.Errorf("%s, then upgrade: %v\n%s", history, err, strings.Join(d, "\n"))
 		return
 	}
@@ -464,7 +445,7 @@ func (s *simulation) verifyUpgrade(history string, state sim.State) {
 			s.t.Errorf("%s, then upgrade, then again: not converged, %s", history, moment)
 		}
 	})
-	if d := differences(end, again); err != nil || len(d) > 0 {
+	if d := sim.Differences(end, again); err != nil || len(d) > 0 {
 		s.t.Errorf("%s, then upgrade, then again: %v\n%s", history, err, strings.Join(d, "\n"))
 	}
 }
@@ -478,7 +459,7 @@ func (s *simulation) verifyRollBack(history string, state sim.State) {
 		s.t.Errorf("%s, then rollback: %v", history, err)
 		return
 	}
-	if d := differences(comparable(s.installed, false), comparable(end, false)); len(d) > 0 {
+	if d := sim.Differences(comparable(s.installed, false), comparable(end, false)); len(d) > 0 {
 		s.t.Errorf("%s, then rollback (%v):\n%s", history, err, strings.Join(d, "\n"))
 		return
 	}
@@ -526,7 +507,7 @@ func (s *simulation) moments(verb func(sim.State, []failpoint.Rule, observer) (s
 
 func TestSimulation_UpgradesAndRollsBack(t *testing.T) {
 	forEachChange(t, func(t *testing.T, s *simulation) {
-		if len(differences(comparable(s.installed, true), comparable(s.upgraded, true))) == 0 {
+		if len(sim.Differences(comparable(s.installed, true), comparable(s.upgraded, true))) == 0 {
 			t.Fatal("it changed nothing")
 		}
 		s.verifyRunning("upgrade", s.upgraded)
@@ -575,7 +556,7 @@ func TestSimulation_RollsBackAfterAFailedStep(t *testing.T) {
 			if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "failpoint") {
 				t.Errorf("%s: exit code %d, %v", p, problem.ExitCode(err), err)
 			}
-			if d := differences(comparable(s.installed, false), comparable(end, false)); len(d) > 0 {
+			if d := sim.Differences(comparable(s.installed, false), comparable(end, false)); len(d) > 0 {
 				t.Errorf("%s: not rolled back: %v\n%s", p, err, strings.Join(d, "\n"))
 				continue
 			}

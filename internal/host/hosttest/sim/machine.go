@@ -44,6 +44,24 @@ type Machine struct {
 // New returns a machine that starts with a copy of state. An unknown command fails t.
 func New(t testing.TB, state State) *Machine { return &Machine{State: maps.Clone(state), t: t} }
 
+// Differences returns at most 10 differences between two states, in words: "-" marks what have lacks, "+" what only it has.
+func Differences(want, have State) (all []string) {
+	for key, thing := range want {
+		if other, ok := have[key]; !ok {
+			all = append(all, "- "+key)
+		} else if other != thing {
+			all = append(all, fmt.Sprintf("~ %s: %v %.200q → %v %.200q", key, thing.Mode, thing.Data, other.Mode, other.Data))
+		}
+	}
+	for key := range have {
+		if _, ok := want[key]; !ok {
+			all = append(all, "+ "+key)
+		}
+	}
+	slices.Sort(all)
+	return all[:min(len(all), 10)]
+}
+
 // Copy returns a copy of the state of the machine, also while a file is written.
 func (m *Machine) Copy() State {
 	m.mu.Lock()
