@@ -94,12 +94,14 @@ func TestReplaceOldPod_ReplacesOneAtATime(t *testing.T) {
 			"status": map[string]any{"phase": "Running", "conditions": []any{map[string]any{"type": "Ready", "status": ready}}}}
 	}
 	for name, c := range map[string]struct {
-		template, second, third string // image of the DaemonSet, image of n2's pod, whether n3's pod is Ready
-		want                    string // what is written
+		template string // image of the DaemonSet
+		third    string // whether n3's pod is Ready; "" if there is none yet
+		want     string // what is written
 	}{
-		"the first old one":             {"kube-proxy:2", "kube-proxy:1", "True", "[DELETE " + pods + "p1]"},
-		"another one is not Ready":      {"kube-proxy:2", "kube-proxy:1", "False", "[]"},
-		"its DaemonSet has the old one": {"kube-proxy:1", "kube-proxy:1", "True", "[]"},
+		"the first old one":             {"kube-proxy:2", "True", "[DELETE " + pods + "p1]"},
+		"another one is not Ready":      {"kube-proxy:2", "False", "[]"},
+		"another one is missing":        {"kube-proxy:2", "", "[]"},
+		"its DaemonSet has the old one": {"kube-proxy:1", "True", "[]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, all := kubetest.New(t)
@@ -107,8 +109,10 @@ func TestReplaceOldPod_ReplacesOneAtATime(t *testing.T) {
 				"spec":   map[string]any{"template": map[string]any{"spec": map[string]any{"containers": []any{map[string]any{"name": "c", "image": c.template}}}}},
 				"status": map[string]any{"desiredNumberScheduled": 4}})
 			s.Put(pods+"p1", pod("p1", "n1", "kube-proxy:1", "True"))
-			s.Put(pods+"p2", pod("p2", "n2", c.second, "True"))
-			s.Put(pods+"p3", pod("p3", "n3", "kube-proxy:2", c.third))
+			s.Put(pods+"p2", pod("p2", "n2", "kube-proxy:1", "True"))
+			if c.third != "" {
+				s.Put(pods+"p3", pod("p3", "n3", "kube-proxy:2", c.third))
+			}
 			s.Put(pods+"p4", pod("p4", "w1", "kube-proxy:1", "False"))
 			testkit.Must(t, all.IgnoringNodes("w1").ReplaceOldPod(t.Context(), "kube-system", []string{"p"}, []string{"kube-proxy:2"}))
 			if got := fmt.Sprint(s.Writes()); got != c.want {
