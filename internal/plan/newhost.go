@@ -49,11 +49,7 @@ func insertBefore(steps []step.Step, id string, more ...step.Step) []step.Step {
 
 // placeKeys returns the step that writes the authorities and keys of the cluster, instead of new ones.
 func (o restore) placeKeys() step.Step {
-	var affects []string
-	for _, f := range k0s.SharedFiles() {
-		affects = append(affects, f.Path)
-	}
-	return step.Step{ID: "restore-keys", Title: "Write the cluster's keys", Affects: affects,
+	return step.Step{ID: "restore-keys", Title: "Write the cluster's keys", Affects: []string{k0s.DataDir},
 		Check: func(context.Context) (step.State, error) { return stepState(k0s.SharedFilesNeeded(o.Host, o.Keys)) },
 		Apply: func(context.Context, step.Report) error { return k0s.PlaceSharedFiles(o.Host, o.Keys) },
 	}

@@ -44,6 +44,13 @@ func TestRestoreOnNewHost_IsInstallWithTheKeysAndDataOfTheBackup(t *testing.T) {
 	if got, want := ids(steps), ids(Install(c)); !slices.Equal(got, want) {
 		t.Errorf("%q, an install has %q", got, want)
 	}
+	// The preflights of a run after a killed one take every other path for that of a foreign k0s.
+	i := slices.IndexFunc(steps, func(s step.Step) bool {
+		return slices.ContainsFunc(s.Affects, func(p string) bool { return strings.HasPrefix(p, k0s.DataDir) })
+	})
+	if s := steps[i]; !slices.Contains(s.Affects, k0s.DataDir) {
+		t.Errorf("step %s creates %s, and affects only %q", s.ID, k0s.DataDir, s.Affects)
+	}
 }
 
 // newLostCluster returns the API server of a restored cluster with these lost controllers, as this host sees it: its own
