@@ -155,9 +155,7 @@ func checkRestoreRefusal(t *testing.T, ctx context.Context, h *lab.Host, code in
 func killNewHost(t *testing.T, ctx context.Context, n *lab.Host, args ...string) {
 	t.Helper()
 	for _, point := range []string{"restore-keys:applied", "restore-etcd:begun", "restore-etcd:applied", "k0s-start:applied", "restore-lost:applied"} {
-		if _, stderr, code := n.Run(ctx, append([]string{"env", "PLINTH_FAILPOINTS=restore/" + point + "=kill", binary}, args...)...); code == 0 {
-			t.Errorf("%s did not kill it: %s", point, lastLines(stderr, 5))
-		}
+		kill(t, ctx, n, "restore/"+point, args...)
 	}
 	runPlinth(t, ctx, n, 0, args...)
 }
@@ -212,9 +210,7 @@ func loseControllers(t *testing.T, ctx context.Context, a *lab.Host, hosts ...*l
 func killAndResume(t *testing.T, ctx context.Context, a *lab.Host, args ...string) {
 	t.Helper()
 	for _, point := range []string{"restore/restore-save:applied", "restore/restore-etcd:begun", "restore/restore-etcd:applied"} {
-		if _, stderr, code := a.Run(ctx, append([]string{"env", "PLINTH_FAILPOINTS=" + point + "=kill", binary}, args...)...); code == 0 {
-			t.Errorf("%s did not kill it: %s", point, lastLines(stderr, 5))
-		}
+		kill(t, ctx, a, point, args...)
 	}
 	runPlinth(t, ctx, a, 0, args...)
 }

@@ -61,9 +61,7 @@ func TestRestore_Application(t *testing.T) {
 		return
 	}
 	for _, point := range []string{"snapshot-location:applied", "restore-registry:applied", "restore-console:begun", "restore-application:begun"} {
-		if _, stderr, code := n.Run(ctx, append([]string{"env", "PLINTH_FAILPOINTS=restore/" + point + "=kill", binary}, args...)...); code == 0 {
-			t.Errorf("%s did not kill it: %s", point, lastLines(stderr, 5))
-		}
+		kill(t, ctx, n, "restore/"+point, args...)
 		if point == "restore-console:begun" {
 			killDuringRestore(t, ctx, n, snapshot+".kotsadm", args...)
 		}

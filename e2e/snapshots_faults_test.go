@@ -249,9 +249,7 @@ func checkKilledBackup(t *testing.T, ctx context.Context, h *lab.Host) {
 	backup := []string{"backup", "--to", folder, "--unencrypted", "--keep", "2"}
 	for _, point := range []string{"backup-etcd:begun", "backup-etcd:applied", "backup-write:begun", "backup-write:applied",
 		"backup-verify:applied", "backup-keep:begun"} {
-		if _, stderr, code := h.Run(ctx, append([]string{"env", "PLINTH_FAILPOINTS=backup/" + point + "=kill", binary}, backup...)...); code == 0 {
-			t.Errorf("%s did not kill it: %s", point, lastLines(stderr, 5))
-		}
+		kill(t, ctx, h, "backup/"+point, backup...)
 		for _, file := range strings.Fields(h.MustRun(ctx, "sh", "-c", "ls "+folder+"/*.plinth-backup 2>/dev/null || true")) {
 			runPlinth(t, ctx, h, 0, "backup", "verify", file)
 		}

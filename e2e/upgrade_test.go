@@ -166,7 +166,7 @@ func checkCluster(t *testing.T, ctx context.Context, h *lab.Host) {
 func kill(t *testing.T, ctx context.Context, h *lab.Host, point string, args ...string) string {
 	t.Helper()
 	_, stderr, code := h.Run(ctx, append([]string{"env", "PLINTH_FAILPOINTS=" + point + "=kill", binary}, args...)...)
-	if code == 0 || !strings.Contains(stderr, "failpoint") {
+	if code == 0 || !strings.Contains(stderr, "failpoint "+point+": this process ends now") {
 		t.Errorf("%s was not killed at %s: exit %d: %s", args[0], point, code, lastLines(stderr, 5))
 	}
 	return stderr
