@@ -20,6 +20,7 @@ import (
 // NodePod is a pod on a node that is drained.
 type NodePod struct {
 	Namespace, Name string
+	Node            string
 	Unmanaged       bool     // it has no controller that would start it on another node
 	LocalPVCs       []string // claims whose data only this node has
 	Terminating     bool     // it is terminating
@@ -55,7 +56,7 @@ func PodsToEvict(ctx context.Context, c *Client, node string) ([]NodePod, error)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, NodePod{Namespace: p.Namespace, Name: p.Name, Unmanaged: metav1.GetControllerOf(p) == nil, LocalPVCs: volumes, Terminating: p.DeletionTimestamp != nil})
+		out = append(out, NodePod{Namespace: p.Namespace, Name: p.Name, Node: node, Unmanaged: metav1.GetControllerOf(p) == nil, LocalPVCs: volumes, Terminating: p.DeletionTimestamp != nil})
 	}
 	return out, nil
 }

@@ -125,16 +125,41 @@ func (o restore) replaceAwayPods() step.Step {
 			return step.Needed("pod " + pods[0].String() + " is on a node that does not answer" + moreSuffix(len(pods)-1)), nil
 		},
 		Apply: func(ctx context.Context, report step.Report) error {
-			client, pods, err := away(ctx)
-			for _, p := range pods {
-				report("replacing "+p.String(), 0, 0)
-				if err := kube.ForceDeletePod(ctx, client, p); err != nil {
-					return err
-				}
-			}
-			return err
+			return wait.Until(ctx, wait.Options{What: "the system pods of absent nodes to be started again", Timeout: 5 * time.Minute,
+				NextCommand: "sudo plinth kubectl get pods -A -o wide", OnReason: func(reason string) { report(reason, 0, 0) }},
+				func(ctx context.Context) (bool, string, error) {
+					client, pods, err := away(ctx)
+					if err != nil {
+						return false, err.Error(), nil
+					}
+					reason, err := deleteAwayPods(ctx, client, pods)
+					if err != nil {
+						return false, err.Error(), nil
+					}
+					return len(pods) == 0, reason, nil
+				})
 		},
 	}
+}
+
+// deleteAwayPods deletes those pods of nodes that do not report whose node is not Ready any more, and returns what it
+// did. Kubernetes takes a node for Ready until 40 s after its last report, and for the same time after a restore: the
+// scheduler would place the new pods on it again.
+func deleteAwayPods(ctx context.Context, client *kube.Client, pods []kube.NodePod) (reason string, err error) {
+	for _, p := range pods {
+		n, err := client.Node(ctx, p.Node)
+		if err != nil {
+			return "", err
+		}
+		if n.Ready {
+			return "node " + p.Node + " does not report, and Kubernetes has not noticed it yet", nil
+		}
+		if err := kube.ForceDeletePod(ctx, client, p); err != nil {
+			return "", err
+		}
+		reason = "replacing " + p.String()
+	}
+	return reason, nil
 }
 
 // awayNodes returns those of the other nodes whose kubelet has not reported since the restore.

@@ -147,3 +147,28 @@ func TestLostMembers_AreTheOtherControllers(t *testing.T) {
 		t.Errorf("%+v %v %v", note, noted, err)
 	}
 }
+
+func TestDeleteAwayPods_WaitsUntilTheNodeIsNotReady(t *testing.T) {
+	s, client := kubetest.New(t)
+	const pod = "/api/v1/namespaces/kube-system/pods/coredns"
+	s.Put(pod, map[string]any{"metadata": map[string]any{"namespace": "kube-system", "name": "coredns"}})
+	node := func(ready string) {
+		s.Put("/api/v1/nodes/w", map[string]any{"apiVersion": "v1", "kind": "Node", "metadata": map[string]any{"name": "w"},
+			"status": map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": ready}}}})
+	}
+	for _, tt := range []struct {
+		ready, reason string
+		kept          bool
+	}{
+		{"True", "node w does not report, and Kubernetes has not noticed it yet", true},
+		{"Unknown", "replacing kube-system/coredns", false},
+	} {
+		t.Run("Ready is "+tt.ready, func(t *testing.T) {
+			node(tt.ready)
+			reason, err := deleteAwayPods(t.Context(), client, []kube.NodePod{{Namespace: "kube-system", Name: "coredns", Node: "w"}})
+			if err != nil || reason != tt.reason || (s.Object(pod) != nil) != tt.kept {
+				t.Errorf("%q, %v, and the pod is %v", reason, err, s.Object(pod))
+			}
+		})
+	}
+}
