@@ -134,13 +134,16 @@ func (b rollback) stop() []step.Step {
 	return steps
 }
 
+// RollbackFilesID is the id of the step of a rollback that restores the files of the host. Not all of them are Plinth's.
+const RollbackFilesID = "rollback-files"
+
 // restoreFiles returns the step that restores the files of the host.
 func (b rollback) restoreFiles() step.Step {
 	var affects []string
 	for _, f := range b.Snapshot.Files.Files {
 		affects = append(affects, f.Path)
 	}
-	return step.Step{ID: "rollback-files", Title: "Restore the files of this host", Affects: append(affects, b.Snapshot.Files.Trees...),
+	return step.Step{ID: RollbackFilesID, Title: "Restore the files of this host", Affects: append(affects, b.Snapshot.Files.Trees...),
 		Check: func(ctx context.Context) (step.State, error) {
 			restore, remove, err := b.Snapshot.Files.Changed(ctx, b.Host)
 			switch {

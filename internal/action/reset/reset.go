@@ -361,7 +361,9 @@ func (o resetHost) journalCluster(j *journal.Journal) cleanup.Scope {
 			cidrs = []netip.Prefix{p}
 		}
 		for _, s := range earlier.Steps {
-			created = append(created, s.Affects...)
+			if s.ID != plan.RollbackFilesID {
+				created = append(created, s.Affects...)
+			}
 		}
 	}
 	c := o.CleanupScope(cidrs...)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -76,6 +78,19 @@ func TestResetCluster_RestoresTheDataFolder(t *testing.T) {
 				t.Error("the pointer is still there")
 			}
 		})
+	}
+}
+
+func TestJournalCluster_ARollbackCreatesNoFiles(t *testing.T) {
+	o, _ := newOperation(t, "/data/plinth")
+	j, err := o.OpenJournal()
+	testkit.Must(t, err)
+	for verb, affects := range map[string][]string{"k0s-config": {"/etc/k0s/k0s.yaml"}, plan.RollbackFilesID: {"/etc/k0s/k0s.yaml", "/etc/k0s/containerd.d/mine.toml", "/etc/k0s/containerd.d"}} {
+		testkit.Must(t, j.BeginRun("install", journal.Args{}))
+		testkit.Must(t, j.BeginStep(verb, affects))
+	}
+	if got, want := o.journalCluster(j).WrittenPaths, []string{k0s.ContainerdConfigPath, "/etc/k0s/k0s.yaml"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

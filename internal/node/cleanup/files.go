@@ -198,9 +198,9 @@ func (f Finder) planSharedDir(s *removalPlan, dir string) (removed bool) {
 		switch {
 		case f.Before.HadPath(p) && !e.IsDir():
 			removed = false
-		case slices.ContainsFunc(f.WrittenPaths, isWritten):
+		case !f.Before.HadPath(p) && slices.ContainsFunc(f.WrittenPaths, isWritten):
 			inside = append(inside, p)
-		case e.IsDir() && slices.ContainsFunc(f.WrittenPaths, isParent):
+		case e.IsDir() && (f.Before.HadPath(p) || slices.ContainsFunc(f.WrittenPaths, isParent)):
 			sub := removalPlan{}
 			if f.planSharedDir(&sub, p) {
 				inside = append(inside, p)

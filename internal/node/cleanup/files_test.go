@@ -393,6 +393,24 @@ func TestForeignFiles_FilesOfUsersAreKept(t *testing.T) {
 	}
 }
 
+func TestFilesKind_KeepsAFolderOfUsersThatAStepNamed(t *testing.T) {
+	f := hosttest.New(t)
+	const mine = "/etc/k0s/containerd.d/mine.toml"
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/proc/self/mountinfo": rootDisk, mine: "x"})
+	finder := newFinder(f)
+	before, err := finder.RecordPaths()
+	testkit.Must(t, err)
+	finder.Before = before
+	finder.WrittenPaths = []string{"/etc/k0s/k0s.yaml", "/etc/k0s/containerd.d"}
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/etc/k0s/k0s.yaml": "x", "/etc/k0s/containerd.d/plinth.toml": "x"})
+	if r := FilesKind(finder).Remove(t.Context()); r.Err != nil || len(r.Remaining) > 0 || len(r.Removed) != 2 {
+		t.Errorf("%+v", r)
+	}
+	if got, err := os.ReadFile(filepath.Join(f.Root, mine)); string(got) != "x" {
+		t.Errorf("%s is %q: %v", mine, got, err)
+	}
+}
+
 func TestFilesKind_CautiousKeepsFilesThatOthersMayOwn(t *testing.T) {
 	f := hosttest.New(t)
 	testkit.WriteFiles(t, f.Root, 0o644, clusterFiles())
