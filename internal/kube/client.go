@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -57,13 +58,45 @@ func (c *Client) IgnoringNodes(names ...string) *Client {
 	return &with
 }
 
-// awaitedPods returns the pods of a namespace, "" for all, except those on ignored nodes.
+// awaitedPods returns the pods of a namespace, "" for all, except those on ignored nodes and those that only an ignored
+// node could run: no node has room for them, and another pod of their workload is Ready.
 func (c *Client) awaitedPods(ctx context.Context, namespace string) ([]corev1.Pod, error) {
 	list, err := c.core.Pods(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return slices.Contains(c.ignored, p.Spec.NodeName) }), nil
+	if len(c.ignored) == 0 {
+		return list.Items, nil
+	}
+	pods := slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return slices.Contains(c.ignored, p.Spec.NodeName) })
+	ready := map[string]bool{}
+	for i := range pods {
+		if p := &pods[i]; !isIgnoredPod(p) && podReason(p) == "" {
+			ready[workload(p)] = true
+		}
+	}
+	return slices.DeleteFunc(pods, func(p corev1.Pod) bool {
+		return ready[workload(&p)] && slices.ContainsFunc(p.Status.Conditions, isUnschedulable)
+	}), nil
+}
+
+// workload returns the kind, namespace and name of what controls a pod; for a ReplicaSet without the hash of its template,
+// so that all of a Deployment are the same. "" if nothing does.
+func workload(p *corev1.Pod) string {
+	by := metav1.GetControllerOf(p)
+	if by == nil {
+		return ""
+	}
+	name := by.Name
+	if by.Kind == "ReplicaSet" {
+		name = name[:max(0, strings.LastIndexByte(name, '-'))]
+	}
+	return by.Kind + " " + p.Namespace + "/" + name
+}
+
+// isUnschedulable reports whether a condition of a pod says that the scheduler has found no node for it.
+func isUnschedulable(cond corev1.PodCondition) bool {
+	return cond.Type == corev1.PodScheduled && cond.Status == corev1.ConditionFalse
 }
 
 // Wait sets the timeout of a wait and the functions that report why it is not

@@ -99,10 +99,8 @@ func podReason(p *corev1.Pod) string {
 	if cs := blockingContainer(p); cs != nil {
 		return p.Name + ": " + containerReason(cs)
 	}
-	for _, cond := range p.Status.Conditions {
-		if cond.Type == corev1.PodScheduled && cond.Status == corev1.ConditionFalse {
-			return p.Name + ": not scheduled: " + cond.Message
-		}
+	if i := slices.IndexFunc(p.Status.Conditions, isUnschedulable); i >= 0 {
+		return p.Name + ": not scheduled: " + p.Status.Conditions[i].Message
 	}
 	return p.Name + ": " + cmp.Or(p.Status.Reason, string(p.Status.Phase))
 }

@@ -85,6 +85,35 @@ func TestIgnoringNodes_LeavesOutThePodsOfALostNode(t *testing.T) {
 	}
 }
 
+func TestIgnoringNodes_LeavesOutPodsThatOnlyALostNodeCouldRun(t *testing.T) {
+	pod := func(name, set, node, condition, status string) map[string]any {
+		return map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": name, "namespace": "kube-system",
+			"ownerReferences": []any{map[string]any{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": set, "uid": set, "controller": true}}},
+			"spec": map[string]any{"nodeName": node}, "status": map[string]any{"conditions": []any{map[string]any{"type": condition, "status": status}}}}
+	}
+	for name, c := range map[string]struct {
+		other   string // whether the other pod is Ready
+		set     string // its ReplicaSet
+		ignored []string
+		want    string
+	}{
+		"another one is Ready":             {"True", "dns-1", []string{"w1"}, ""},
+		"one of another template is Ready": {"True", "dns-0", []string{"w1"}, ""},
+		"the other one is not Ready":       {"False", "dns-1", []string{"w1"}, "0 of 2 pods Ready; pod dns-1-a: "},
+		"one of another workload is Ready": {"True", "web-1", []string{"w1"}, "1 of 2 pods Ready; pod dns-1-b: not scheduled: "},
+		"all nodes are awaited":            {"True", "dns-1", nil, "1 of 2 pods Ready; pod dns-1-b: not scheduled: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, client := kubetest.New(t)
+			s.Put("/api/v1/namespaces/kube-system/pods/dns-1-a", pod("dns-1-a", c.set, "n1", "Ready", c.other))
+			s.Put("/api/v1/namespaces/kube-system/pods/dns-1-b", pod("dns-1-b", "dns-1", "", "PodScheduled", "False"))
+			if got, err := client.IgnoringNodes(c.ignored...).PodsReason(t.Context(), "kube-system"); err != nil || got != c.want {
+				t.Errorf("%q %v, want %q", got, err, c.want)
+			}
+		})
+	}
+}
+
 func TestReplaceOldPod_ReplacesOneAtATime(t *testing.T) {
 	const pods, set = "/api/v1/namespaces/kube-system/pods/", "/apis/apps/v1/namespaces/kube-system/daemonsets/kube-proxy"
 	pod := func(name, node, image, ready string) map[string]any {
