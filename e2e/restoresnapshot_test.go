@@ -55,7 +55,7 @@ func TestRestore_Application(t *testing.T) {
 		if r := runPlinth(t, ctx, n, 0, append(args, "--plan")...); !planContains(r, "restore-registry", "restore-console", "restore-application") {
 			t.Errorf("the plan is %+v", r.Result.Plan)
 		}
-		n.MustRun(ctx, "sh", "-c", "! test -e /etc/k0s && ! test -e /var/lib/k0s")
+		n.MustRun(ctx, "sh", "-c", "! test -e /etc/k0s/k0s.yaml && ! test -e /var/lib/k0s")
 	})
 	if t.Failed() {
 		return
@@ -190,5 +190,5 @@ func checkStoreRefusals(t *testing.T, ctx context.Context, a, n *lab.Host, bundl
 			t.Errorf("%s: the secret key is in the output", name)
 		}
 	}
-	n.MustRun(ctx, "sh", "-c", "! test -e /etc/k0s && ! test -e /var/lib/k0s")
+	n.MustRun(ctx, "sh", "-c", "! test -e /etc/k0s/k0s.yaml && ! test -e /var/lib/k0s")
 }
