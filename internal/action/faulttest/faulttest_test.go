@@ -206,7 +206,8 @@ func TestPointNames_AreUniqueAndComplete(t *testing.T) {
 		t.Error("two points have the same name")
 	}
 	for _, want := range []string{"install/record-host:needed", "install/registry:applied", "install/application:ended", "install/receipt:temp",
-		"install/journal:torn", "reset/run:started", "reset/node-leave:applied", "reset/units:begun", "reset/data-dir:applied"} {
+		"install/journal:torn", "install/snapshot-location:begun",
+		"restore/restore-keys:applied", "restore/restore-location:applied", "restore/restore-console:begun", "restore/restore-application:begun", "reset/run:started", "reset/node-leave:applied", "reset/units:begun", "reset/data-dir:applied"} {
 		if !slices.Contains(all, want) {
 			t.Errorf("%s is missing", want)
 		}

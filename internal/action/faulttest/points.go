@@ -21,6 +21,7 @@ import (
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/velero"
 )
 
 // verbSteps is one command that changes a host and the steps that it can have, in order.
@@ -36,6 +37,9 @@ func allVerbSteps() ([]verbSteps, error) {
 	if err != nil {
 		return nil, err
 	}
+	for i := range parts { // velero then has the steps of its own store, too
+		parts[i].Values = map[string]any{"objectStore": map[string]any{"enabled": true}}
+	}
 	cluster := plan.Cluster{AddOns: parts, KotsFile: node.Artifact{Path: kots.BinaryPath}, AgentFile: node.Artifact{Path: "plinth"}, ProgramFile: node.Artifact{Path: "plinth"}, StateStore: &journal.Journal{}, Console: plan.Console{App: &kots.App{}}}
 	install, join := plan.Install(cluster), plan.Join(cluster, nil, &plan.APIAccess{})
 	reset := append(plan.LeaveSteps{Kube: &kube.Client{}}.List(), plan.Reset(node.Leftovers(host.Host{}, cleanup.DefaultScope()))...)
@@ -46,7 +50,10 @@ func allVerbSteps() ([]verbSteps, error) {
 	rollback := plan.Rollback(cluster, plan.Reversal{Snapshot: whole, WithData: true})
 	backup := plan.WriteBackup(plan.Backup{RemoveOlder: func(context.Context, step.Report) error { return nil }})
 	restore := plan.Restore(cluster, plan.Restoration{RemoveLost: true})
-	for _, s := range plan.RestoreOnNewHost(cluster, plan.Restoration{}) {
+	snapshot := plan.SnapshotRestore{RegistrySnapshot: "r", ReadOnly: true}
+	inStore := snapshot
+	inStore.Location = &velero.Location{}
+	for _, s := range slices.Concat(plan.RestoreOnNewHost(cluster, plan.Restoration{}), plan.RestoreSnapshot(cluster, snapshot), plan.RestoreSnapshot(cluster, inStore)) {
 		if !slices.ContainsFunc(restore, func(known step.Step) bool { return known.ID == s.ID }) {
 			restore = append(restore, s)
 		}
