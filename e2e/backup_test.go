@@ -15,7 +15,7 @@ import (
 const scheduledFolder = "/srv/backups/my-app"
 
 // TestBackup_Schedule installs a cluster whose Installer schedules backups, lets its service run, and removes and restores
-// the schedule by an upgrade and its rollback. It has not been run yet.
+// the schedule by an upgrade and its rollback.
 func TestBackup_Schedule(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it installs a cluster of its own")

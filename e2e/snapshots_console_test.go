@@ -22,7 +22,7 @@ type snapshotCluster struct {
 }
 
 // TestSnapshots_InTheConsole takes, schedules and restores snapshots of the console and of an application with data in a
-// volume, as a user does: in a browser, and with the kots CLI. It has not been run yet.
+// volume, as a user does: in a browser, and with the kots CLI.
 func TestSnapshots_InTheConsole(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it installs a cluster of its own")
