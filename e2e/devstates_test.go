@@ -21,6 +21,10 @@ var devStates = map[string]devState{
 	"v1.36.0-dev+k0s.0": {"PLINTH_E2E_PAYLOAD_K0S_1_36", "2.2."},
 }
 
+// ignoredOnLabHosts are the host preflights that fail on lab hosts: the machine can have control groups version 1, and the drop-in of
+// the lab is converted when k0s starts.
+const ignoredOnLabHosts = "cgroup-version,containerd-drop-ins"
+
 // withoutPreFlightChecks is a systemd drop-in that starts k0s as its unit does, but after convertLabDropIn and without its own
 // checks of the host, one of which refuses control groups version 1 from 1.36 on. Plinth never does so: it is for lab hosts.
 const withoutPreFlightChecks = `[Service]
@@ -53,9 +57,10 @@ func TestInstall_K0sDevelopmentState(t *testing.T) {
 			}
 			h := startDevHost(t, ctx)
 			h.Copy(buildDevBundle(t, version, 1), bundle)
-			runPlinth(t, ctx, h.Host, 0, "install", "--bundle", bundle, "--ignore-host-preflight", "cgroup-version", "--yes")
+			h.checkRefusesDropIn(t, ctx, version)
+			runPlinth(t, ctx, h.Host, 0, "install", "--bundle", bundle, "--ignore-host-preflight", ignoredOnLabHosts, "--yes")
 			h.checkDevState(t, ctx, version)
-			if r := runPlinth(t, ctx, h.Host, 0, "install", "--bundle", bundle, "--ignore-host-preflight", "cgroup-version", "--yes"); r.Result.Changed {
+			if r := runPlinth(t, ctx, h.Host, 0, "install", "--bundle", bundle, "--ignore-host-preflight", ignoredOnLabHosts, "--yes"); r.Result.Changed {
 				t.Errorf("a second run: %+v", r.Result)
 			}
 		})
@@ -72,13 +77,13 @@ func TestUpgrade_K0sMinor(t *testing.T) {
 	h := startDevHost(t, ctx)
 	h.Copy(buildDevBundle(t, older, 1), bundle)
 	h.Copy(buildDevBundle(t, newer, 2), changedBundle)
-	runPlinth(t, ctx, h.Host, 0, "install", "--bundle", bundle, "--ignore-host-preflight", "cgroup-version", "--yes")
+	runPlinth(t, ctx, h.Host, 0, "install", "--bundle", bundle, "--ignore-host-preflight", ignoredOnLabHosts, "--yes")
 	h.checkDevState(t, ctx, older)
 	before := hostFiles(ctx, h.Host)
 	kubectl := func(args ...string) { h.MustRun(ctx, append([]string{binary, "kubectl"}, args...)...) }
 	kubectl("create", "configmap", "before")
 
-	upgrade := []string{"upgrade", "--bundle", changedBundle, "--ignore-host-preflight", "cgroup-version", "--yes"}
+	upgrade := []string{"upgrade", "--bundle", changedBundle, "--ignore-host-preflight", ignoredOnLabHosts, "--yes"}
 	kill(t, ctx, h.Host, "upgrade/k0s-upgrade:begun", upgrade...)
 	start := time.Now()
 	runPlinth(t, ctx, h.Host, 0, upgrade...)
@@ -122,6 +127,24 @@ func startDevHost(t *testing.T, ctx context.Context) versionsHost {
 	h.MustRun(ctx, "sh", "-euc", `mkdir -p "$1"; printf %s "$2" >"$1/lab.conf"; printf %s "$3" >/srv/lab-oom`, "sh", "/etc/systemd/system/k0scontroller.service.d",
 		withoutPreFlightChecks, convertLabDropIn)
 	return h
+}
+
+// checkRefusesDropIn verifies that an install refuses a drop-in for another containerd than that of this k0s, before it changes
+// the host.
+func (h versionsHost) checkRefusesDropIn(t *testing.T, ctx context.Context, version string) {
+	t.Helper()
+	const file = "/etc/k0s/containerd.d/mine.toml"
+	content := "version = 2\n"
+	if strings.HasPrefix(devStates[version].containerd, "1.") {
+		content = "version = 3\n[plugins.'io.containerd.grpc.v1.cri']\n"
+	}
+	h.MustRun(ctx, "sh", "-euc", `mkdir -p "${1%/*}"; printf %s "$2" >"$1"`, "sh", file, content)
+	_, stderr, code := h.Run(ctx, binary, "install", "--bundle", bundle, "--ignore-host-preflight", "cgroup-version", "--yes")
+	if code != 5 || !strings.Contains(stderr, file+": version ") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	h.MustRun(ctx, "test", "!", "-e", "/usr/local/bin/k0s")
+	h.MustRun(ctx, "rm", file)
 }
 
 // checkDevState verifies that the cluster is healthy and runs the parts of a state of k0s before a release.

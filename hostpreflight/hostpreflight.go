@@ -93,6 +93,7 @@ type Requirements struct {
 	Arch            string               // architecture of the bundle, as in GOARCH; empty for amd64
 	KubernetesMinor int                  // 33 for Kubernetes 1.33
 	NeedsCgroupV2   bool                 // kubelet of this Kubernetes does not start with control groups version 1
+	Containerd      Containerd           // containerd of the bundle's k0s; zero if the bundle is not known
 	MinCPUs         int                  // the vendor's minimum, if it is more than the role's default
 	MinMemory       uint64               // bytes; the vendor's minimum, if it is more than the role's default
 	PodCIDR         netip.Prefix         // pod network
@@ -121,6 +122,12 @@ type Requirements struct {
 type Refusal struct {
 	Found string
 	Fix   string // what to do
+}
+
+// Containerd is the configuration of the containerd in a k0s.
+type Containerd struct {
+	Version int    // version of the configuration that it reads: 2 for containerd 1.7, 3 for containerd 2
+	DropIn  string // path of Plinth's own drop-in, which is always written for that version
 }
 
 // Backup is the schedule of control-plane backups.

@@ -158,7 +158,7 @@ func TestAll_IsUnknownWithoutFacts(t *testing.T) {
 	for _, fact := range []string{facts.FactOS, facts.FactKernel, facts.FactCPU, facts.FactMemory, facts.FactCgroup, facts.FactDisk,
 		facts.FactHostname, facts.FactLookup, facts.FactNetwork, facts.FactPort, facts.FactClock, facts.FactClockSync, facts.FactPrivilege,
 		facts.FactSystemd, facts.FactCommands, facts.FactTraces, facts.FactIptables, facts.FactSecurity, facts.FactMachineID,
-		facts.FactSettings, facts.FactProxies, facts.FactSource, facts.FactMeasure} {
+		facts.FactSettings, facts.FactProxies, facts.FactSource, facts.FactMeasure, facts.FactRuntime} {
 		f.Unknown = append(f.Unknown, facts.Unknown{Fact: fact, Reason: "not permitted"})
 	}
 	for _, role := range []hp.Role{hp.Controller, hp.Worker} {

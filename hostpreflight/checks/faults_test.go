@@ -20,7 +20,7 @@ type fault struct {
 }
 
 func faults() []fault {
-	return slices.Concat(machineFaults(), kernelFaults(), diskFaults(), networkFaults(), portFaults(), existingFaults(),
+	return slices.Concat(machineFaults(), kernelFaults(), diskFaults(), networkFaults(), portFaults(), existingFaults(), runtimeFaults(),
 		settingsFaults(), measuredFaults(), onlineFaults(), guardFaults(), peerFaults())
 }
 

@@ -20,7 +20,7 @@ func exampleRequirements() hp.Requirements {
 	return hp.Requirements{
 		Verb: "install", Role: hp.Controller, Arch: "amd64", KubernetesMinor: 33, ConsolePort: 8800,
 		PodCIDR: netip.MustParsePrefix("10.244.0.0/16"), ServiceCIDR: netip.MustParsePrefix("10.96.0.0/12"),
-		NodePorts: [2]int{80, 32767},
+		NodePorts: [2]int{80, 32767}, Containerd: hp.Containerd{Version: 2, DropIn: "/etc/k0s/containerd.d/plinth.toml"},
 		WritePaths: []hp.WritePath{
 			{Path: "/var/lib/k0s", Purpose: "programs, images and containers", Bytes: 4e9, Exec: true, Pods: true},
 			{Path: "/usr/local/bin", Purpose: "k0s and the kots command", Bytes: 3e8, Exec: true},

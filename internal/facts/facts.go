@@ -40,6 +40,7 @@ type Facts struct {
 	Traces    []Trace           `json:"traces,omitempty"`
 	Security  Security          `json:"security"`
 	Settings  Settings          `json:"settings"`
+	Runtime   RuntimeConfig     `json:"runtime,omitzero"`
 	Filters   []FilterChain     `json:"filters,omitempty"`   // chains of the packet filter
 	Proxies   []Proxy           `json:"proxies,omitempty"`   // proxy settings on this host
 	Sources   []Source          `json:"sources,omitempty"`   // results for Request.Sources
@@ -85,6 +86,7 @@ const (
 	FactSecurity  = "security"
 	FactMachineID = "machine-id"
 	FactSettings  = "settings"
+	FactRuntime   = "runtime"
 	FactProxies   = "proxies"
 	FactSource    = "source" // source:URL
 	FactDial      = "dial"   // dial:ADDRESS

@@ -297,14 +297,22 @@ func mergeOverlay(base, top map[string]any) {
 	}
 }
 
+// ContainerdConfigVersion returns the version of the configuration that the containerd in a version of k0s
+// reads (k0s docs/runtime.md): 2 for containerd 1.7, 3 for containerd 2.
+func ContainerdConfigVersion(k0sVersion string) int {
+	if spec.HasChange(k0sVersion, spec.Containerd2) {
+		return 3
+	}
+	return 2
+}
+
 // containerdConfig returns the drop-in that makes containerd look up registries in RegistryDir, for a
 // version of k0s. containerd reads the files there at each pull, so that no restart is needed when an
-// add-on adds a registry. The format is that of the containerd in k0s (k0s docs/runtime.md): 1.7 reads
-// version 2; with 2.x, k0s does not start if a drop-in has version 2.
+// add-on adds a registry.
 func containerdConfig(k0sVersion string) string {
-	format, plugin := 2, "io.containerd.grpc.v1.cri"
-	if spec.HasChange(k0sVersion, spec.Containerd2) {
-		format, plugin = 3, "io.containerd.cri.v1.images"
+	format, plugin := ContainerdConfigVersion(k0sVersion), "io.containerd.grpc.v1.cri"
+	if format == 3 {
+		plugin = "io.containerd.cri.v1.images"
 	}
 	return fmt.Sprintf("version = %d\n[plugins.%q.registry]\n  config_path = %q\n", format, plugin, RegistryDir)
 }

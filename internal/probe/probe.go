@@ -157,6 +157,7 @@ func (pr prober) listParts() []part {
 		{facts.FactHostname, pr.gatherHostname},
 		{facts.FactSettings, pr.gatherSettings},
 		{facts.FactProxies, pr.gatherProxies},
+		{facts.FactRuntime, pr.gatherRuntime},
 	}
 	for _, path := range pr.req.Paths {
 		parts = append(parts, part{facts.FactDisk + ":" + path, func(context.Context) partResult { return pr.gatherDisk(path) }})

@@ -259,6 +259,9 @@ func TestInstallRequirements_ComeFromTheBundle(t *testing.T) {
 	if w.Verb != "install" || w.Role != hostpreflight.Controller || w.Arch != "amd64" || w.KubernetesMinor != 33 || w.ConsolePort != 8800 {
 		t.Errorf("requirements are %+v", w)
 	}
+	if w.Containerd != (hostpreflight.Containerd{Version: 2, DropIn: "/etc/k0s/containerd.d/plinth.toml"}) {
+		t.Errorf("containerd of k0s %s: %+v", m.Installer.Spec.K0s.Version, w.Containerd)
+	}
 	if w.PodCIDR.String() != "10.244.0.0/16" || w.ServiceCIDR.String() != "10.96.0.0/12" {
 		t.Errorf("networks %s, %s", w.PodCIDR, w.ServiceCIDR)
 	}
@@ -280,6 +283,10 @@ func TestInstallRequirements_ComeFromTheBundle(t *testing.T) {
 				t.Errorf("no disk %+v among %+v", want, w.WritePaths)
 			}
 		})
+	}
+	m.Installer.Spec.K0s.Version = "v1.36.3+k0s.2"
+	if w := InstallRequirements(b, m.Installer, emptyJournal(t), dataDir); w.Containerd.Version != 3 {
+		t.Errorf("containerd of k0s 1.36: %+v", w.Containerd)
 	}
 	m.Installer.Spec.Kotsadm = nil
 	if w := InstallRequirements(b, m.Installer, emptyJournal(t), dataDir); w.ConsolePort != 0 {

@@ -71,6 +71,7 @@ func InstallRequirements(b *airgap.Bundle, in *spec.Installer, j *journal.Journa
 		Verb: hostpreflight.Install, Role: hostpreflight.Controller,
 		KubernetesMinor: spec.KubernetesMinor(in.Spec.K0s.Version),
 		NeedsCgroupV2:   spec.HasChange(in.Spec.K0s.Version, spec.KubeletRefusesCgroupV1),
+		Containerd:      hostpreflight.Containerd{Version: k0s.ContainerdConfigVersion(in.Spec.K0s.Version), DropIn: k0s.ContainerdDropInPath},
 		PodCIDR:         netip.MustParsePrefix(in.Spec.Network.PodCIDR),     // lint has parsed it
 		ServiceCIDR:     netip.MustParsePrefix(in.Spec.Network.ServiceCIDR), // lint has parsed it
 		Owned:           findOwned(j, dataDir),
