@@ -159,7 +159,7 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 // checkClock refuses a clock that is before the last change of the receipt: a restore would refuse the backup, because it
 // seems to be older than what is installed.
 func (o *operation) checkClock() error {
-	taken, changed := o.manifest.TakenAt, o.receipt.UpdatedAt.UTC()
+	taken, changed := o.manifest.TakenAt, o.manifest.ReceiptAt
 	if !taken.Before(changed) {
 		return nil
 	}
@@ -280,7 +280,7 @@ func spoolDir(dataDir string) string { return path.Join(dataDir, "backup") }
 // newHeader returns the header of a backup of the host with this receipt.
 func newHeader(r journal.Receipt, now time.Time) format.Header {
 	return format.Header{Cluster: r.Name, Node: r.Node, TakenAt: now.UTC().Truncate(time.Second), Kubernetes: KubernetesMinor(r.Versions["k0s"]),
-		K0s: r.Versions["k0s"], Bundle: r.Bundle, Release: r.Vendor.Release, ReceiptAt: r.UpdatedAt.UTC()}
+		K0s: r.Versions["k0s"], Bundle: r.Bundle, Release: r.Vendor.Release, ReceiptAt: r.UpdatedAt.UTC().Truncate(time.Second)}
 }
 
 // KubernetesMinor returns the minor version of Kubernetes in a version of k0s: "1.33".

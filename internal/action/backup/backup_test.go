@@ -70,7 +70,7 @@ func newController(t *testing.T) (*hosttest.Fake, *action.Env) {
 	j, err := journal.Open(h, dataDir, clock)
 	testkit.Must(t, err, j.BeginRun("install", journal.Args{Cluster: "my-app"}), j.EndRun(nil))
 	testkit.Must(t, journal.WriteReceipt(h, dataDir, journal.Receipt{Name: "my-app", Role: "controller", Node: "n1", Bundle: "sha256:1",
-		Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, UpdatedAt: clock().Add(-time.Hour)}))
+		Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, UpdatedAt: clock().Add(time.Second / 2)})) // in the same second
 	return f, &action.Env{Host: h, GlobalOptions: action.GlobalOptions{DataDir: dataDir, Now: clock, Events: func(step.Event) {},
 		Note: func(string) {}, Secrets: &ui.Secrets{}}}
 }
@@ -185,9 +185,9 @@ func TestRun_RefusesByName(t *testing.T) {
 				j, _ := journal.Open(env.Host, dataDir, clock)
 				_ = j.BeginRun("upgrade", journal.Args{})
 			}},
-		"the clock is wrong": {opts: Options{To: "/mnt/backup", Lock: good}, exit: 2, text: "before the last change of its receipt, of 2026-11-29T11:00:00Z",
+		"the clock is wrong": {opts: Options{To: "/mnt/backup", Lock: good}, exit: 2, text: "before the last change of its receipt, of 2026-11-29T12:00:00Z",
 			change: func(_ *hosttest.Fake, env *action.Env) {
-				env.Now = func() time.Time { return clock().Add(-time.Hour - time.Second) }
+				env.Now = func() time.Time { return clock().Add(-time.Second) }
 			}},
 		"no API server": {opts: Options{To: "/mnt/backup", Lock: good}, data: fakeData{etcd: "x", nodeErr: errors.New("connection refused")},
 			exit: 2, text: "the cluster does not answer"},
@@ -356,7 +356,7 @@ func TestRun_KeepsTheNewestOfThisCluster(t *testing.T) {
 	testkit.WriteFiles(t, f.Root, 0o600, map[string]string{"/mnt/backup/not.plinth-backup": "something else"})
 	var paths []string
 	for hours := range 5 {
-		at := clock().Add(time.Duration(hours) * time.Hour)
+		at := clock().Add(time.Duration(1+hours) * time.Hour)
 		env.Now = func() time.Time { return at }
 		res, err := run(t, env, Options{To: "/mnt/backup", Keep: 3, Lock: KeyFlags{Unencrypted: true}}, fakeData{etcd: "etcd"})
 		testkit.Must(t, err)
@@ -365,7 +365,7 @@ func TestRun_KeepsTheNewestOfThisCluster(t *testing.T) {
 			t.Errorf("%v", res.Removed)
 		}
 	}
-	env.Now = func() time.Time { return clock().Add(-time.Hour) } // the clock was set back
+	env.Now = func() time.Time { return clock() } // the clock was set back
 	res, err := run(t, env, Options{To: "/mnt/backup", Keep: 2, Lock: KeyFlags{Unencrypted: true}}, fakeData{etcd: "etcd"})
 	testkit.Must(t, err)
 	all, err := List(t.Context(), env, "/mnt/backup", objectstore.Settings{})

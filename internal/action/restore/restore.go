@@ -238,7 +238,7 @@ func (o *operation) checkHeader(env *action.Env, doing string) error {
 	case h.Release < o.receipt.Vendor.Release:
 		return refuse("use a backup that was written after the last upgrade", "it is of release %d, and this host has release %d", h.Release,
 			o.receipt.Vendor.Release)
-	case h.TakenAt.Before(o.receipt.UpdatedAt):
+	case h.TakenAt.Before(o.receipt.UpdatedAt.Truncate(time.Second)): // a header has whole seconds
 		return refuse("use a newer backup: plinth backup list FOLDER; or the data of this host: plinth restore --from-this-node",
 			"it is of %s, older than the receipt of this host, of %s",
 			h.TakenAt.Format(time.RFC3339), o.receipt.UpdatedAt.Format(time.RFC3339))

@@ -57,7 +57,7 @@ func newSurvivor(t *testing.T, change func(*format.Header)) survivor {
 	j, err := journal.Open(h, dataDir, clock)
 	testkit.Must(t, err, j.BeginRun("install", journal.Args{Cluster: "my-app"}), j.EndRun(nil))
 	testkit.Must(t, journal.WriteReceipt(h, dataDir, journal.Receipt{Name: "my-app", Role: "controller", Node: "n1",
-		Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, UpdatedAt: clock(), Vendor: journal.Vendor{Release: 7}}))
+		Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, UpdatedAt: clock().Add(time.Second / 2), Vendor: journal.Vendor{Release: 7}}))
 	id, err := backup.ClusterID(h)
 	testkit.Must(t, err)
 	s := survivor{Fake: f, env: &action.Env{Host: h, GlobalOptions: action.GlobalOptions{DataDir: dataDir, Now: clock, Events: func(step.Event) {},
