@@ -34,6 +34,7 @@ func (s commandSet) restoreCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&opts.From, "from", "", "`store` with snapshots: s3://BUCKET/PREFIX, or a folder")
 	f.StringVar(&opts.Snapshot, "snapshot", "", "`name` of the snapshot (default: the newest that can be restored)")
+	f.StringVar(&opts.AppBundle, "app-bundle", "", "`file` (.airgap) with the application's images, if the store lacks them")
 	f.StringVar(&opts.ControlPlane, "control-plane", "", "backup `file` of the control plane, or s3://BUCKET/NAME")
 	f.BoolVar(&opts.FromThisNode, "from-this-node", false, "use the data of etcd on this host instead of a backup")
 	f.BoolVar(&opts.RemoveLost, "remove-lost-controllers", false, "remove all other controllers from the cluster, and their volumes")
@@ -59,6 +60,9 @@ func checkRestoreFlags(opts restore.Options, answered bool) error {
 	}
 	if opts.Snapshot != "" && opts.From == "" {
 		return problem.New(problem.ExitUsage, doing, errors.New("--snapshot needs --from"), "add --from URL|FOLDER")
+	}
+	if opts.AppBundle != "" && opts.From == "" {
+		return problem.New(problem.ExitUsage, doing, errors.New("--app-bundle needs --from: a backup of the control plane has no application"), "add --from URL|FOLDER, or omit it")
 	}
 	if opts.RemoveLost && opts.From != "" {
 		return problem.New(problem.ExitUsage, doing, errors.New("a snapshot has no controllers"), "omit --remove-lost-controllers")

@@ -107,6 +107,29 @@ func (k *Client) installApp(ctx context.Context, a App, w kube.Wait) error {
 	return translate(err.Error()).toProblem()
 }
 
+// ImagePush is the images of an application's bundle, and the registry that gets them.
+type ImagePush struct {
+	Bundle   string // path of the .airgap file
+	Slug     string // of the application
+	Registry string // host and port
+	User     string
+	Password string // secret
+}
+
+// PushImages pushes the images of an application into the registry of the cluster, with the names that an install of the
+// application gives them: REGISTRY/SLUG/… (KOTS 1.131.2, cmd/kots/cli/install.go). What the registry has is not sent again.
+// The CLI accepts any certificate of the registry, as it does in an install. It gets the credentials in its environment,
+// which other users cannot read (viper, with the prefix KOTS: cmd/kots/cli/root.go).
+func (k *Client) PushImages(ctx context.Context, p ImagePush, report func(string, int64, int64)) error {
+	env := []string{"KOTS_REGISTRY_USERNAME=" + p.User, "KOTS_REGISTRY_PASSWORD=" + p.Password}
+	_, err := k.runCLI(ctx, env, report, "admin-console", "push-images", p.Bundle, p.Registry+"/"+p.Slug)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return problem.New(problem.ExitStep, "push the images of "+p.Bundle+" into the registry", err,
+		"check the file, and the registry: sudo plinth kubectl get pods -A; then run the same command again")
+}
+
 // watchConsoleLog cancels the run with the cause as soon as the console's log
 // contains a fatal error.
 func (k *Client) watchConsoleLog(ctx context.Context, since time.Time, cancel context.CancelCauseFunc) {

@@ -2,12 +2,14 @@ package kots
 
 import (
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/testkit"
 )
 
 const (
@@ -48,6 +50,27 @@ func TestInstallApp_QuotesFatalErrorOfConsoleLog(t *testing.T) {
 	}
 	if problem.Hint(err) == "" {
 		t.Error("no hint")
+	}
+}
+
+func TestPushImages_NamesThemAsAnInstallDoesAndHidesThePassword(t *testing.T) {
+	k, fake, _ := newBench(t)
+	push := ImagePush{Bundle: "/a.airgap", Slug: "my-app", Registry: "10.96.0.11:5000", User: "kurl", Password: "hidden"}
+	const command = "kots admin-console push-images /a.airgap 10.96.0.11:5000/my-app --namespace kotsadm"
+	fake.Expect(command).Do(func(c host.Cmd) {
+		for _, want := range []string{"KOTS_REGISTRY_USERNAME=kurl", "KOTS_REGISTRY_PASSWORD=hidden"} {
+			if !slices.Contains(c.Env, want) {
+				t.Errorf("%s is missing in %q", want, c.Env)
+			}
+		}
+	})
+	testkit.Must(t, k.PushImages(t.Context(), push, nil))
+	fake.Expect(command).Return("", &host.CommandError{Code: 1}).Do(func(c host.Cmd) {
+		io.WriteString(c.Output, "Error: failed to push images: unexpected EOF\n") //nolint:errcheck // never fails
+	})
+	err := k.PushImages(t.Context(), push, nil)
+	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "push the images of /a.airgap into the registry: failed to push images: unexpected EOF") || problem.Hint(err) == "" {
+		t.Errorf("%v → %s", err, problem.Hint(err))
 	}
 }
 

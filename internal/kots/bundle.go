@@ -42,6 +42,7 @@ type AppBundle struct {
 	UpdateCursor string   // number of the release in its channel, given by KOTS
 	Format       string   // format of the images in it: docker, docker-archive or "" for docker-archive
 	Images       []string // references of the images in it
+	Size         int64    // of the file, in bytes
 	Application  []byte   // the kots.io/v1beta1 Application documents, as one YAML file; nil if the release has none
 }
 
@@ -80,6 +81,9 @@ func ReadAppBundle(name string) (AppBundle, error) {
 	if err != nil {
 		return b, problem.New(problem.ExitBundle, "use the application bundle "+name, err,
 			"download the .airgap file again, or ask the application's vendor for it")
+	}
+	if info, err := f.Stat(); err == nil {
+		b.Size = info.Size()
 	}
 	return b, nil
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/kube"
@@ -26,8 +28,17 @@ type SnapshotRestore struct {
 	KOTS     string                // version of the console in the snapshot
 	Rules    []velero.ModifierRule // by which the console gets the images of the bundle
 	Apps     []string              // slugs of the applications
+	// AppImages are the images that RegistrySnapshot does not have; zero for none.
+	AppImages AppImages
 	// WaitApps waits until the applications are ready. Without their images, they cannot be.
 	WaitApps bool
+}
+
+// AppImages are the images of an application in its own bundle.
+type AppImages struct {
+	Bundle string // path of the .airgap file
+	Slug   string
+	ID     string // identifies the content of the bundle
 }
 
 // RestoreSnapshot returns the steps that make a host without a cluster the first host of a new cluster, with the console,
@@ -59,6 +70,9 @@ func RestoreSnapshot(c Cluster, r SnapshotRestore) []step.Step {
 		if i := slices.IndexFunc(steps, func(s step.Step) bool { return s.ID == id }); i >= 0 {
 			restore = append(restore, takeStep(&steps, id))
 		}
+	}
+	if hasRegistry && r.AppImages.Bundle != "" {
+		restore = append(restore, o.pushImages(registry))
 	}
 	restore = append(restore, o.restoreApps())
 	if r.ReadOnly {
@@ -257,6 +271,39 @@ func (o snapshotRestore) restoreConsole() step.Step {
 			}
 			w.Timeout = 10 * time.Minute
 			return k.FinishRestore(ctx, o.Console.Desired, o.KOTS, w)
+		})
+}
+
+// pushImages returns the step that pushes the images of the application from its own bundle. A ConfigMap beside the registry
+// records it: to ask the registry for each image, the bundle would have to be unpacked.
+func (o snapshotRestore) pushImages(registry addons.AddOn) step.Step {
+	note := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap",
+		"metadata": map[string]any{"name": "plinth-pushed-images"}, "data": map[string]any{"bundle": o.AppImages.ID}}}
+	return o.inCluster(step.Step{ID: "restore-images", Title: "Push the images of the application into the registry", Affects: []string{"namespace " + registry.Namespace}},
+		func(ctx context.Context, v velero.Operator) (string, error) {
+			have, err := v.Kube.Get(ctx, kube.RefOf(note, registry.Namespace))
+			if err != nil && !errors.Is(err, kube.ErrNotFound) {
+				return "", err
+			}
+			if have != nil {
+				if id, _, _ := unstructured.NestedString(have.Object, "data", "bundle"); id == o.AppImages.ID {
+					return "", nil
+				}
+			}
+			return "the images of " + o.AppImages.Bundle + " are not in the registry", nil
+		},
+		func(ctx context.Context, v velero.Operator, w kube.Wait) error {
+			k := o.console(v)
+			r := clusterRegistry(k, registry)
+			user, password, err := r.Credentials(ctx)
+			if err != nil {
+				return err
+			}
+			push := kots.ImagePush{Bundle: o.AppImages.Bundle, Slug: o.AppImages.Slug, Registry: r.Address(), User: user, Password: password}
+			if err := k.PushImages(ctx, push, w.Report); err != nil {
+				return err
+			}
+			return v.Kube.Apply(ctx, registry.Namespace, note)
 		})
 }
 

@@ -96,11 +96,11 @@ func (r Registry) TrustDir() string { return path.Join(r.HostsDir, r.Address()) 
 // which KOTS looks for a registry. It must run after the console is installed:
 // otherwise KOTS would pull its own images from that registry.
 func (r Registry) ConfigureKOTS(ctx context.Context) error {
-	s, err := r.Kube.Secret(ctx, r.Namespace, htpasswdSecret)
+	_, password, err := r.Credentials(ctx)
 	if err != nil {
 		return err
 	}
-	config, err := dockerConfig(r.Address(), string(s.Data["password"]))
+	config, err := dockerConfig(r.Address(), password)
 	if err != nil {
 		return err
 	}
@@ -108,6 +108,12 @@ func (r Registry) ConfigureKOTS(ctx context.Context) error {
 		Namespace: "default", Name: "registry-creds", Type: "kubernetes.io/dockerconfigjson",
 		Data: map[string][]byte{".dockerconfigjson": config},
 	})
+}
+
+// Credentials returns the user who may push images, and the password, which is secret.
+func (r Registry) Credentials(ctx context.Context) (user, password string, err error) {
+	s, err := r.Kube.Secret(ctx, r.Namespace, htpasswdSecret)
+	return kotsUser, string(s.Data["password"]), err
 }
 
 // KOTSConfigured reports whether the secret of ConfigureKOTS exists.

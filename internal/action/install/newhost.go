@@ -28,6 +28,7 @@ import (
 // applications.
 type Restoration struct {
 	From    string                    // identifies the data: a run with others does not resume this one
+	AppID   string                    // identifies the application bundle with images for the data; "" for none
 	Receipt journal.Receipt           // of the cluster before; zero if it is not known
 	Paths   []hostpreflight.WritePath // to which the restore writes beside an install
 	TakenAt time.Time                 // when the data was saved; zero if it is not known
@@ -65,7 +66,7 @@ func RestoreOnNewHost(ctx context.Context, env *action.Env, opts Options, r Rest
 	if o.args, err = journalArgs(ctx, o.bundle, cfg, opts); err != nil {
 		return Result{}, err
 	}
-	o.args.From = r.From
+	o.args.From, o.args.AppBundle = r.From, r.AppID
 	out, err := action.Execute(ctx, env, o.newHostOperation())
 	res := Result{Changed: out.Changed, Preflights: out.Preflights, Log: out.Log, Trace: out.Trace, Warnings: o.warnings}
 	if err != nil {

@@ -33,6 +33,7 @@ import (
 type Options struct {
 	From         string // store with snapshots: s3://BUCKET/PREFIX, or a folder
 	Snapshot     string // name of the one in From; "" for the newest that can be restored
+	AppBundle    string // .airgap file with the images of the application, for a store without them; "" for none
 	ControlPlane string // file of a backup
 	FromThisNode bool   // from the data of etcd on this host
 	Key          backup.KeyFlags

@@ -17,6 +17,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action/install"
 	"github.com/plinthdev/plinth/internal/compat"
 	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/objectstore"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -31,9 +32,10 @@ type RestoredSnapshot struct {
 	Name     string            `json:"name"`
 	From     string            `json:"from"` // URL or folder of the store
 	Registry string            `json:"registry,omitempty"`
-	Apps     map[string]string `json:"apps"`  // versions by slug
-	KOTS     string            `json:"kots"`  // version of the console in it
-	Bytes    int64             `json:"bytes"` // of the volumes
+	Images   string            `json:"images,omitempty"` // application bundle whose images the registry got
+	Apps     map[string]string `json:"apps"`             // versions by slug
+	KOTS     string            `json:"kots"`             // version of the console in it
+	Bytes    int64             `json:"bytes"`            // of the volumes
 }
 
 // snapshotRestore is a restore of a snapshot on a host that had no cluster.
@@ -46,6 +48,8 @@ type snapshotRestore struct {
 	contents velero.Contents
 	registry velero.Snapshot // with the content of the registry; zero for none
 	bytes    int64           // of the volumes, with that of the registry
+	images   plan.AppImages  // of the application, if the store does not have them; zero for none
+	app      kots.AppBundle  // of Options.AppBundle
 	warnings []string        // what will be missing
 }
 
@@ -63,12 +67,22 @@ func runSnapshot(ctx context.Context, env *action.Env, opts Options) (Result, er
 	if err := s.readSnapshot(ctx, env); err != nil {
 		return Result{}, err
 	}
-	done, err := install.RestoreOnNewHost(ctx, env, opts.Install, install.Restoration{From: s.id(), Check: s.check, Question: s.question, Steps: s.steps,
-		Paths: []hostpreflight.WritePath{{Path: path.Join(env.DataDir, "volumes"), Purpose: "the volumes of the snapshot", Bytes: uint64(s.bytes)}}})
+	done, err := install.RestoreOnNewHost(ctx, env, opts.Install, install.Restoration{From: s.id(), AppID: s.images.ID, Check: s.check, Question: s.question,
+		Steps: s.steps, Paths: s.writePaths(env.DataDir)})
 	res := Result{Changed: done.Changed, Plan: done.Plan, Log: done.Log, TakenAt: &s.snapshot.TakenAt,
-		Snapshot: &RestoredSnapshot{Name: s.snapshot.Name, From: s.store.name, Registry: s.registry.Name, Apps: s.snapshot.Apps, KOTS: s.snapshot.KOTS, Bytes: s.bytes},
+		Snapshot: &RestoredSnapshot{Name: s.snapshot.Name, From: s.store.name, Registry: s.registry.Name, Images: s.images.Bundle, Apps: s.snapshot.Apps, KOTS: s.snapshot.KOTS, Bytes: s.bytes},
 		NewHost:  &NewHost{ConsoleURL: done.ConsoleURL, Kubeconfig: done.Kubeconfig, Preflights: done.Preflights, Warnings: append(s.warnings, done.Warnings...)}}
 	return res, err
+}
+
+// writePaths returns where the restore writes beside an install. KOTS unpacks the images of an application bundle before it
+// pushes them.
+func (s *snapshotRestore) writePaths(dataDir string) []hostpreflight.WritePath {
+	all := []hostpreflight.WritePath{{Path: path.Join(dataDir, "volumes"), Purpose: "the volumes of the snapshot", Bytes: uint64(s.bytes)}}
+	if s.images.Bundle != "" {
+		all = append(all, hostpreflight.WritePath{Path: path.Join(dataDir, "kots"), Purpose: "the images of the application, unpacked and in the registry", Bytes: 2 * uint64(s.app.Size)})
+	}
+	return all
 }
 
 // doingSnapshot is what fails, for messages.
@@ -115,7 +129,10 @@ func (s *snapshotRestore) readSnapshot(ctx context.Context, env *action.Env) (er
 	if len(s.contents.Missing) > 0 {
 		s.warnings = append(s.warnings, "the snapshot has no data of "+strings.Join(s.contents.Missing, ", ")+": Velero leaves out volumes of the type hostPath; they will be empty")
 	}
-	if err := s.readRegistry(ctx); err != nil {
+	if err := s.readAppBundle(); err != nil {
+		return err
+	}
+	if err := s.readRegistry(ctx, env); err != nil {
 		return err
 	}
 	for _, w := range s.warnings {
@@ -160,8 +177,37 @@ func (s *snapshotRestore) warnNewer(env *action.Env) {
 	}
 }
 
-// readRegistry finds the content of the registry from which the applications pull their images.
-func (s *snapshotRestore) readRegistry(ctx context.Context) error {
+// readAppBundle reads and verifies the application bundle that the user has named.
+func (s *snapshotRestore) readAppBundle() (err error) {
+	name := s.opts.AppBundle
+	if name == "" {
+		return nil
+	}
+	if s.app, err = kots.ReadAppBundle(name); err != nil {
+		return err
+	}
+	refuse := func(hint, format string, args ...any) error {
+		return problem.Newf(problem.ExitUsage, "use the application bundle "+name, hint+"; nothing was changed", format, args...)
+	}
+	version, ok := s.snapshot.Apps[s.app.Slug]
+	switch {
+	case s.snapshot.Registry == "":
+		return refuse("omit --app-bundle", "the applications of the snapshot %s do not pull their images from the built-in registry", s.snapshot.Name)
+	case !ok:
+		return refuse("name the .airgap file of that application", "it is of the application %s, and the snapshot %s of %s", s.app.Slug, s.snapshot.Name, cmp.Or(describeApps(s.snapshot.Apps), "none"))
+	case version != "" && version != s.app.VersionLabel:
+		return refuse("name the .airgap file of that version: another one has other images", "it has the version %s, and the snapshot %s the version %s", s.app.VersionLabel, s.snapshot.Name, version)
+	}
+	s.images = plan.AppImages{Bundle: name, Slug: s.app.Slug, ID: strings.TrimSpace(s.app.Slug + " " + s.app.VersionLabel + " " + s.app.UpdateCursor)}
+	return nil
+}
+
+// hasImages reports whether the images of all applications are in the application bundle.
+func (s *snapshotRestore) hasImages() bool { return s.images.Bundle != "" && len(s.snapshot.Apps) == 1 }
+
+// readRegistry finds the content of the registry from which the applications pull their images. An application bundle is
+// used if the store does not have all of it.
+func (s *snapshotRestore) readRegistry(ctx context.Context, env *action.Env) error {
 	if s.snapshot.Registry == "" {
 		return nil
 	}
@@ -178,13 +224,23 @@ func (s *snapshotRestore) readRegistry(ctx context.Context) error {
 	case err != nil && !errors.Is(err, velero.ErrDamaged):
 		return s.storeProblem(ctx, err)
 	case !ok || err != nil || len(have.Volumes) == 0:
-		s.warnings = append(s.warnings, "the store has no content of the registry: the application does not start before its images are pushed, which an update from its .airgap bundle does")
+		s.warnMissingImages("the store has no content of the registry: without --app-bundle, the application does not start before its .airgap file is uploaded in the console")
 		return nil
 	case found.RegistryOf != s.snapshot.Name:
-		s.warnings = append(s.warnings, fmt.Sprintf("the content of the registry is that of %s, of another snapshot: images may be missing", found.TakenAt.Format(time.RFC3339)))
+		s.warnMissingImages(fmt.Sprintf("the content of the registry is that of %s, of another snapshot: images may be missing; --app-bundle adds them", found.TakenAt.Format(time.RFC3339)))
+	case s.images.Bundle != "":
+		env.Note("the store has the images of the application: " + s.images.Bundle + " is not needed, and not used")
+		s.images = plan.AppImages{}
 	}
 	s.registry, s.bytes = found, s.bytes+have.Bytes()
 	return nil
+}
+
+// warnMissingImages adds a warning, unless the images come from the application bundle.
+func (s *snapshotRestore) warnMissingImages(text string) {
+	if !s.hasImages() {
+		s.warnings = append(s.warnings, text)
+	}
 }
 
 // storeProblem returns the problem of a store that cannot be used. Nothing was changed.
@@ -329,6 +385,9 @@ func (s *snapshotRestore) question(c install.Candidate) string {
 	fmt.Fprintf(&b, "This host becomes the first host of a new cluster, as node %s with the address %s.\n", c.Node, c.Host.Network.NodeAddress)
 	fmt.Fprintf(&b, "It gets the console and %s of the snapshot %s of %s, with %d volumes of %s.\n", cmp.Or(describeApps(s.snapshot.Apps), "no application"),
 		s.snapshot.Name, s.snapshot.TakenAt.Format(time.RFC3339), len(s.contents.Volumes), ui.FormatBytes(s.bytes))
+	if s.images.Bundle != "" {
+		fmt.Fprintf(&b, "The images of %s come from %s.\n", s.images.Slug, s.images.Bundle)
+	}
 	b.WriteString("What was written later is lost. The cluster before must be off for good, or not use " + s.store.name + " any more: the new one keeps its snapshots there.\n")
 	return b.String()
 }
@@ -342,5 +401,5 @@ func (s *snapshotRestore) steps(c plan.Cluster) []step.Step {
 	return plan.RestoreSnapshot(c, plan.SnapshotRestore{Snapshot: s.snapshot.Name, RegistrySnapshot: s.registry.Name, RegistryPassword: s.contents.RegistryPassword,
 		Location: s.store.location, Folder: s.store.folder, ReadOnly: !s.snapshot.Expires.IsZero() && s.snapshot.Expires.Before(c.Now().Add(expiresSoon)),
 		KOTS: s.snapshot.KOTS, Rules: velero.ReplaceImages(s.contents.Images, refs), Apps: slices.Sorted(maps.Keys(s.snapshot.Apps)),
-		WaitApps: s.snapshot.Registry == "" || s.registry.Name != ""})
+		AppImages: s.images, WaitApps: s.snapshot.Registry == "" || s.registry.Name != "" || s.hasImages()})
 }

@@ -1,9 +1,13 @@
 package restore
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"net/http"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -132,6 +136,85 @@ func TestReadSnapshot_WarnsOfWhatWillBeMissing(t *testing.T) {
 			}
 			if !slices.ContainsFunc(h.notes, func(n string) bool { return strings.HasPrefix(n, "  good of 2026-11-29T") }) {
 				t.Errorf("the snapshots are not listed: %q", h.notes)
+			}
+		})
+	}
+}
+
+// writeAppBundle writes the .airgap file of a version of the application, and returns its path and size.
+func writeAppBundle(t *testing.T, slug, version string) (string, int64) {
+	t.Helper()
+	pack := func(names []string, files map[string][]byte) []byte {
+		var buf bytes.Buffer
+		zip := gzip.NewWriter(&buf)
+		archive := tar.NewWriter(zip)
+		for _, name := range names {
+			err := archive.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(files[name]))})
+			_, errWrite := archive.Write(files[name])
+			testkit.Must(t, err, errWrite)
+		}
+		testkit.Must(t, archive.Close(), zip.Close())
+		return buf.Bytes()
+	}
+	content := pack([]string{"airgap.yaml", "app.tar.gz"}, map[string][]byte{"app.tar.gz": pack(nil, nil),
+		"airgap.yaml": []byte("apiVersion: kots.io/v1beta1\nkind: Airgap\nspec: {appSlug: " + slug + ", versionLabel: " + version + ", updateCursor: '7', format: docker-archive}\n")})
+	file := filepath.Join(t.TempDir(), "app.airgap")
+	testkit.Must(t, os.WriteFile(file, content, 0o600))
+	return file, int64(len(content))
+}
+
+func TestReadSnapshot_TakesImagesThatTheStoreLacksFromTheApplicationBundle(t *testing.T) {
+	at := clock()
+	good, online, two := storetest.ConsoleSnapshot("good", at), storetest.ConsoleSnapshot("good", at), storetest.ConsoleSnapshot("good", at)
+	delete(online.Annotations, "kots.io/embedded-registry")
+	two.Annotations["kots.io/apps-versions"] = `{"my-app":"1.0.0","other":"2.0.0"}`
+	file, size := writeAppBundle(t, "my-app", "1.0.0")
+	newer, _ := writeAppBundle(t, "my-app", "1.1.0")
+	other, _ := writeAppBundle(t, "another", "1.0.0")
+	broken := filepath.Join(t.TempDir(), "broken.airgap")
+	testkit.Must(t, os.WriteFile(broken, []byte("x"), 0o600))
+	for name, c := range map[string]struct {
+		all     []storetest.Snapshot
+		file    string
+		used    bool
+		warning string // "" for none
+		note    string
+		refused string // "" if it is not refused
+		exit    int
+	}{
+		"no content":                 {all: []storetest.Snapshot{good}, file: file, used: true},
+		"no content, and no bundle":  {all: []storetest.Snapshot{good}, warning: "without --app-bundle"},
+		"all content":                {all: []storetest.Snapshot{good, storetest.RegistrySnapshot("good", at)}, file: file, note: file + " is not needed, and not used"},
+		"content of another one":     {all: []storetest.Snapshot{good, storetest.RegistrySnapshot("old", at.Add(-time.Hour))}, file: file, used: true},
+		"of one application of two":  {all: []storetest.Snapshot{two}, file: file, used: true, warning: "no content of the registry"},
+		"of another version":         {all: []storetest.Snapshot{good}, file: newer, refused: "it has the version 1.1.0, and the snapshot good the version 1.0.0", exit: problem.ExitUsage},
+		"of another application":     {all: []storetest.Snapshot{good}, file: other, refused: "it is of the application another, and the snapshot good of my-app 1.0.0", exit: problem.ExitUsage},
+		"of no use":                  {all: []storetest.Snapshot{online}, file: file, refused: "do not pull their images from the built-in registry", exit: problem.ExitUsage},
+		"a file that is not there":   {all: []storetest.Snapshot{good}, file: "/none.airgap", refused: "no such file", exit: problem.ExitUsage},
+		"a file of something else":   {all: []storetest.Snapshot{good}, file: broken, refused: "not an .airgap file", exit: problem.ExitBundle},
+		"before all, with a problem": {all: []storetest.Snapshot{good, storetest.RegistrySnapshot("good", at)}, file: broken, refused: "not an .airgap file", exit: problem.ExitBundle},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newSnapshotHost(t, c.all...)
+			s := restoreOf(Options{From: snapshotFolder, AppBundle: c.file})
+			err := s.readSnapshot(t.Context(), h.env.ReadOnly())
+			if c.refused != "" {
+				if problem.ExitCode(err) != c.exit || !strings.Contains(err.Error(), c.refused) || problem.Hint(err) == "" {
+					t.Errorf("exit %d, %v → %s", problem.ExitCode(err), err, problem.Hint(err))
+				}
+				return
+			}
+			testkit.Must(t, err)
+			text := strings.Join(s.warnings, "\n")
+			if (text == "") != (c.warning == "") || !strings.Contains(text, c.warning) || c.note != "" && !strings.Contains(strings.Join(h.notes, "\n"), c.note) {
+				t.Errorf("%q, notes %q", text, h.notes)
+			}
+			paths := s.writePaths(dataDir)
+			if used := s.images.Bundle != ""; used != c.used || used && (s.images.ID != "my-app 1.0.0 7" || len(paths) != 2 || paths[1].Bytes != 2*uint64(size)) || !used && len(paths) != 1 {
+				t.Errorf("%+v %+v", s.images, paths)
+			}
+			if asked := strings.Contains(s.question(candidate(t)), "The images of my-app come from "+file); asked != c.used {
+				t.Errorf("the question names the file: %v", asked)
 			}
 		})
 	}
