@@ -50,7 +50,7 @@ func allVerbSteps() ([]verbSteps, error) {
 	rollback := plan.Rollback(cluster, plan.Reversal{Snapshot: whole, WithData: true})
 	backup := plan.WriteBackup(plan.Backup{RemoveOlder: func(context.Context, step.Report) error { return nil }})
 	restore := plan.Restore(cluster, plan.Restoration{RemoveLost: true})
-	snapshot := plan.SnapshotRestore{RegistrySnapshot: "r", ReadOnly: true}
+	snapshot := plan.SnapshotRestore{RegistrySnapshot: "r", ReadOnly: true, AppImages: plan.AppImages{Bundle: "a"}}
 	inStore := snapshot
 	inStore.Location = &velero.Location{}
 	for _, s := range slices.Concat(plan.RestoreOnNewHost(cluster, plan.Restoration{}), plan.RestoreSnapshot(cluster, snapshot), plan.RestoreSnapshot(cluster, inStore)) {
