@@ -187,13 +187,13 @@ func (f fakeLost) Remove(_ context.Context, name string) error {
 	return nil
 }
 
-// lasting returns state without the journal, temporary files, keys that are new in each run, and what a start of k0s
-// leaves.
+// lasting returns state without the journal, temporary files and folders (that of the kots CLI is removed by its next run), keys
+// that are new in each run, and what a start of k0s leaves.
 func lasting(state sim.State) sim.State {
 	kept := maps.Clone(state)
 	maps.DeleteFunc(kept, func(key string, _ sim.Object) bool {
 		return strings.HasPrefix(key, dataDir+"/journal.") || strings.HasPrefix(key, dataDir+"/.journal.") || strings.HasSuffix(key, ".plinth-tmp") ||
-			key == "/run/k0s" || key == k0s.KubeletConf || strings.HasPrefix(key, k0s.KubeletPKIDir) || key == node.IdentityPath(dataDir)
+			key == "/run/k0s" || key == dataDir+"/kots/tmp" || key == k0s.KubeletConf || strings.HasPrefix(key, k0s.KubeletPKIDir) || key == node.IdentityPath(dataDir)
 	})
 	lines := strings.Split(kept[sim.MountInfoPath].Data, "\n")
 	slices.Sort(lines)

@@ -55,13 +55,18 @@ func NewClient(t testing.TB, h http.Handler) *kube.Client {
 	t.Helper()
 	srv := httptest.NewServer(h)
 	t.Cleanup(srv.Close)
-	c, err := kube.New(fmt.Appendf(nil, `{"apiVersion":"v1","kind":"Config","current-context":"t",
-		"contexts":[{"name":"t","context":{"cluster":"t","user":"t"}}],"users":[{"name":"t","user":{}}],
-		"clusters":[{"name":"t","cluster":{"server":%q}}]}`, srv.URL))
+	c, err := kube.New(Kubeconfig(srv.URL))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// Kubeconfig returns the kubeconfig of a client of the API server at url.
+func Kubeconfig(url string) []byte {
+	return fmt.Appendf(nil, `{"apiVersion":"v1","kind":"Config","current-context":"t",
+		"contexts":[{"name":"t","context":{"cluster":"t","user":"t"}}],"users":[{"name":"t","user":{}}],
+		"clusters":[{"name":"t","cluster":{"server":%q}}]}`, url)
 }
 
 // Put stores an object at its path ("/apis/apps/v1/namespaces/a/deployments/b").
@@ -109,6 +114,36 @@ func (s *Server) Object(path string) map[string]any {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.objects[path])
+}
+
+// Dump returns all objects as JSON, by path, without their resource versions.
+func (s *Server) Dump() map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := map[string]string{}
+	for at, obj := range s.objects {
+		obj = maps.Clone(obj)
+		if meta, ok := obj["metadata"].(map[string]any); ok {
+			meta = maps.Clone(meta)
+			delete(meta, "resourceVersion")
+			obj["metadata"] = meta
+		}
+		raw, _ := json.Marshal(obj) // it came from JSON, or from a test that reads it
+		all[at] = string(raw)
+	}
+	return all
+}
+
+// Load stores the objects of Dump.
+func (s *Server) Load(all map[string]string) error {
+	for at, text := range all {
+		var obj map[string]any
+		if err := json.Unmarshal([]byte(text), &obj); err != nil {
+			return fmt.Errorf("%s: %w", at, err)
+		}
+		s.Put(at, obj)
+	}
+	return nil
 }
 
 // Writes returns the write requests since the last call, such as "PATCH
