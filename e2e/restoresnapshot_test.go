@@ -27,26 +27,19 @@ func TestRestore_Application(t *testing.T) {
 	ctx := timeoutContext(t, 50)
 	a := startHostWithPlinth(t, "lost")
 	const withVelero = "/srv/velero.bundle"
-	local := buildVariant(t, requireEnv(t, "PLINTH_E2E_PAYLOAD"), 2, "\n  # hostPreflights:",
-		"\n  velero: {version: 1.18.3, objectStore: {folder: "+snapshotFolder+"}}\n\n  # hostPreflights:")
+	local := buildWithVelero(t)
 	a.Copy(local, withVelero)
 	app := copyAppBundle(t, ctx, a, testapp.Release{VersionLabel: "1.0.0", Cursor: 1, TargetKOTS: "1.131.2", Volume: true})
 	password := runPlinth(t, ctx, a, 0, "install", "--bundle", withVelero, "--license", copyLicense(t, a), "--app-bundle", app, "--yes").Result.Password
-	a.MustRun(ctx, binary, "kubectl", "exec", "-n", "kotsadm", "deployment/hello", "--", "sh", "-c",
-		"mkdir -p /data/sub && head -c 20000000 /dev/urandom >/data/sub/file && chown 1234:5678 /data/sub/file && chmod 0640 /data/sub/file")
-	before := appData(t, ctx, a)
-	snapshot := takeSnapshot(t, ctx, a)
+	writeAppData(t, ctx, a, "kotsadm")
+	before := appData(t, ctx, a, "kotsadm")
+	snapshot := takeSnapshot(t, ctx, a, "kotsadm")
 
 	n := startHostWithPlinth(t, "fresh")
 	n.Copy(local, withVelero)
 	args := []string{"restore", "--from", restoredFolder, "--bundle", withVelero, "--yes"}
 	t.Run("a store is refused by name", func(t *testing.T) { checkStoreRefusals(t, ctx, a.ForTest(t), n.ForTest(t), withVelero) })
-	store := filepath.Join(t.TempDir(), "store.tar")
-	a.MustRun(ctx, "tar", "-C", snapshotFolder, "-cf", "/root/store.tar", ".")
-	a.Fetch("/root/store.tar", store)
-	a.Down()
-	n.Copy(store, "/root/store.tar")
-	n.MustRun(ctx, "sh", "-c", "mkdir "+restoredFolder+" && tar -C "+restoredFolder+" -xf /root/store.tar && rm /root/store.tar")
+	moveStore(t, ctx, a, n)
 
 	t.Run("what does not fit is refused", func(t *testing.T) {
 		n := n.ForTest(t)
@@ -73,7 +66,7 @@ func TestRestore_Application(t *testing.T) {
 	}
 
 	t.Run("data equal, byte for byte", func(t *testing.T) {
-		if after := appData(t, ctx, n.ForTest(t)); after != before {
+		if after := appData(t, ctx, n.ForTest(t), "kotsadm"); after != before {
 			t.Errorf("restored %s, was %s", after, before)
 		}
 	})
@@ -88,12 +81,65 @@ func TestRestore_Application(t *testing.T) {
 	t.Run("a second restore is refused", func(t *testing.T) {
 		checkRestoreRefusal(t, ctx, n.ForTest(t), 2, "this host has a cluster", args...)
 	})
-	t.Run("the new cluster takes snapshots", func(t *testing.T) { takeSnapshot(t, ctx, n.ForTest(t)) })
+	t.Run("the new cluster takes snapshots", func(t *testing.T) { takeSnapshot(t, ctx, n.ForTest(t), "kotsadm") })
 	t.Run("a second install changes nothing", func(t *testing.T) {
 		if r := runPlinth(t, ctx, n.ForTest(t), 0, "install", "--bundle", withVelero, "--yes"); r.Result.Changed {
 			t.Errorf("%+v", r.Result)
 		}
 	})
+}
+
+// TestRestore_KURLLayout restores a snapshot in the layout of those that KOTS makes in a kURL cluster, as far as it can be had
+// without one: the console and the application are in the namespace default, and the store has no content of the registry. The
+// images come from the application's .airgap file.
+func TestRestore_KURLLayout(t *testing.T) {
+	if testing.Short() {
+		t.Skip("make test-long loses hosts for good")
+	}
+	runParallel(t)
+	ctx := timeoutContext(t, 50)
+	a, n := startHostWithPlinth(t, "kurl"), startHostWithPlinth(t, "plinth")
+	const inDefault, inKotsadm = "/srv/default.bundle", "/srv/kotsadm.bundle"
+	local := buildWithVelero(t, "    namespace: kotsadm", "    namespace: default")
+	a.Copy(local, inDefault)
+	n.Copy(local, inDefault)
+	n.Copy(buildWithVelero(t), inKotsadm)
+	release := testapp.Release{VersionLabel: "1.0.0", Cursor: 1, TargetKOTS: newKOTSVersion, Volume: true}
+	app := copyAppBundle(t, ctx, a, release)
+	password := runPlinth(t, ctx, a, 0, "install", "--bundle", inDefault, "--license", copyLicense(t, a), "--app-bundle", app, "--yes").Result.Password
+	writeAppData(t, ctx, a, "default")
+	before := appData(t, ctx, a, "default")
+	takeSnapshot(t, ctx, a, "default")
+	moveStore(t, ctx, a, n)
+	n.MustRun(ctx, "sh", "-c", "rm -r "+restoredFolder+"/objects/snapshots/backups/*-registry")
+	app = copyAppBundle(t, ctx, n, release)
+
+	args := []string{"restore", "--from", restoredFolder, "--yes", "--app-bundle", app, "--bundle"}
+	checkRestoreRefusal(t, ctx, n, 2, "its console is in the namespace default", append(args, inKotsadm)...)
+	kill(t, ctx, n, "restore/restore-images:applied", append(args, inDefault)...)
+	r := runPlinth(t, ctx, n, 0, append(args, inDefault)...)
+	if after := appData(t, ctx, n, "default"); after != before {
+		t.Errorf("restored %s, was %s", after, before)
+	}
+	browseConsole(t, consoleSession{r.Result.NewHost.ConsoleURL, password}, "restored-kurl", "Dashboard")
+}
+
+// writeAppData writes a file to the volume of the application.
+func writeAppData(t *testing.T, ctx context.Context, h *lab.Host, namespace string) {
+	t.Helper()
+	h.MustRun(ctx, binary, "kubectl", "exec", "-n", namespace, "deployment/hello", "--", "sh", "-c",
+		"mkdir -p /data/sub && head -c 20000000 /dev/urandom >/data/sub/file && chown 1234:5678 /data/sub/file && chmod 0640 /data/sub/file")
+}
+
+// moveStore copies the files of the store of a to restoredFolder on n, and loses a.
+func moveStore(t *testing.T, ctx context.Context, a, n *lab.Host) {
+	t.Helper()
+	store := filepath.Join(t.TempDir(), "store.tar")
+	a.MustRun(ctx, "tar", "-C", snapshotFolder, "-cf", "/root/store.tar", ".")
+	a.Fetch("/root/store.tar", store)
+	a.Down()
+	n.Copy(store, "/root/store.tar")
+	n.MustRun(ctx, "sh", "-c", "mkdir "+restoredFolder+" && tar -C "+restoredFolder+" -xf /root/store.tar && rm /root/store.tar")
 }
 
 // planContains reports whether a plan has steps.
@@ -110,15 +156,15 @@ func planContains(r reply, ids ...string) bool {
 }
 
 // appData returns the digest, the owner and the mode of the data of the application.
-func appData(t *testing.T, ctx context.Context, h *lab.Host) string {
+func appData(t *testing.T, ctx context.Context, h *lab.Host, namespace string) string {
 	t.Helper()
-	return h.MustRun(ctx, binary, "kubectl", "exec", "-n", "kotsadm", "deployment/hello", "--", "sh", "-c", "sha256sum /data/sub/file; stat -c '%u:%g %a' /data/sub/file")
+	return h.MustRun(ctx, binary, "kubectl", "exec", "-n", namespace, "deployment/hello", "--", "sh", "-c", "sha256sum /data/sub/file; stat -c '%u:%g %a' /data/sub/file")
 }
 
 // takeSnapshot takes a full snapshot, waits until the agent has taken that of the registry, too, and returns its name.
-func takeSnapshot(t *testing.T, ctx context.Context, h *lab.Host) string {
+func takeSnapshot(t testing.TB, ctx context.Context, h *lab.Host, namespace string) string {
 	t.Helper()
-	h.MustRun(ctx, binary, "kots", "backup", "--namespace", "kotsadm")
+	h.MustRun(ctx, binary, "kots", "backup", "--namespace", namespace)
 	newest := h.MustRun(ctx, "sh", "-c", binary+" kubectl get backups -n velero --sort-by=.metadata.creationTimestamp --no-headers -o custom-columns=N:.metadata.name,P:.status.phase | grep -v -e -registry | tail -n 1")
 	fields := strings.Fields(newest)
 	if len(fields) != 2 {
