@@ -34,7 +34,7 @@ func (s commandSet) restoreCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&opts.From, "from", "", "`store` with snapshots: s3://BUCKET/PREFIX, or a folder")
 	f.StringVar(&opts.Snapshot, "snapshot", "", "`name` of the snapshot (default: the newest that can be restored)")
-	f.StringVar(&opts.AppBundle, "app-bundle", "", "`file` (.airgap) with the application's images, if the store lacks them")
+	f.StringVar(&opts.AppBundle, "app-bundle", "", "`file` (.airgap) with images that the store lacks")
 	f.StringVar(&opts.ControlPlane, "control-plane", "", "backup `file` of the control plane, or s3://BUCKET/NAME")
 	f.BoolVar(&opts.FromThisNode, "from-this-node", false, "use the data of etcd on this host instead of a backup")
 	f.BoolVar(&opts.RemoveLost, "remove-lost-controllers", false, "remove all other controllers from the cluster, and their volumes")

@@ -242,7 +242,7 @@ func (c *cluster) Run(ctx context.Context, cmd host.Cmd) ([]byte, error) {
 		if c.phase("s1.my-app") == "Completed" && c.Object(imagesPath) != nil {
 			state = "ready"
 		} else {
-			c.t.Errorf("the console is asked for an application that cannot be ready: %s, images %v", c.phase("s1.my-app"), c.Object(imagesPath) != nil)
+			c.t.Errorf("the application cannot be ready yet: %s, images %v", c.phase("s1.my-app"), c.Object(imagesPath) != nil)
 		}
 		return fmt.Appendf(nil, `[{"slug":"my-app","state":%q,"versionLabel":"1.0.0"}]`, state), nil
 	case strings.HasPrefix(line, "restore --from-backup s1 --velero-namespace velero --exclude-admin-console"):
