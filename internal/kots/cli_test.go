@@ -190,9 +190,15 @@ func TestResetPassword_ReplacesPasswordAndEndsSessions(t *testing.T) {
 		"data":     map[string]any{"passwordBcrypt": "b2xk"}})
 	s.Put(api+"secrets/kotsadm-sessions", map[string]any{"apiVersion": "v1", "kind": "Secret",
 		"metadata": map[string]any{"name": "kotsadm-sessions"}, "data": map[string]any{"someone": "b2xk"}})
+	if isSet, err := k.HasPassword(t.Context()); isSet || err != nil {
+		t.Errorf("the password of the install counts as set (%v)", err)
+	}
 	first, err := k.ResetPassword(t.Context())
 	if err != nil {
 		t.Fatal(err)
+	}
+	if isSet, err := k.HasPassword(t.Context()); !isSet || err != nil {
+		t.Errorf("the password does not count as set (%v)", err)
 	}
 	second, err := k.ResetPassword(t.Context())
 	if err != nil || first == second {

@@ -34,6 +34,16 @@ func newPassword() (string, error) {
 	return out.String(), nil
 }
 
+// updatedAt is the key of the time at which a password was set, by ResetPassword or in the console. The CLI's install sets
+// none (pkg/kotsadm/secrets.go, v1.131.2).
+const updatedAt = "passwordUpdatedAt"
+
+// HasPassword reports whether a password of the console was set since the console was installed.
+func (k *Client) HasPassword(ctx context.Context) (bool, error) {
+	secret, err := k.Kube.Secret(ctx, k.Namespace, "kotsadm-password")
+	return len(secret.Data[updatedAt]) > 0, err
+}
+
 // ResetPassword sets a new random password for the console, ends all sessions
 // and any lock-out after failed attempts, and returns the password. It is not
 // stored in clear text anywhere: show it once. It does what the CLI's
@@ -60,8 +70,8 @@ func (k *Client) ResetPassword(ctx context.Context) (string, error) {
 	}
 	secret.Labels = labels
 	secret.Data = map[string][]byte{
-		"passwordBcrypt":    hash,
-		"passwordUpdatedAt": []byte(time.Now().Format(time.RFC3339)),
+		"passwordBcrypt": hash,
+		updatedAt:        []byte(time.Now().Format(time.RFC3339)),
 	}
 	if err := k.Kube.PutSecret(ctx, secret); err != nil {
 		return "", err

@@ -198,13 +198,16 @@ func (c Cluster) configureKOTSRegistry(a addons.AddOn) step.Step {
 		})
 }
 
+// ApplicationID is the id of the step that installs the application in the console, which runs by then.
+const ApplicationID = "application"
+
 // installApp returns the step that installs the application. A ConfigMap records the installed
 // application, because listing the applications of the console would run the kots CLI, which a
 // Check must not do.
 func (c Cluster) installApp() step.Step {
 	note := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap",
 		"metadata": map[string]any{"name": kots.InstalledAppRef("").Name}, "data": map[string]any{"installed": c.Console.AppID}}}
-	return c.consoleStep(step.Step{ID: "application", Title: "Install the application", Affects: []string{"namespace " + c.Console.Namespace}},
+	return c.consoleStep(step.Step{ID: ApplicationID, Title: "Install the application", Affects: []string{"namespace " + c.Console.Namespace}},
 		func(ctx context.Context, k *kots.Client) (string, error) {
 			have, err := k.Kube.Get(ctx, kube.RefOf(note, k.Namespace))
 			if err != nil && !errors.Is(err, kube.ErrNotFound) {

@@ -4,6 +4,7 @@ package console
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/plinthdev/plinth/internal/action"
@@ -14,13 +15,14 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/pki"
+	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/ui"
 )
 
 // URL returns the address of the console of this host's cluster.
 func URL(env *action.Env) (string, error) {
-	receipt, err := consoleReceipt(env, "show the console's URL")
+	receipt, err := openableConsole(env, "show the console's URL")
 	if err != nil {
 		return "", err
 	}
@@ -31,7 +33,7 @@ func URL(env *action.Env) (string, error) {
 // password is stored nowhere else in clear text.
 func ResetPassword(ctx context.Context, env *action.Env) (password string, err error) {
 	const doing = "reset the console's password"
-	receipt, err := consoleReceipt(env, doing)
+	receipt, err := openableConsole(env, doing)
 	if err == nil {
 		err = action.RefuseWorker(doing, receipt)
 	}
@@ -91,6 +93,36 @@ func SetCertificate(ctx context.Context, env *action.Env, certFile, keyFile stri
 		return err
 	})
 	return changed, err
+}
+
+// openableConsole returns the receipt of this host or, if its install is not finished, what the receipt will tell of the console.
+// An application that KOTS does not deploy, because its preflights fail or its configuration is incomplete, ends an install
+// before its end: users can only continue in the console.
+func openableConsole(env *action.Env, doing string) (journal.Receipt, error) {
+	if err := action.RequireRoot(doing); err != nil {
+		return journal.Receipt{}, err
+	}
+	if _, installed, err := journal.ReadReceipt(env.Host, env.DataDir); err == nil && !installed {
+		if receipt, ok := unfinishedConsole(env); ok {
+			return receipt, nil
+		}
+	}
+	return consoleReceipt(env, doing)
+}
+
+// unfinishedConsole returns what the receipt of an unfinished install will tell of the console; ok is false if the install has
+// not come to the application, for which the console must run.
+func unfinishedConsole(env *action.Env) (r journal.Receipt, ok bool) {
+	j, err := env.OpenJournal()
+	if err != nil {
+		return r, false // there is nothing to open, as far as this host knows
+	}
+	last, unfinished := j.LastUnfinished()
+	consoleRuns := slices.ContainsFunc(j.Runs(), func(run journal.Run) bool { return run.HasBegun(plan.ApplicationID) })
+	if !unfinished || last.Verb != "install" || last.Args.Console.Port == 0 || !consoleRuns {
+		return r, false
+	}
+	return journal.Receipt{Name: last.Args.Cluster, Role: "controller", Node: last.Args.Node, Address: last.Args.Address, Console: last.Args.Console}, true
 }
 
 // consoleReceipt returns the receipt of this host. It is a usage problem if its

@@ -1,6 +1,8 @@
 package console
 
 import (
+	"errors"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/nodecert"
 	"github.com/plinthdev/plinth/internal/pki"
+	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/testkit"
 )
@@ -44,6 +47,52 @@ func TestCheckConsole_RefusesHostsWithoutAConsole(t *testing.T) {
 				return
 			}
 			t.Errorf("%v (%s)", err, problem.Hint(err))
+		})
+	}
+}
+
+func TestURL_IsKnownIfOnlyTheApplicationIsMissing(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	const dataDir = "/var/lib/plinth"
+	args := journal.Args{Cluster: "my-app", Address: "10.0.0.5", Console: journal.Console{Namespace: "kotsadm", Port: 8800}}
+	failed := errors.New("the application's own preflight checks fail")
+	type run struct {
+		verb   string
+		steps  []string // the last one fails, if the run does
+		result error
+	}
+	for name, c := range map[string]struct {
+		runs []run
+		want string // "" if the command is refused
+	}{
+		"nothing is installed":    {nil, ""},
+		"before it":               {[]run{{"install", []string{"console", "registry"}, failed}}, ""},
+		"the application failed":  {[]run{{"install", []string{"console", plan.ApplicationID}, failed}}, "https://10.0.0.5:8800"},
+		"then the console":        {[]run{{"install", []string{"console", plan.ApplicationID}, failed}, {"install", []string{"console-answers"}, failed}}, "https://10.0.0.5:8800"},
+		"a reset was interrupted": {[]run{{"install", []string{"console", plan.ApplicationID}, failed}, {"reset", []string{"k0s-stop"}, failed}}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := hosttest.New(t).Host()
+			j, err := journal.Open(h, dataDir, time.Now)
+			testkit.Must(t, err)
+			for _, r := range c.runs {
+				testkit.Must(t, j.BeginRun(r.verb, args))
+				for i, id := range r.steps {
+					testkit.Must(t, j.BeginStep(id, nil))
+					if i == len(r.steps)-1 {
+						testkit.Must(t, j.EndStep(id, r.result))
+					} else {
+						testkit.Must(t, j.EndStep(id, nil))
+					}
+				}
+				testkit.Must(t, j.EndRun(r.result))
+			}
+			url, err := URL(&action.Env{Host: h, GlobalOptions: action.GlobalOptions{DataDir: dataDir, Now: time.Now}})
+			if url != c.want || (err == nil) != (c.want != "") || err != nil && problem.ExitCode(err) != problem.ExitUsage {
+				t.Errorf("%q, %v", url, err)
+			}
 		})
 	}
 }

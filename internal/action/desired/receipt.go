@@ -25,10 +25,17 @@ func NewReceipt(in *spec.Installer, earlier journal.Receipt, now time.Time) (jou
 	for _, pin := range in.AddOns() {
 		r.Versions[pin.Key] = pin.Version
 	}
-	if k := in.Spec.Kotsadm; k != nil {
-		r.Console = journal.Console{Namespace: k.Namespace, Port: k.UIBindPort, Hostname: k.Hostname, Slug: k.ApplicationSlug}
-	}
+	r.Console = ConsoleRecord(in)
 	return r, nil
+}
+
+// ConsoleRecord returns what is recorded of the console, the zero value for a cluster without one.
+func ConsoleRecord(in *spec.Installer) journal.Console {
+	k := in.Spec.Kotsadm
+	if k == nil {
+		return journal.Console{}
+	}
+	return journal.Console{Namespace: k.Namespace, Port: k.UIBindPort, Hostname: k.Hostname, Slug: k.ApplicationSlug}
 }
 
 // IsRecorded reports whether r says that the bundle is installed, and on which host: builds

@@ -156,11 +156,15 @@ func (o *operation) confirm(ctx context.Context, env *action.Env, todo []step.Pl
 func (o *operation) storeFacts(env *action.Env) error { return o.snapshot.Write(env) }
 
 // createFirstPassword sets a new password of the console and returns it. It is shown
-// once and stored nowhere.
+// once and stored nowhere. It returns "" if the user has set one before the install was
+// finished, to deploy the application in the console.
 func (o *operation) createFirstPassword(ctx context.Context, env *action.Env) (string, error) {
 	k, err := env.KOTS(o.config.Installer.Spec.Kotsadm.Namespace)
 	if err != nil {
 		return "", err
+	}
+	if isSet, err := k.HasPassword(ctx); err == nil && isSet {
+		return "", nil
 	}
 	password, err := k.ResetPassword(ctx)
 	if err != nil {

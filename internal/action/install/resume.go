@@ -12,6 +12,7 @@ import (
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/config"
+	"github.com/plinthdev/plinth/internal/action/desired"
 	"github.com/plinthdev/plinth/internal/action/planfile"
 	"github.com/plinthdev/plinth/internal/action/preflight"
 	"github.com/plinthdev/plinth/internal/action/reset"
@@ -23,7 +24,8 @@ import (
 // journalArgs returns the arguments of an install as the journal stores them: files by
 // their digests, because they may contain secrets.
 func journalArgs(ctx context.Context, b *airgap.Bundle, cfg config.Config, opts Options) (args journal.Args, err error) {
-	args = journal.Args{Cluster: cfg.Installer.Metadata.Name, Bundle: b.Digest().String(), PodCIDR: cfg.Installer.Spec.Network.PodCIDR}
+	args = journal.Args{Cluster: cfg.Installer.Metadata.Name, Bundle: b.Digest().String(), PodCIDR: cfg.Installer.Spec.Network.PodCIDR,
+		Console: desired.ConsoleRecord(cfg.Installer)}
 	if args.License, err = fileDigest(ctx, opts.License); err != nil {
 		return args, err
 	}
