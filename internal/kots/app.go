@@ -186,5 +186,5 @@ func (k *Client) WaitApp(ctx context.Context, slug string, w kube.Wait) error {
 		return err
 	}
 	return problem.New(problem.ExitStep, "start application "+slug, err,
-		"open the console to see what is missing (configuration, preflights, images); "+problem.Hint(err))
+		"see in the console what is missing (configuration, preflights, images): "+openConsole+"; "+problem.Hint(err))
 }

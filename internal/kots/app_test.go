@@ -87,7 +87,7 @@ func TestTranslate_KnownErrors(t *testing.T) {
 	for said, want := range map[string]string{
 		"Error: This version of Toy requires a different version of KOTS from what you currently have installed.": "requires another version of KOTS",
 		"failed to ping registry: connection refused":                                                             "registry inside the cluster does not respond",
-		"There are preflight check failures":                                                                      "own preflight checks fail",
+		"preflight checks: fail: Nodes: too few":                                                                  "own preflight checks fail or warn, so it was not deployed (preflight",
 		"license is expired for app my-app":                                                                       "license has expired",
 		"something new":                                                                                           "something new",
 	} {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -93,7 +94,12 @@ type cliOutput struct {
 	rest   string
 	last   [2]string // the two newest lines, the newest last
 	fault  string    // text after "Error: "; the CLI's help may follow it
+	checks []string  // the lines after preflightsNotPassed; nil without one
 }
+
+// preflightsNotPassed is in the line before the results of an application's preflight checks, if one of them fails or warns
+// (cmd/kots/cli/install.go, v1.131.2).
+const preflightsNotPassed = "There are preflight check "
 
 // Write adds a part of the output; it never fails.
 func (p *cliOutput) Write(b []byte) (int, error) {
@@ -113,6 +119,12 @@ func (p *cliOutput) addLine(line string) {
 		return
 	}
 	p.last = [2]string{p.last[1], line}
+	switch {
+	case p.checks != nil:
+		p.checks = append(p.checks, line)
+	case strings.HasPrefix(line, preflightsNotPassed):
+		p.checks = []string{}
+	}
 	if fault, found := strings.CutPrefix(line, "Error: "); found && p.fault == "" {
 		p.fault = fault
 	}
@@ -125,12 +137,36 @@ func (p *cliOutput) addLine(line string) {
 // may continue in the next line.
 func (p *cliOutput) errorText() string {
 	switch {
+	case p.checks != nil:
+		return "preflight checks: " + strings.Join(failedChecks(p.checks), "; ")
 	case p.fault != "" && p.last[0] == "Error: "+p.fault:
 		return p.fault + " " + p.last[1]
 	case p.fault != "":
 		return p.fault
 	}
 	return strings.TrimPrefix(p.last[0]+"; "+p.last[1], "; ")
+}
+
+// failedChecks returns the preflight checks of an application that do not pass, from the table that the CLI prints: state, title
+// and message in columns of at least two spaces (pkg/print/preflight.go, v1.131.2). A message may continue in the next line.
+func failedChecks(lines []string) (failed []string) {
+	passes := true
+	for _, line := range lines {
+		columns := regexp.MustCompile(` {2,}`).Split(line, 3)
+		switch state := columns[0]; {
+		case state == "STATE", state == "PASS":
+			passes = true
+		case len(columns) == 3 && slices.Contains([]string{"FAIL", "WARN", "UNKNOWN"}, state):
+			passes = false
+			failed = append(failed, strings.ToLower(state)+": "+columns[1]+": "+columns[2])
+		case strings.HasPrefix(line, "- "): // an error of a collector
+			passes = false
+			failed = append(failed, strings.TrimPrefix(line, "- "))
+		case !passes:
+			failed[len(failed)-1] += " " + line
+		}
+	}
+	return failed
 }
 
 // stripMarks removes escape sequences, bullets and ticks from a line of the

@@ -183,6 +183,40 @@ func TestCLIOutput_ReportsEachNewLineWithoutMarks(t *testing.T) {
 	}
 }
 
+// TestCLIOutput_NamesPreflightChecks has the output of KOTS 1.131.2.
+func TestCLIOutput_NamesPreflightChecks(t *testing.T) {
+	const start = "  • Waiting for preflight checks to complete \u2713  \n"
+	for name, c := range map[string]struct{ output, want string }{
+		"a failure": {
+			"  • There are preflight check failures for the application. The app was not deployed.\n\n" +
+				"STATE    TITLE                      MESSAGE\nFAIL     A node for the database    No node has the label a/b.\n\n",
+			"preflight checks: fail: A node for the database: No node has the label a/b.",
+		},
+		"several": {
+			"  • There are preflight check failures and warnings for the application. The app was not deployed.\n\nSTATE    TITLE      MESSAGE\n" +
+				"PASS     Nodes      There are enough\nof them.\nWARN     Memory     8 GB are\nbetter.\nFAIL     Disk       Too small\n\n",
+			"preflight checks: warn: Memory: 8 GB are better.; fail: Disk: Too small",
+		},
+		"an error": {
+			"  • There are preflight check errors for the application. The app was not deployed.\n\n\t- cannot list nodes\n\n",
+			"preflight checks: cannot list nodes",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &cliOutput{}
+			if _, err := p.Write([]byte(start + c.output)); err != nil {
+				t.Fatal(err)
+			}
+			if got := p.errorText(); got != c.want {
+				t.Errorf("%q", got)
+			}
+			if cause := translate(p.errorText()).cause; !strings.Contains(cause, "own preflight checks fail or warn") {
+				t.Errorf("%q", cause)
+			}
+		})
+	}
+}
+
 func TestResetPassword_ReplacesPasswordAndEndsSessions(t *testing.T) {
 	k, _, s := newBench(t)
 	s.Put(api+"secrets/kotsadm-password", map[string]any{"apiVersion": "v1", "kind": "Secret",

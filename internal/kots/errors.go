@@ -19,6 +19,12 @@ func (r *installError) toProblem() error {
 	return problem.New(problem.ExitStep, "install the application", errors.New(r.cause), r.hint)
 }
 
+// Parts of hints for an application that the console has, but has not deployed.
+const (
+	openConsole = "sudo plinth console url shows its URL, and sudo plinth console reset-password sets a password"
+	thenAgain   = "then run the same command again"
+)
+
 // knownErrors returns the messages of KOTS (v1.131), in its log or in the
 // output of its CLI, and their meaning. A fatal one ends an installation: a
 // retry cannot succeed.
@@ -37,8 +43,8 @@ func knownErrors() []struct {
 		{"License signature is not valid", true, installError{"the license's signature is not valid according to KOTS", vendor}},
 		{"license is expired", true, installError{"the license has expired according to KOTS", vendor}},
 		{"License is expired", true, installError{"the license has expired according to KOTS", vendor}},
-		{"license already exists for app", true, installError{"an application with this license already exists",
-			"open the console to continue with it"}},
+		{"license already exists for app", true, installError{"the console already has the application, but has deployed no version of it",
+			"deploy it there: " + openConsole + "; " + thenAgain}},
 		{"failed to find requested channel in license", true, installError{"the license does not allow access to the requested channel", vendor}},
 		{"failed to load airgap data for", true, installError{"KOTS did not find the data of the application bundle in the cluster",
 			"run the same command again"}},
@@ -51,7 +57,7 @@ func knownErrors() []struct {
 		{"Failed to test access to", false, installError{"the registry inside the cluster denies access to KOTS",
 			"inspect its pod: plinth kubectl get pods -n registry"}},
 		{"preflight", false, installError{"the application's own preflight checks fail or warn, so it was not deployed",
-			"open the console to see which checks, and to continue"}},
+			"make them pass, and run them again in the console: " + openConsole + "; " + thenAgain}},
 		{"not pushing airgapped app images as no registry was provided", false, installError{"the cluster has no registry, which KOTS needs to install from a bundle",
 			"add registry to the spec of the Installer"}},
 	}
