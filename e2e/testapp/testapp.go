@@ -23,26 +23,27 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// Slug and channel for which the result of License is valid.
-const (
-	Slug        = "my-app"
-	channelID   = "1vusIYZLAVxMG6q760OJmRKj5i5"
-	channelName = "My Channel"
-)
+// Slug is the slug of the application for which the result of License is valid.
+const Slug = "my-app"
 
-// kotsModule is the module whose folder contains the license.
+// kotsModule is the module whose folder contains the licenses.
 const kotsModule = "github.com/replicatedhq/kots@v1.131.2"
 
 // Release is one release of the test application: a Deployment "hello" that
 // sleeps, and a ConfigMap that shows a field of the license.
 type Release struct {
-	VersionLabel string // "1.0.0"
-	Cursor       int    // number of the release in its KOTS channel: 1, 2, …
-	MinKOTS      string // minKotsVersion; empty for none
-	TargetKOTS   string // targetKotsVersion; empty for none
-	Volume       bool   // "hello" has a volume at /data, and the release the Backup with which KOTS offers snapshots of it
-	ImageRef     string // full reference of Image, such as docker.io/library/busybox:1.35.0
-	Image        v1.Image
+	VersionLabel  string    // "1.0.0"
+	Cursor        int       // number of the release in its KOTS channel: 1, 2, …
+	MinKOTS       string    // minKotsVersion; empty for none
+	TargetKOTS    string    // targetKotsVersion; empty for none
+	Volume        bool      // "hello" has a volume at /data, and the release the Backup with which KOTS offers snapshots of it
+	StrictLabel   string    // a strict preflight requires a node that has this label with the value "true"; empty for none
+	SupportBundle bool      // the release has the spec of a support bundle
+	Required      bool      // the vendor has marked the release as required
+	Earlier       []Release // required releases before this one, the latest first, as the vendor's platform lists them
+	Customer      *Customer // whose license is valid for the release; nil for that of License
+	ImageRef      string    // full reference of Image, such as docker.io/library/busybox:1.35.0
+	Image         v1.Image
 }
 
 // Application returns the release's Application manifest.
@@ -83,6 +84,40 @@ spec:
   resources: {requests: {storage: 1Gi}}
 `
 
+// preflightManifest has a strict preflight, which users cannot ignore.
+const preflightManifest = `apiVersion: troubleshoot.sh/v1beta2
+kind: Preflight
+metadata:
+  name: hello
+spec:
+  analyzers:
+    - nodeResources:
+        checkName: A node for the database
+        strict: true
+        filters: {selector: {matchLabel: {LABEL: "true"}}}
+        outcomes:
+          - fail: {when: "count() < 1", message: No node has the label LABEL.}
+          - pass: {message: A node has the label LABEL.}
+`
+
+// supportBundleManifest is the spec of a support bundle, with data and an analysis of "hello".
+const supportBundleManifest = `apiVersion: troubleshoot.sh/v1beta2
+kind: SupportBundle
+metadata:
+  name: hello
+spec:
+  collectors:
+    - configMap: {collectorName: hello, name: hello, namespace: 'repl{{ Namespace }}', includeAllData: true}
+  analyzers:
+    - deploymentStatus:
+        checkName: Toy Application
+        name: hello
+        namespace: repl{{ Namespace }}
+        outcomes:
+          - fail: {when: "< 1", message: The toy application does not run.}
+          - pass: {message: The toy application runs.}
+`
+
 // manifests returns the release's manifests by file name.
 func (r Release) manifests() map[string][]byte {
 	all := map[string][]byte{
@@ -92,7 +127,7 @@ kind: ConfigMap
 metadata:
   name: hello
 data:
-  text: repl{{ LicenseFieldValue "string_field" }}
+  text: repl{{ LicenseFieldValue "` + r.customer().field + `" }}
   release: "` + r.VersionLabel + `"
 ---
 apiVersion: apps/v1
@@ -115,6 +150,12 @@ spec:
 	}
 	if r.Volume {
 		all["backup.yaml"], all["claim.yaml"] = []byte(backupManifest), []byte(claimManifest)
+	}
+	if r.StrictLabel != "" {
+		all["preflight.yaml"] = []byte(strings.ReplaceAll(preflightManifest, "LABEL", r.StrictLabel))
+	}
+	if r.SupportBundle {
+		all["support-bundle.yaml"] = []byte(supportBundleManifest)
 	}
 	return all
 }
@@ -140,19 +181,26 @@ func (r Release) volumes() string {
 }
 
 func (r Release) airgapYAML() []byte {
-	return fmt.Appendf(nil, `apiVersion: kots.io/v1beta1
+	c := r.customer()
+	head := fmt.Appendf(nil, `apiVersion: kots.io/v1beta1
 kind: Airgap
 metadata:
   name: %s
 spec:
   appSlug: %s
   channelID: %s
-  channelName: %s
+  channelName: %q
   format: docker-archive
   savedImages: [%s]
   updateCursor: "%d"
   versionLabel: %q
-`, Slug, Slug, channelID, channelName, r.ImageRef, r.Cursor, r.VersionLabel)
+  isRequired: %v
+  requiredReleases:
+`, c.Slug, c.Slug, c.channelID, c.channelName, r.ImageRef, r.Cursor, r.VersionLabel, r.Required)
+	for _, e := range r.Earlier {
+		head = fmt.Appendf(head, "    - {updateCursor: \"%d\", versionLabel: %q}\n", e.Cursor, e.VersionLabel)
+	}
+	return head
 }
 
 // WriteFile writes the release as an .airgap file.
@@ -274,12 +322,53 @@ func repackGzip(img v1.Image) (v1.Image, error) {
 	return mutate.Config(out, config.Config)
 }
 
-// License returns the license for Slug from the folder of KOTS's Go module. It is a
-// test fixture of KOTS's public source, signed so that KOTS accepts it. It is not an
-// entitlement to anything and must not be copied or sent anywhere.
-func License() ([]byte, error) {
-	path := filepath.Join(moduleCache(), filepath.FromSlash(kotsModule), "pkg/license/testdata/valid.yaml")
-	b, err := os.ReadFile(path)
+// Customer is a customer of the vendor in KOTS's own tests, in its public source. Its licenses are signed so that KOTS accepts
+// them. They are not an entitlement to anything and must not be copied or sent anywhere.
+type Customer struct {
+	Slug                   string // of the customer's application
+	channelID, channelName string
+	field                  string   // the name of the field of the license that the application shows
+	licenses               []string // files in KOTS's source, the oldest license first
+}
+
+// firstCustomer is the customer of License.
+var firstCustomer = Customer{
+	Slug: Slug, channelID: "1vusIYZLAVxMG6q760OJmRKj5i5", channelName: "My Channel", field: "string_field",
+	licenses: []string{"pkg/license/testdata/valid.yaml"},
+}
+
+// RenewedCustomer has two licenses with the same id: the vendor has changed the text in the field that the application shows
+// from "require me" to "require me required".
+var RenewedCustomer = Customer{
+	Slug: "qakotsregression", channelID: "1tUkwrJYi35BfFp1jJUxIMOlkUa",
+	channelName: "type=existing cluster, env=airgapped, phase=upgraded install, rbac=cluster admin", field: "required_field_1",
+	licenses: []string{regressionTest + "license.yaml", regressionTest + "new-license.yaml"},
+}
+
+const regressionTest = "e2e/playwright/regression/@existing-airgapped-upgrade-admin/"
+
+// customer returns whose license is valid for the release.
+func (r Release) customer() Customer {
+	if r.Customer != nil {
+		return *r.Customer
+	}
+	return firstCustomer
+}
+
+// License returns the license for Slug.
+func License() ([]byte, error) { return firstCustomer.License(0) }
+
+// License returns the license with an index, the oldest first.
+func (c Customer) License(i int) ([]byte, error) { return readKOTS(c.licenses[i]) }
+
+// CommunityLicense returns a license of another application that does not allow air-gapped installs.
+func CommunityLicense() ([]byte, error) {
+	return readKOTS("e2e/playwright/tests/@change-license/community-license.yaml")
+}
+
+// readKOTS reads a file in the folder of KOTS's Go module.
+func readKOTS(file string) ([]byte, error) {
+	b, err := os.ReadFile(filepath.Join(moduleCache(), filepath.FromSlash(kotsModule), filepath.FromSlash(file)))
 	if err != nil {
 		return nil, fmt.Errorf("%w (run: go mod download %s)", err, kotsModule)
 	}
