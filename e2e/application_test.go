@@ -39,20 +39,33 @@ func loadTestImage(t *testing.T, ctx context.Context, h *lab.Host) (ref string, 
 // path there.
 func copyAppBundle(t *testing.T, ctx context.Context, h *lab.Host, r testapp.Release) string {
 	t.Helper()
+	remote := "/srv/app-" + r.VersionLabel + ".airgap"
+	h.Copy(buildAppBundle(t, ctx, h, r), remote)
+	return remote
+}
+
+// buildAppBundle builds an application bundle for the host and returns its path on this machine.
+func buildAppBundle(t *testing.T, ctx context.Context, h *lab.Host, r testapp.Release) string {
+	t.Helper()
 	r.ImageRef, r.Image = loadTestImage(t, ctx, h)
 	local := filepath.Join(t.TempDir(), "app.airgap")
 	if err := r.WriteFile(local); err != nil {
 		t.Fatal(err)
 	}
-	remote := "/srv/app-" + r.VersionLabel + ".airgap"
-	h.Copy(local, remote)
-	return remote
+	return local
 }
 
 // copyLicense copies KOTS's own test license to the host and returns its path there.
 func copyLicense(t *testing.T, h *lab.Host) string {
 	t.Helper()
-	data, err := testapp.License()
+	h.Copy(writeLicense(t, testapp.License), "/srv/license.yaml")
+	return "/srv/license.yaml"
+}
+
+// writeLicense writes a license to a file of this machine and returns its path.
+func writeLicense(t *testing.T, read func() ([]byte, error)) string {
+	t.Helper()
+	data, err := read()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,8 +73,7 @@ func copyLicense(t *testing.T, h *lab.Host) string {
 	if err := os.WriteFile(local, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	h.Copy(local, "/srv/license.yaml")
-	return "/srv/license.yaml"
+	return local
 }
 
 // forgedLicense has the right format but no valid signature. Only KOTS can verify

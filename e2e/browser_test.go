@@ -122,6 +122,12 @@ func (b consoleBrowser) fill(selector, text string) {
 		e.dispatchEvent(new Event("input", {bubbles: true}));}`, selector, text), nil))
 }
 
+// upload chooses a file of this machine in the file input with a selector of CSS, which need not be visible.
+func (b consoleBrowser) upload(selector, file string) {
+	b.t.Helper()
+	b.run(chromedp.SetUploadFiles(selector, []string{file}, chromedp.ByQuery))
+}
+
 // eval returns the value of an expression in JavaScript, which is a text.
 func (b consoleBrowser) eval(expression string) (value string) {
 	b.t.Helper()
