@@ -100,7 +100,7 @@ func (b consoleBrowser) open(page string) {
 // click clicks the first visible element with a selector of CSS, or of XPath if it begins with "//".
 func (b consoleBrowser) click(selector string) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(b.ctx, 3*time.Minute)
 	defer cancel()
 	if err := chromedp.Run(ctx, chromedp.Click(selector, chromedp.BySearch, chromedp.NodeVisible)); err != nil {
 		b.screenshot("-failed")

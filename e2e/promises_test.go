@@ -28,6 +28,9 @@ type promisesHost struct {
 // strictLabel is the label of nodes that the first release of the application requires.
 const strictLabel = "hello.example.com/database"
 
+// pageLimit is for a page of the console, and for what it starts, also on a machine that is busy with other clusters.
+const pageLimit = 4 * time.Minute
+
 // promisedRelease returns a release of the application.
 func promisedRelease(version string, cursor int) testapp.Release {
 	return testapp.Release{VersionLabel: version, Cursor: cursor, TargetKOTS: newKOTSVersion, SupportBundle: true, Customer: &testapp.RenewedCustomer}
@@ -68,7 +71,7 @@ func TestPromises_OfKOTS(t *testing.T) {
 func (p *promisesHost) logIn(t *testing.T, name string) consoleBrowser {
 	t.Helper()
 	b := logIn(t, p.console, name, 15*time.Minute)
-	b.waitFor("page after the login", `location.pathname != "/" && location.pathname != "/secure-console"`, time.Minute)
+	b.waitFor("page after the login", `location.pathname != "/" && location.pathname != "/secure-console"`, pageLimit)
 	return b
 }
 
@@ -81,7 +84,7 @@ func (p *promisesHost) kubectl(t *testing.T, ctx context.Context, args ...string
 // waitForShownText waits until the ConfigMap of the application shows a release, and the text in its license.
 func (p *promisesHost) waitForShownText(t *testing.T, ctx context.Context, want string) {
 	t.Helper()
-	waitForOutput(t, ctx, p.ForTest(t), 3*time.Minute, want, func(out string) bool { return out == want },
+	waitForOutput(t, ctx, p.ForTest(t), pageLimit, want, func(out string) bool { return out == want },
 		binary, "kubectl", "get", "configmap", "hello", "-n", "kotsadm", "-o", "jsonpath={.data.release} {.data.text}")
 }
 
@@ -101,8 +104,8 @@ func (p *promisesHost) checkStrictPreflight(t *testing.T, ctx context.Context) {
 
 	b := p.logIn(t, "strict-preflight")
 	b.open("/" + testapp.RenewedCustomer.Slug + "/preflight")
-	b.waitForText("No node has the label "+strictLabel, 2*time.Minute)
-	b.waitFor("button to deploy that is disabled", `[...document.querySelectorAll("button")].find(e => e.innerText.trim() == "Deploy")?.disabled`, time.Minute)
+	b.waitForText("No node has the label "+strictLabel, pageLimit)
+	b.waitFor("button to deploy that is disabled", `[...document.querySelectorAll("button")].find(e => e.innerText.trim() == "Deploy")?.disabled`, pageLimit)
 	b.screenshot("")
 	for _, ignoring := range []string{`{}`, `{"isSkipPreflights":true}`, `{"continueWithFailedPreflights":true}`} {
 		status, answer := b.call("POST", appPage("/sequence/0/deploy"), ignoring)
@@ -131,7 +134,7 @@ func (p *promisesHost) checkStrictPreflight(t *testing.T, ctx context.Context) {
 func (p *promisesHost) checkLicenseChange(t *testing.T, ctx context.Context) {
 	b := p.logIn(t, "license-change")
 	b.open(appPage("/license"))
-	b.waitFor("license", `document.querySelector('[data-testid="license-type"]')?.innerText.includes("Prod license")`, time.Minute)
+	b.waitFor("license", `document.querySelector('[data-testid="license-type"]')?.innerText.includes("Prod license")`, pageLimit)
 	if strings.Contains(b.text(), "Change license") { // only licenses of the type community can be changed
 		t.Errorf("the page offers to change the license: %.1000q", b.text())
 	}
@@ -159,7 +162,7 @@ func (p *promisesHost) checkLicenseChange(t *testing.T, ctx context.Context) {
 		}
 	}
 	b.upload(`[data-testid="license-upload-dropzone"] input`, writeLicense(t, testapp.License))
-	b.waitForText("Licenses do not match", time.Minute)
+	b.waitForText("Licenses do not match", pageLimit)
 	if after := p.license(b); after != before {
 		t.Errorf("the console has license %+v, and had %+v", after, before)
 	}
@@ -198,7 +201,7 @@ func (p *promisesHost) checkLicenseSync(t *testing.T, ctx context.Context) {
 	b.open(appPage("/license"))
 	renewed := writeLicense(t, func() ([]byte, error) { return testapp.RenewedCustomer.License(1) })
 	b.upload(`[data-testid="license-upload-dropzone"] input`, renewed)
-	b.waitFor("new version", `document.querySelector('[data-testid="license-next-step-modal"]')`, 2*time.Minute)
+	b.waitFor("new version", `document.querySelector('[data-testid="license-next-step-modal"]')`, pageLimit)
 	b.screenshot("")
 	b.clickButton("Go to new version")
 	if l := p.license(b); l.LicenseSequence != 9 {
@@ -211,7 +214,7 @@ func (p *promisesHost) checkLicenseSync(t *testing.T, ctx context.Context) {
 	p.waitForShownText(t, ctx, "1.0.0 require me required")
 	b.open(appPage("/license"))
 	b.upload(`[data-testid="license-upload-dropzone"] input`, renewed)
-	b.waitForText("License is already up to date", time.Minute)
+	b.waitForText("License is already up to date", pageLimit)
 }
 
 // appVersion is a version of the application in the console.
@@ -240,7 +243,7 @@ func (p *promisesHost) versions(b consoleBrowser) []appVersion {
 func (p *promisesHost) uploadUpdate(b consoleBrowser, ctx context.Context, r testapp.Release) {
 	b.t.Helper()
 	b.open(appPage("/version-history"))
-	b.waitForText("Currently deployed version", time.Minute)
+	b.waitForText("Currently deployed version", pageLimit)
 	b.upload(`[data-testid="airgap-bundle-drop-zone"] input`, buildAppBundle(b.t, ctx, p.ForTest(b.t), r))
 }
 
@@ -248,7 +251,7 @@ func (p *promisesHost) uploadUpdate(b consoleBrowser, ctx context.Context, r tes
 func (p *promisesHost) waitForVersion(b consoleBrowser, label string) appVersion {
 	b.t.Helper()
 	b.waitFor("version "+label, fmt.Sprintf(`[...document.querySelectorAll('[data-testid="all-versions-card"] [data-testid="version-label"]')]
-		.some(e => e.innerText.includes(%q))`, label), 3*time.Minute)
+		.some(e => e.innerText.includes(%q))`, label), pageLimit)
 	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Second) {
 		all := p.versions(b)
 		i := slices.IndexFunc(all, func(v appVersion) bool { return v.VersionLabel == label })
@@ -285,7 +288,7 @@ func (p *promisesHost) checkRequiredRelease(t *testing.T, ctx context.Context) {
 	b := p.logIn(t, "required-release")
 	before := p.versions(b)
 	p.uploadUpdate(b, ctx, later)
-	b.waitForText(cause, time.Minute)
+	b.waitForText(cause, pageLimit)
 	b.screenshot("-upload")
 	// The CLI prints the cause and exits with 0.
 	out, errs, _ := p.ForTest(t).Run(ctx, binary, "kots", "upstream", "upgrade", testapp.RenewedCustomer.Slug, "--namespace", "kotsadm",
@@ -308,7 +311,7 @@ func (p *promisesHost) checkRequiredRelease(t *testing.T, ctx context.Context) {
 	}
 	b.open(appPage("/version-history"))
 	b.waitFor("button that is disabled", fmt.Sprintf(`document.evaluate(%q, document, null, XPathResult.FIRST_ORDERED_NODE_TYPE).singleNodeValue?.disabled`,
-		actionButton("3.0.0")), time.Minute)
+		actionButton("3.0.0")), pageLimit)
 	b.screenshot("-deploy")
 	if status, answer := b.call("POST", appPage(fmt.Sprintf("/sequence/%d/deploy", v.Sequence)), `{}`); status != "500" || !strings.Contains(answer, cause) {
 		t.Errorf("%s %s", status, answer)
@@ -328,7 +331,7 @@ func (p *promisesHost) checkMinimumKOTS(t *testing.T, ctx context.Context) {
 	r.MinKOTS, r.TargetKOTS = "1.200.0", ""
 	p.uploadUpdate(b, ctx, r)
 	b.waitForText("This version of Toy Application requires a version of KOTS that is different than what you currently have installed. "+
-		"Upgrade KOTS to version 1.200.0", time.Minute)
+		"Upgrade KOTS to version 1.200.0", pageLimit)
 	b.screenshot("")
 	if after := p.versions(b); !slices.Equal(after, before) {
 		t.Errorf("the console has versions %+v, and had %+v", after, before)
@@ -405,7 +408,7 @@ func (p *promisesHost) checkTroubleshoot(t *testing.T, ctx context.Context) {
 	b := p.logIn(t, "troubleshoot")
 	b.open(appPage("/troubleshoot"))
 	b.click(`[data-testid="btn-analyze-app"]`)
-	b.waitFor("progress", `location.pathname.includes("/troubleshoot/analyze/")`, time.Minute)
+	b.waitFor("progress", `location.pathname.includes("/troubleshoot/analyze/")`, pageLimit)
 	b.waitFor("analysis", `document.querySelector('[data-testid="support-bundle-analysis-bundle-insights"]')?.
 		innerText.includes("Only show errors")`, 10*time.Minute)
 	b.screenshot("")
@@ -454,7 +457,7 @@ func (p *promisesHost) checkTroubleshoot(t *testing.T, ctx context.Context) {
 	b.click(`[data-testid="configmaps/kube-system"] + label`)
 	b.click(`[data-testid="configmaps/kube-system/plinth-nodes.json"]`)
 	b.waitFor("content", fmt.Sprintf(`document.querySelector('[data-testid="support-bundle-analysis-file-inspector-editor"]')?.
-		innerText.includes(%q)`, p.Name), time.Minute)
+		innerText.includes(%q)`, p.Name), pageLimit)
 	b.screenshot("-files")
 }
 
