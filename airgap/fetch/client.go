@@ -20,7 +20,11 @@ type Options struct {
 	Backoff   time.Duration     // first pause between attempts, tripled each time up to 15 seconds; 0 means 1 second
 	Stall     time.Duration     // how long a connection may deliver almost no data; 0 means 30 seconds
 	Note      func(text string) // receives why another attempt starts, and what is done instead of what failed; may be nil
+	Login     *Login            // how to log in to a registry; nil for the credentials of `docker login`
 }
+
+// Login is a user of a registry. The zero value logs in as no user.
+type Login struct{ Username, Password string }
 
 // note passes a formatted text to o.Note.
 func (o Options) note(format string, args ...any) {

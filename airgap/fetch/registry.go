@@ -23,9 +23,9 @@ type Repository struct {
 	url    string // of the repository in the distribution API
 }
 
-// OpenRepository connects to the registry of a repository, to download, with the
-// credentials of `docker login`. If they cannot be read or are refused, it says so
-// with Options.Note and continues without.
+// OpenRepository connects to the registry of a repository, to download, as
+// Options.Login or with the credentials of `docker login`. If the latter cannot be
+// read or are refused, it says so with Options.Note and continues without.
 func OpenRepository(ctx context.Context, repo name.Repository, o Options) (*Repository, error) {
 	return openRepository(ctx, repo, transport.PullScope, o)
 }
@@ -34,6 +34,14 @@ func OpenRepository(ctx context.Context, repo name.Repository, o Options) (*Repo
 func openRepository(ctx context.Context, repo name.Repository, actions string, o Options) (*Repository, error) {
 	c := NewClient(o)
 	host := repo.RegistryStr()
+	if l := o.Login; l != nil {
+		as := authn.Anonymous
+		if *l != (Login{}) {
+			as = authn.FromConfig(authn.AuthConfig{Username: l.Username, Password: l.Password})
+		}
+		t, err := c.authenticate(ctx, repo, actions, as)
+		return c.repository(repo, t), err
+	}
 	auth, unread := authn.Resolve(ctx, authn.DefaultKeychain, repo)
 	if unread != nil {
 		c.note("the credentials for %s cannot be read, continuing without: %v", host, unread)
@@ -47,8 +55,13 @@ func openRepository(ctx context.Context, repo name.Repository, actions string, o
 	if err != nil {
 		return nil, errors.Join(err, unread)
 	}
+	return c.repository(repo, t), nil
+}
+
+// repository returns a repository that is reached with the transport t.
+func (c *Client) repository(repo name.Repository, t http.RoundTripper) *Repository {
 	c.http = &http.Client{Transport: t}
-	return &Repository{c, repo.Scheme() + "://" + host + "/v2/" + repo.RepositoryStr()}, nil
+	return &Repository{c, repo.Scheme() + "://" + repo.RegistryStr() + "/v2/" + repo.RepositoryStr()}
 }
 
 // authenticate returns a transport that asks for the right to do actions in a repository.
