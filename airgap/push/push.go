@@ -46,7 +46,8 @@ type Request struct {
 type uploader struct {
 	req      Request
 	options  fetch.Options
-	folder   blob.Folder
+	folder   blob.Folder // of req
+	source   blob.Source // has the content
 	meter    *blob.Progress
 	platform ocispec.Platform
 	blobs    sync.Map // an *uploadedBlob for each digest
@@ -78,7 +79,7 @@ func Images(ctx context.Context, req Request) error {
 	for _, it := range items {
 		total += it.Size() - it.Manifest.Size
 	}
-	u := &uploader{req: req, folder: folder, meter: blob.NewProgress(total, req.Progress), noted: map[string]bool{}}
+	u := &uploader{req: req, folder: folder, source: folder, meter: blob.NewProgress(total, req.Progress), noted: map[string]bool{}}
 	u.options = fetch.Options{Transport: req.Transport, Backoff: req.Backoff, Stall: req.Stall, Note: u.note}
 	u.platform.OS, u.platform.Architecture, _ = strings.Cut(cmp.Or(req.Platform, build.DefaultPlatform), "/")
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -199,15 +200,15 @@ func (u *uploader) uploadBlob(ctx context.Context, repo *fetch.Repository, to na
 	if from == to.RepositoryStr() {
 		from = ""
 	}
-	err := repo.UploadBlob(ctx, fetch.Upload{Source: u.folder, Want: desc, MountFrom: from}, u.meter)
+	err := repo.UploadBlob(ctx, fetch.Upload{Source: u.source, Want: desc, MountFrom: from}, u.meter)
 	if err == nil && b.repository == "" {
 		b.repository = to.RepositoryStr()
 	}
 	return err
 }
 
-// document returns a manifest of the folder.
+// document returns a manifest of the source.
 func (u *uploader) document(ctx context.Context, desc ocispec.Descriptor) (fetch.Document, error) {
-	data, err := blob.ReadAll(ctx, u.folder, desc, desc.Size)
+	data, err := blob.ReadAll(ctx, u.source, desc, desc.Size)
 	return fetch.Document{Data: data, MediaType: desc.MediaType}, err
 }
