@@ -5,6 +5,7 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,7 +50,18 @@ type Client struct {
 	mapper    meta.ResettableRESTMapper
 
 	ignored []string // names of nodes whose pods the waits leave out
+	kubectl string   // command of WithKubectl; "" for that of a host of the cluster
 }
+
+// WithKubectl returns a copy of c whose hints call kubectl by command, because the user has no host of the cluster.
+func (c *Client) WithKubectl(command string) *Client {
+	with := *c
+	with.kubectl = command
+	return &with
+}
+
+// Kubectl returns the command by which the user calls kubectl for this cluster.
+func (c *Client) Kubectl() string { return cmp.Or(c.kubectl, "sudo plinth kubectl") }
 
 // IgnoringNodes returns a copy of c whose waits for pods leave out the pods on nodes with these names, such as a lost node.
 func (c *Client) IgnoringNodes(names ...string) *Client {

@@ -20,7 +20,7 @@ func (c *Client) WaitWorkloads(ctx context.Context, w Wait, objects ...Object) e
 		names = append(names, o.String())
 	}
 	var waiting Object
-	return w.waitUntil(ctx, strings.Join(names, ", ")+" to be ready", "sudo plinth kubectl get pods,events -A", func(ctx context.Context) (bool, string, error) {
+	return w.waitUntil(ctx, strings.Join(names, ", ")+" to be ready", c.Kubectl()+" get pods,events -A", func(ctx context.Context) (bool, string, error) {
 		for _, o := range objects {
 			reason, err := c.WorkloadReason(ctx, o)
 			if err != nil {

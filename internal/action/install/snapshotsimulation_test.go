@@ -70,9 +70,7 @@ func newSnapshotSimulation(t *testing.T, r plan.SnapshotRestore) *snapshotSimula
 	var err error
 	s.parts, err = addons.Resolve(s.in, dataDir)
 	testkit.Must(t, err)
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }))
-	t.Cleanup(srv.Close)
-	s.config = kubetest.Kubeconfig(srv.URL)
+	s.config = kubetest.Kubeconfig(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }))
 	return s
 }
 

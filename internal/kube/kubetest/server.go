@@ -33,6 +33,10 @@ type Server struct {
 	// Evict is called for the eviction of a pod. It returns the reason why the
 	// pod cannot be evicted, or "".
 	Evict func(pod string) string
+	// Restricted makes the user of the client one who may not do everything, by SelfSubjectAccessReviews.
+	Restricted bool
+	// Version is the Kubernetes version that the server reports; "" for v1.33.8.
+	Version string
 	// Logs are pod logs by "namespace/pod". While the server handles requests,
 	// use AddLog.
 	Logs map[string]string
@@ -53,20 +57,21 @@ func New(t testing.TB) (*Server, *kube.Client) {
 // NewClient returns a client of an API server that h implements.
 func NewClient(t testing.TB, h http.Handler) *kube.Client {
 	t.Helper()
-	srv := httptest.NewServer(h)
-	t.Cleanup(srv.Close)
-	c, err := kube.New(Kubeconfig(srv.URL))
+	c, err := kube.New(Kubeconfig(t, h))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
 }
 
-// Kubeconfig returns the kubeconfig of a client of the API server at url.
-func Kubeconfig(url string) []byte {
+// Kubeconfig starts an API server that h implements, and returns a kubeconfig for it.
+func Kubeconfig(t testing.TB, h http.Handler) []byte {
+	t.Helper()
+	srv := httptest.NewServer(h)
+	t.Cleanup(srv.Close)
 	return fmt.Appendf(nil, `{"apiVersion":"v1","kind":"Config","current-context":"t",
 		"contexts":[{"name":"t","context":{"cluster":"t","user":"t"}}],"users":[{"name":"t","user":{}}],
-		"clusters":[{"name":"t","cluster":{"server":%q}}]}`, url)
+		"clusters":[{"name":"t","cluster":{"server":%q}}]}`, srv.URL)
 }
 
 // Put stores an object at its path ("/apis/apps/v1/namespaces/a/deployments/b").
@@ -176,7 +181,7 @@ func MarkReady(obj map[string]any) {
 }
 
 // knownKinds are the plural names of the supported kinds by group version. All
-// of them are namespaced, except Namespace, Node, PersistentVolume and those whose name begins
+// of them are namespaced, except Namespace, Node, PersistentVolume, StorageClass and those whose name begins
 // with Cluster, Certificate, Custom or ValidatingAdmission.
 var knownKinds = map[string]map[string]string{
 	"v1": {
@@ -196,6 +201,7 @@ var knownKinds = map[string]map[string]string{
 	"policy/v1":              {"PodDisruptionBudget": "poddisruptionbudgets"},
 	"velero.io/v1": {"BackupStorageLocation": "backupstoragelocations", "Backup": "backups", "PodVolumeBackup": "podvolumebackups",
 		"Restore": "restores", "PodVolumeRestore": "podvolumerestores"},
+	"storage.k8s.io/v1":            {"StorageClass": "storageclasses"},
 	"rbac.authorization.k8s.io/v1": {"ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings", "Role": "roles", "RoleBinding": "rolebindings"},
 }
 
@@ -223,6 +229,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		writeJSON(w, http.StatusCreated, metav1.Status{Status: metav1.StatusSuccess})
+		return
+	}
+	if strings.HasSuffix(r.URL.Path, "/selfsubjectaccessreviews") { // it changes nothing
+		writeJSON(w, http.StatusCreated, map[string]any{"status": map[string]any{"allowed": !s.Restricted}})
 		return
 	}
 	if r.Method != http.MethodGet {
@@ -392,7 +402,7 @@ func (s *Server) serves(groupVersion string) bool {
 func (s *Server) discoveryBody(at string) any {
 	switch at {
 	case "/version":
-		return map[string]any{"major": "1", "minor": "33", "gitVersion": "v1.33.8"}
+		return map[string]any{"major": "1", "minor": "33", "gitVersion": cmp.Or(s.Version, "v1.33.8")}
 	case "/api":
 		return map[string]any{"kind": "APIVersions", "versions": []string{"v1"}}
 	case "/apis":
@@ -408,7 +418,7 @@ func (s *Server) discoveryBody(at string) any {
 	if gv := strings.TrimPrefix(strings.TrimPrefix(at, "/apis/"), "/api/"); knownKinds[gv] != nil && s.serves(gv) {
 		resources := []any{}
 		for kind, plural := range knownKinds[gv] {
-			namespaced := !slices.Contains([]string{"Namespace", "Node", "PersistentVolume"}, kind) &&
+			namespaced := !slices.Contains([]string{"Namespace", "Node", "PersistentVolume", "StorageClass"}, kind) &&
 				!slices.ContainsFunc([]string{"Cluster", "Certificate", "Custom", "ValidatingAdmission"}, func(p string) bool { return strings.HasPrefix(kind, p) })
 			resources = append(resources, map[string]any{"name": plural, "kind": kind, "namespaced": namespaced, "verbs": []string{"get"}})
 		}
