@@ -56,14 +56,14 @@ func parseApps(out []byte) ([]InstalledApp, error) {
 
 // InstallApp installs an application through the console and waits until its
 // objects are ready. If the console already has an application with that slug,
-// it only waits. If Bundle is set, the registry must be configured in KOTS
-// before (registry.ConfigureKOTS), even for an application without images. An
+// it only waits. If Bundle is set, Client.Registry must be set or the registry configured in
+// KOTS before (registry.ConfigureKOTS), even for an application without images. An
 // error is a Problem with exit code 7 that quotes the cause in the console's
 // log.
 func (k *Client) InstallApp(ctx context.Context, a App, w kube.Wait) error {
 	apps, err := k.Apps(ctx)
 	if err != nil {
-		return problem.New(problem.ExitStep, "list the console's applications", err, "check whether the console is up: plinth status")
+		return problem.New(problem.ExitStep, "list the console's applications", err, "check whether the console is up: "+k.Kube.Kubectl()+" get pods -n "+k.Namespace)
 	}
 	if !slices.ContainsFunc(apps, func(i InstalledApp) bool { return i.Slug == a.Slug && i.VersionLabel != "" }) {
 		if err := k.installApp(ctx, a, w); err != nil {
@@ -87,13 +87,15 @@ func (k *Client) installApp(ctx context.Context, a App, w kube.Wait) error {
 	if a.SkipCompat {
 		args = append(args, "--skip-compatibility-check")
 	}
+	registry, env := k.registryArgs()
+	args = append(args, registry...)
 	since := time.Now()
 	run, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// The CLI retries five times, for more than a minute, even if the console
 	// has rejected the installation for good: its log ends the run early.
 	go k.watchConsoleLog(run, since, cancel)
-	_, err := k.runCLI(run, nil, w.Report, args...)
+	_, err := k.runCLI(run, env, w.Report, args...)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
@@ -104,7 +106,7 @@ func (k *Client) installApp(ctx context.Context, a App, w kube.Wait) error {
 	if r := k.findFatalError(ctx, since); r != nil {
 		return r.toProblem()
 	}
-	return translate(err.Error()).toProblem()
+	return k.translate(err.Error()).toProblem()
 }
 
 // ImagePush is the images of an application's bundle, and the registry that gets them.
@@ -166,7 +168,7 @@ func (k *Client) findFatalError(ctx context.Context, since time.Time) *installEr
 
 // WaitApp waits until the application's state in the console is ready.
 func (k *Client) WaitApp(ctx context.Context, slug string, w kube.Wait) error {
-	o := wait.Options{What: "application " + slug + " to be ready", Timeout: w.Timeout, Interval: time.Second, NextCommand: "sudo plinth kubectl get pods,events -A"}
+	o := wait.Options{What: "application " + slug + " to be ready", Timeout: w.Timeout, Interval: time.Second, NextCommand: k.Kube.Kubectl() + " get pods,events -A"}
 	if w.Report != nil {
 		o.OnReason = func(reason string) { w.Report(reason, 0, 0) }
 	}

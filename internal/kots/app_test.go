@@ -92,7 +92,7 @@ func TestTranslate_KnownErrors(t *testing.T) {
 		"something new":                                                                                           "something new",
 	} {
 		t.Run(want, func(t *testing.T) {
-			if got := translate(said); !strings.Contains(got.cause, want) || got.hint == "" {
+			if got := (&Client{}).translate(said); !strings.Contains(got.cause, want) || got.hint == "" {
 				t.Errorf("%q is translated to %q", said, got.cause)
 			}
 		})

@@ -32,14 +32,38 @@ type Machine interface {
 type Client struct {
 	Machine    Machine
 	Kube       *kube.Client
-	CLI        string // path of the pinned kots executable
-	Kubeconfig string // path of the kubeconfig
-	Home       string // private folder: HOME and TMPDIR of the CLI, emptied after each run
-	Namespace  string // namespace of the console
-	Airgap     bool   // the console and the CLI must not use the internet
-	Proxy      Proxy  // outgoing proxy if Airgap is false
+	CLI        string    // path of the pinned kots executable
+	Kubeconfig string    // path of the kubeconfig
+	Home       string    // private folder: HOME and TMPDIR of the CLI, emptied after each run
+	Namespace  string    // namespace of the console
+	Airgap     bool      // the console must not use the internet
+	Proxy      Proxy     // outgoing proxy of the CLI and, if Airgap is false, of the console
+	AnyNode    bool      // the console may run on every node, because the cluster is not one of Plinth
+	Registry   *Registry // outside of the cluster; nil for the one that KOTS finds in the cluster
 
 	databasePort string // of the console's database; "" for that of KOTS
+}
+
+// Registry is a registry outside of the cluster that has the images of the console, and gets those of applications.
+type Registry struct {
+	Address            string // host, and a path in it or none: harbor.example.com/my-app
+	Username, Password string // "" for none
+}
+
+// Image returns the reference under which KOTS looks for one of its images in the registry: it keeps the last element of
+// the repository and the tag (KOTS 1.131.2, pkg/kotsadm/version/kotsadm_version.go).
+func (r Registry) Image(ref string) string { return r.Address + "/" + path.Base(ref) }
+
+// registryArgs returns the arguments and the environment that make the CLI use Client.Registry.
+func (k *Client) registryArgs() (args, env []string) {
+	if k.Registry == nil {
+		return nil, nil
+	}
+	args = []string{"--kotsadm-registry", k.Registry.Address}
+	if k.Registry.Username != "" {
+		args, env = append(args, "--registry-username", k.Registry.Username), []string{"KOTS_REGISTRY_PASSWORD=" + k.Registry.Password}
+	}
+	return args, env
 }
 
 // Proxy is the outgoing proxy of the console and the CLI. Its values may
@@ -77,14 +101,10 @@ func (k *Client) runCLI(ctx context.Context, env []string, report func(string, i
 // cliEnvironment returns the environment of the CLI. It clears the proxy
 // settings of the host, which would redirect even calls to the API server.
 func (k *Client) cliEnvironment(tmp string) []string {
-	env := []string{
-		"KUBECONFIG=" + k.Kubeconfig, "HOME=" + k.Home, "TMPDIR=" + tmp,
-		"HTTP_PROXY=", "HTTPS_PROXY=", "http_proxy=", "https_proxy=", "NO_PROXY=", "no_proxy=",
+	return []string{
+		"KUBECONFIG=" + k.Kubeconfig, "HOME=" + k.Home, "TMPDIR=" + tmp, "http_proxy=", "https_proxy=", "no_proxy=",
+		"HTTP_PROXY=" + k.Proxy.HTTP, "HTTPS_PROXY=" + k.Proxy.HTTPS, "NO_PROXY=" + k.Proxy.No,
 	}
-	if !k.Airgap {
-		env = append(env, "HTTP_PROXY="+k.Proxy.HTTP, "HTTPS_PROXY="+k.Proxy.HTTPS, "NO_PROXY="+k.Proxy.No)
-	}
-	return env
 }
 
 // cliOutput passes each new line of the CLI's output to report, without escape

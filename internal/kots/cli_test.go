@@ -210,7 +210,7 @@ func TestCLIOutput_NamesPreflightChecks(t *testing.T) {
 			if got := p.errorText(); got != c.want {
 				t.Errorf("%q", got)
 			}
-			if cause := translate(p.errorText()).cause; !strings.Contains(cause, "own preflight checks fail or warn") {
+			if cause := (&Client{}).translate(p.errorText()).cause; !strings.Contains(cause, "own preflight checks fail or warn") {
 				t.Errorf("%q", cause)
 			}
 		})
@@ -309,5 +309,36 @@ func TestInstallConsole_BindsItsPodsToControllers(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// In a cluster that Plinth did not create, the images come from the given registry and no node is special.
+func TestInstallConsole_UsesAnOutsideRegistryOnAnyNode(t *testing.T) {
+	k, fake, s := newBench(t)
+	k.AnyNode, k.Registry = true, &Registry{Address: "registry.example.com:5000/kotsadm", Username: "ops", Password: "hidden"}
+	fake.Expect("kots install my-app --with-minio=false --no-port-forward --wait-duration 20s --airgap --kotsadm-registry registry.example.com:5000/kotsadm --registry-username ops --namespace kotsadm").
+		Do(func(c host.Cmd) {
+			if !slices.Contains(c.Env, "KOTS_REGISTRY_PASSWORD=hidden") || strings.Contains(strings.Join(c.Argv, " "), "hidden") {
+				t.Errorf("env %q, argv %q", c.Env, c.Argv)
+			}
+			putConsole(s, "1.131.2")
+			for _, name := range []string{"kotsadm", "kotsadm-rqlite"} {
+				set := s.Object("/apis/apps/v1/namespaces/kotsadm/statefulsets/" + name)
+				unstructured.RemoveNestedField(set, "spec", "template", "spec", "nodeSelector")
+				s.Put("/apis/apps/v1/namespaces/kotsadm/statefulsets/"+name, set)
+			}
+		})
+	if err := k.InstallConsole(t.Context(), ConsoleSpec{Slug: "my-app", Version: "1.131.2"}, longWait()); err != nil {
+		t.Fatal(err)
+	}
+	if writes := strings.Join(s.Writes(), " "); strings.Contains(writes, "statefulsets") {
+		t.Errorf("it moved the pods: %s", writes)
+	}
+	if state, err := k.ConsoleState(t.Context()); err != nil || !state.Ready {
+		t.Errorf("%+v, %v", state, err)
+	}
+	k.Registry.Address = "other.example.com"
+	if state, err := k.ConsoleState(t.Context()); err != nil || state.Ready || !strings.Contains(state.Reason, "is not in the registry other.example.com") {
+		t.Errorf("%+v, %v", state, err)
 	}
 }

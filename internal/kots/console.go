@@ -23,8 +23,10 @@ type ConsoleSpec struct {
 // ConsoleState is the state of the console in the cluster.
 type ConsoleState struct {
 	Version string // without a v; empty if the console is not installed
-	Ready   bool   // datastore and console are ready, and the console runs on controllers only
+	Ready   bool   // datastore and console are ready, and have the images and the nodes that the Client requests
 	Reason  string // why it is not ready
+
+	otherRegistry bool // the image of the console is not in Client.Registry
 }
 
 // consoleObjects returns the console's objects that must be ready, in the order
@@ -48,6 +50,9 @@ func (k *Client) ConsoleState(ctx context.Context) (ConsoleState, error) {
 		return ConsoleState{}, err
 	}
 	s := ConsoleState{Version: imageVersion(console), Ready: true}
+	if image := consoleImage(console); k.Registry != nil && image != k.Registry.Image(image) {
+		return ConsoleState{Version: s.Version, Reason: "its image " + image + " is not in the registry " + k.Registry.Address, otherRegistry: true}, nil
+	}
 	for _, o := range []kube.Object{rqlite, set, service} {
 		reason, err := k.Kube.WorkloadReason(ctx, o)
 		if err != nil {
@@ -63,17 +68,23 @@ func (k *Client) ConsoleState(ctx context.Context) (ConsoleState, error) {
 		if err != nil {
 			return s, err
 		}
-		if s.Ready && !isOnControllersOnly(have) {
+		if s.Ready && !k.AnyNode && !isOnControllersOnly(have) {
 			s.Ready, s.Reason = false, o.String()+" is not limited to controllers: root on a worker could become administrator; run plinth install again"
 		}
 	}
 	return s, nil
 }
 
+// consoleImage returns the image of the console, or "".
+func consoleImage(console *unstructured.Unstructured) string {
+	image, _ := consoleContainer(console)["image"].(string)
+	return image
+}
+
 // imageVersion returns the tag of the console's image, without its v, or "" if
 // it has none.
 func imageVersion(console *unstructured.Unstructured) string {
-	image, _ := consoleContainer(console)["image"].(string)
+	image := consoleImage(console)
 	if i := strings.LastIndex(image, ":"); i > strings.LastIndex(image, "/") {
 		return strings.TrimPrefix(image[i+1:], "v")
 	}
@@ -95,7 +106,7 @@ func (k *Client) InstallConsole(ctx context.Context, c ConsoleSpec, w kube.Wait)
 	switch {
 	case err != nil:
 		return err
-	case state.Version != "" && state.Version != c.Version:
+	case state.Version != "" && (state.Version != c.Version || state.otherRegistry):
 		if err := k.upgradeConsole(ctx, c, w); err != nil {
 			return k.consoleProblem(ctx, err)
 		}
@@ -114,7 +125,7 @@ func (k *Client) InstallConsole(ctx context.Context, c ConsoleSpec, w kube.Wait)
 			return k.consoleProblem(ctx, err)
 		}
 	}
-	if err := k.keepOnControllers(ctx); err != nil {
+	if err := k.placePods(ctx); err != nil {
 		return k.consoleProblem(ctx, err)
 	}
 	if err := k.waitConsole(ctx, w); err != nil {
@@ -141,14 +152,18 @@ func (k *Client) createConsole(ctx context.Context, c ConsoleSpec, w kube.Wait) 
 	} else {
 		args = append(args, "--copy-proxy-env")
 	}
+	registry, env := k.registryArgs()
+	args = append(args, registry...)
 	watch, stop := context.WithCancel(ctx)
 	defer stop()
-	go k.placeWhenCreated(watch)
+	if !k.AnyNode {
+		go k.placeWhenCreated(watch)
+	}
 	if w.Report != nil {
 		// The CLI reports only that it waits; the objects show the reason.
 		go func() { _ = k.waitConsole(watch, w) }() // only its reports are used
 	}
-	_, err = k.runCLI(ctx, []string{"KOTS_SHARED_PASSWORD=" + password}, nil, args...)
+	_, err = k.runCLI(ctx, append(env, "KOTS_SHARED_PASSWORD="+password), nil, args...)
 	return err
 }
 
@@ -161,10 +176,10 @@ const outboundVariable = "DISABLE_OUTBOUND_CONNECTIONS"
 // in its environment, which KOTS uses for its own tests (KOTS 1.131.2,
 // pkg/kotsadm/objects/kotsadm_objects.go), keeps the console's setting.
 func (k *Client) upgradeConsole(ctx context.Context, c ConsoleSpec, w kube.Wait) error {
-	var env []string
-	args := []string{"admin-console", "upgrade", "--wait-duration", formatTimeout(w.Timeout)}
+	registry, env := k.registryArgs()
+	args := append([]string{"admin-console", "upgrade", "--wait-duration", formatTimeout(w.Timeout)}, registry...)
 	if k.Airgap {
-		env = []string{"DISABLE_KOTSADM_OUTBOUND_CONNECTIONS=true"}
+		env = append(env, "DISABLE_KOTSADM_OUTBOUND_CONNECTIONS=true")
 	}
 	watch, stop := context.WithCancel(ctx)
 	defer stop()
@@ -174,7 +189,7 @@ func (k *Client) upgradeConsole(ctx context.Context, c ConsoleSpec, w kube.Wait)
 	if _, err := k.runCLI(ctx, env, nil, args...); err != nil {
 		return err
 	}
-	if err := k.keepOnControllers(ctx); err != nil {
+	if err := k.placePods(ctx); err != nil {
 		return err
 	}
 	if err := k.waitConsole(ctx, w); err != nil {
@@ -237,7 +252,7 @@ func (k *Client) consoleProblem(ctx context.Context, err error) error {
 		err = fmt.Errorf("%w; %s", err, cause)
 	}
 	return problem.New(problem.ExitStep, "install the admin console", err,
-		"inspect its pods: plinth kubectl get pods -n "+k.Namespace+"; then run the same command again")
+		"inspect its pods: "+k.Kube.Kubectl()+" get pods -n "+k.Namespace+"; then run the same command again")
 }
 
 // putMetadata stores the application's title and logo for the console before

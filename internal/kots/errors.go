@@ -76,7 +76,10 @@ func matchFatal(line string) *installError {
 
 // translate returns the meaning of the CLI's error text; an unknown text is
 // returned unchanged.
-func translate(text string) *installError {
+func (k *Client) translate(text string) *installError {
+	if k.Registry != nil && (strings.Contains(text, "failed to ping registry") || strings.Contains(text, "Failed to test access to")) {
+		return &installError{"the registry " + k.Registry.Address + " does not respond, or denies access (" + text + ")", "check the registry and the login, then run the same command again"}
+	}
 	for _, p := range knownErrors() {
 		if strings.Contains(text, p.text) {
 			return &installError{p.meaning.cause + " (" + text + ")", p.meaning.hint}

@@ -26,6 +26,14 @@ func isOnControllersOnly(set *unstructured.Unstructured) bool {
 	return role == controllerRole
 }
 
+// placePods binds the pods to controllers, unless they may run on every node.
+func (k *Client) placePods(ctx context.Context) error {
+	if k.AnyNode {
+		return nil
+	}
+	return k.keepOnControllers(ctx)
+}
+
 // keepOnControllers binds the pods of the console and of its database to controllers. The service
 // account of the console is administrator of the cluster, and who can write the database is
 // administrator of the console: root on the node of either could use it. Pods that were created before
