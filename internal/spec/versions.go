@@ -182,6 +182,23 @@ func (m Matrix) SupportedKubernetes(kotsVersion string) (minors [2]int, ok bool)
 	return minors, ok
 }
 
+// KubernetesRefusal returns why a version of KOTS is not installed in a cluster with a version of Kubernetes, such as
+// v1.33.8+k0s.1 or v1.31.2-eks-7f9249a, or "". A minor of a tried pair is accepted, too, and so is a KOTS of which the
+// matrix knows nothing.
+func (m Matrix) KubernetesRefusal(kotsVersion, kubernetesVersion string) string {
+	v, err := semver.NewVersion(kubernetesVersion)
+	if err != nil || v.Major() != 1 {
+		return fmt.Sprintf("%q is not a version of Kubernetes 1", kubernetesVersion)
+	}
+	minor := int(v.Minor())
+	minors, known := m.SupportedKubernetes(kotsVersion)
+	tried := slices.ContainsFunc(m.Tried, func(p Pair) bool { return p.Kotsadm == kotsVersion && KubernetesMinor(p.K0s) == minor })
+	if !known || tried || minor >= minors[0] && minor <= minors[1] {
+		return ""
+	}
+	return fmt.Sprintf("it is Kubernetes 1.%d, and KOTS %s supports %s", minor, kotsVersion, describeMinors(minors[0], minors[1]))
+}
+
 // SupportedVelero returns the first and the last minor of Velero 1 that a version of KOTS supports. ok is false for a
 // version before the first of the matrix.
 func (m Matrix) SupportedVelero(kotsVersion string) (minors [2]int, ok bool) {

@@ -327,3 +327,22 @@ func FuzzKubernetesMinor(f *testing.F) {
 		spec.Versions().SupportedKubernetes(version)
 	})
 }
+
+func TestKubernetesRefusal_KnowsWhatKOTSSupports(t *testing.T) {
+	for _, c := range []struct{ kots, kubernetes, want string }{
+		{"1.131.2", "v1.34.2", ""},
+		{"1.131.2", "v1.36.0-eks-7f9249a", ""},
+		{"1.131.2", "v1.33.8+k0s.1", ""}, // tried
+		{"1.131.2", "v1.32.9", "it is Kubernetes 1.32, and KOTS 1.131.2 supports 1.34 to 1.36"},
+		{"1.131.3", "v1.33.8", "it is Kubernetes 1.33, and KOTS 1.131.3 supports 1.34 to 1.36"},
+		{"1.131.2", "v1.37.0", "it is Kubernetes 1.37, and KOTS 1.131.2 supports 1.34 to 1.36"},
+		{"1.50.0", "v1.20.0", ""}, // before the matrix
+		{"1.131.2", "main", `"main" is not a version of Kubernetes 1`},
+	} {
+		t.Run(c.kots+" on "+c.kubernetes, func(t *testing.T) {
+			if got := spec.Versions().KubernetesRefusal(c.kots, c.kubernetes); got != c.want {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+}
