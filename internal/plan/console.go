@@ -24,6 +24,9 @@ func NewKOTS(m kots.Machine, client *kube.Client, namespace, dataDir string) *ko
 
 // consoleDriver returns the client of this cluster's console.
 func (c Cluster) consoleDriver(ctx context.Context) (*kots.Client, error) {
+	if c.External != nil {
+		return c.External, nil
+	}
 	client, err := c.kubeClient(ctx)
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/images"
 	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/node/cleanup"
@@ -36,6 +37,7 @@ type Cluster struct {
 	Images       Images
 	AddOns       []addons.AddOn // in order of installation
 	Console      Console
+	External     *kots.Client      // of the console in a cluster that Plinth did not create; nil for the cluster on this host
 	Restored     *SnapshotRestore  // what an install restores; nil for a new cluster
 	Now          func() time.Time  // clock
 	Warn         func(text string) // receives what failed and is tolerated; nil for none
