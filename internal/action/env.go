@@ -59,7 +59,8 @@ type GlobalOptions struct {
 // Env is the environment of one command that runs on this machine.
 type Env struct {
 	GlobalOptions
-	Host host.Host
+	Host      host.Host
+	Downloads string // folder for fetched content; "" for FetchDir
 
 	journal *journal.Journal // the journal opened last
 	log     *ui.RunLog       // the log file, while WithLock runs
@@ -136,6 +137,26 @@ func (env *Env) WithLock(ctx context.Context, verb string, fn func(r *Env, log *
 	if path == "" {
 		path = filepath.Join(LogDir, fmt.Sprintf("%s-%s.log", verb, env.Now().UTC().Format("20060102T150405.000Z")))
 	}
+	return env.withLog(verb, path, func(run *Env, log *ui.RunLog) error {
+		if notice != "" {
+			run.Note(notice)
+		}
+		run.ArmFailpoints(verb)
+		return fn(run, log)
+	})
+}
+
+// WithRequestedLog runs fn, and writes events and notes to the log file that the user requests with --log-file, if any.
+// It is for a verb that leaves this host as it is.
+func (env *Env) WithRequestedLog(verb string, fn func(r *Env) error) error {
+	if env.LogFile == "" {
+		return fn(env)
+	}
+	return env.withLog(verb, env.LogFile, func(run *Env, _ *ui.RunLog) error { return fn(run) })
+}
+
+// withLog implements WithLock's log, in a new file at path.
+func (env *Env) withLog(verb, path string, fn func(r *Env, log *ui.RunLog) error) error {
 	file, err := host.CreateLogFile(path)
 	if err != nil {
 		return problem.New(problem.ExitUsage, "open the log "+path, err, "name a new file in a writable folder with --log-file")
@@ -146,10 +167,6 @@ func (env *Env) WithLock(ctx context.Context, verb string, fn func(r *Env, log *
 	run.LogFile, run.log = path, log
 	run.Events = func(e step.Event) { log.Event(e); env.Events(e) }
 	run.Note = func(text string) { log.Note(text); env.Note(text) }
-	if notice != "" {
-		run.Note(notice)
-	}
-	run.ArmFailpoints(verb)
 	started := env.Now()
 	err = fn(&run, log)
 	if err != nil {
@@ -180,6 +197,9 @@ func (env *Env) ArmFailpoints(verb string) {
 	})
 	_ = env.Failpoints.Reach(verb, failpoint.Run, failpoint.Started) // this point cannot fail
 }
+
+// FetchFolder returns the folder for content that is downloaded for a run.
+func (env *Env) FetchFolder() string { return cmp.Or(env.Downloads, FetchDir) }
 
 // Journal returns the journal that OpenJournal opened last; nil before that.
 func (env *Env) Journal() *journal.Journal { return env.journal }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -19,19 +20,26 @@ import (
 
 func (s commandSet) installCommand() *cobra.Command {
 	var req install.Options
+	var existing existingFlags
 	var yes bool
-	cmd := s.NewCommand("install [--bundle FILE] [--source URL]", noArgs, s.WithEnv(eventStream, &yes, withDiagnosis(
-		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
+	onThisHost := withDiagnosis(func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
+		res, err := install.Run(ctx, env, req)
+		text := func(w io.Writer) { printer.WriteInstallResult(w, res, s.CommandLineWithout("--plan"), err != nil) }
+		if err != nil && res.Preflights == nil {
+			return commandOutput{}, err
+		}
+		return newOutput(res, text), err
+	})
+	cmd := s.NewCommand("install [--bundle FILE] [--source URL]", existing.check, s.WithEnv(eventStream, &yes,
+		func(ctx context.Context, env *action.Env, args []string) (commandOutput, error) {
 			if err := requireAnswer(req.Bundle, yes || req.Plan); err != nil {
 				return commandOutput{}, err
 			}
-			res, err := install.Run(ctx, env, req)
-			text := func(w io.Writer) { printer.WriteInstallResult(w, res, s.CommandLineWithout("--plan"), err != nil) }
-			if err != nil && res.Preflights == nil {
-				return commandOutput{}, err
+			if existing.on {
+				return s.installInExisting(ctx, env, existing.options(req))
 			}
-			return newOutput(res, text), err
-		})))
+			return onThisHost(ctx, env, args)
+		}))
 	f := cmd.Flags()
 	addBundleFlags(f, &req.LoadOptions, &req.Source)
 	f.StringVar(&req.License, "license", "", "license `file`; also installs the application")
@@ -46,7 +54,76 @@ func (s commandSet) installCommand() *cobra.Command {
 	addAddressFlags(f, &req.NodeAddress)
 	addIgnoreFlag(f, &req.IgnorePreflights)
 	addTraceFlag(cmd, &req.Trace)
+	existing.add(cmd)
 	return cmd
+}
+
+// existingFlags are the flags of an install in a cluster that Plinth did not create. Only the first is in the help, which
+// fits one screen; the guide has the others.
+type existingFlags struct {
+	on         bool
+	kubeconfig string
+	registry   install.RegistryFlags
+}
+
+// add adds the flags to cmd. Flags that are about this host exclude them.
+func (e *existingFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.BoolVar(&e.on, "existing-cluster", false, "install into another cluster (see the guide)")
+	f.StringVar(&e.kubeconfig, "kubeconfig", "", "kubeconfig `file` of the existing cluster")
+	f.StringVar(&e.registry.Address, "registry", "", "`registry`, and a path in it, for the images")
+	f.StringVar(&e.registry.Username, "registry-username", "", "`name` of the user of the registry")
+	f.StringVar(&e.registry.PasswordFile, "registry-password-file", "", "`file` with the password of that user")
+	f.StringVar(&e.registry.CA, "registry-ca", "", "`file` with the certificate authority of the registry")
+	for _, name := range []string{"kubeconfig", "registry", "registry-username", "registry-password-file", "registry-ca"} {
+		f.Lookup(name).Hidden = true
+	}
+}
+
+// check refuses arguments, and flags that make no sense together.
+func (e *existingFlags) check(cmd *cobra.Command, args []string) error {
+	if err := noArgs(cmd, args); err != nil {
+		return err
+	}
+	changed := func(names ...string) (set, unset []string) {
+		for _, name := range names {
+			if f := cmd.Flag(name); f != nil && f.Changed {
+				set = append(set, "--"+name)
+			} else {
+				unset = append(unset, "--"+name)
+			}
+		}
+		return set, unset
+	}
+	if !e.on {
+		if set, _ := changed("kubeconfig", "registry", "registry-username", "registry-password-file", "registry-ca"); len(set) > 0 {
+			return errors.New(set[0] + " needs --existing-cluster: the cluster on this host has a registry of its own")
+		}
+		return nil
+	}
+	about, _ := changed("address", "network-interface", "api-address", "ignore-host-preflight", "plan-file", "restart", "rollback-on-failure", "trace", "data-dir")
+	_, missing := changed("kubeconfig", "registry")
+	login, _ := changed("registry-username", "registry-password-file")
+	switch {
+	case len(about) > 0:
+		return errors.New(about[0] + " is for this host, which --existing-cluster does not change")
+	case len(missing) > 0:
+		return errors.New("--existing-cluster needs " + strings.Join(missing, " and "))
+	case len(login) == 1:
+		return errors.New("--registry-username and --registry-password-file need each other")
+	}
+	return nil
+}
+
+// options returns the options of the install, of which req has those that every install has.
+func (e *existingFlags) options(req install.Options) install.ExistingOptions {
+	return install.ExistingOptions{LoadOptions: req.LoadOptions, Source: req.Source, Kubeconfig: e.kubeconfig, Registry: e.registry, Plan: req.Plan}
+}
+
+// installInExisting installs in a cluster that Plinth did not create.
+func (s commandSet) installInExisting(ctx context.Context, env *action.Env, opts install.ExistingOptions) (commandOutput, error) {
+	res, err := install.RunExisting(ctx, env, opts)
+	return newOutput(res, func(w io.Writer) { printer.WriteExistingResult(w, res, s.CommandLineWithout("--plan")) }).OrError(err)
 }
 
 // addTraceFlag adds the flag of commands that can trace their run; a plan runs nothing.

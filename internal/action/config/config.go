@@ -102,6 +102,7 @@ type LoadOptions struct {
 	ConfigValues  string // file with KOTS config values; "" for none
 	AppBundle     string // .airgap file of the application; "" for none
 	SkipKotsCheck bool   // report errors in the Application's KOTS bounds as warnings only
+	OwnRegistry   bool   // the images of the application go to a registry of the user, not to that of the cluster
 }
 
 // Config is the validated configuration of an install.
@@ -188,7 +189,7 @@ func (c *Config) loadApp(ctx context.Context, req LoadOptions, now time.Time) er
 	if c.appBundle == nil {
 		return problem.New(problem.ExitUsage, doing, errors.New("this install has no connection to the vendor, so it needs the application's bundle"), "name the .airgap file with --app-bundle")
 	}
-	if k := c.Installer.Spec; k.Kotsadm == nil || k.Registry == nil {
+	if k := c.Installer.Spec; k.Kotsadm == nil || k.Registry == nil && !req.OwnRegistry {
 		return problem.New(problem.ExitConfig, doing, errors.New("the Installer has no kotsadm or no registry, and KOTS needs both"), "add spec.kotsadm and spec.registry to the Installer and build the bundle again")
 	}
 	names := []string{req.License}

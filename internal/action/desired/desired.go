@@ -294,14 +294,22 @@ func desiredConsole(target Target, cfg config.Config, skipKotsCheck bool) plan.C
 	if k == nil {
 		return plan.Console{}
 	}
-	c := plan.Console{Namespace: k.Namespace, Desired: kots.ConsoleSpec{Slug: k.ApplicationSlug, Version: k.Version},
-		// Use the node's own address: the host name may resolve to another one.
-		URL:              ConsoleURL(journal.Console{Port: k.UIBindPort}, target.Address.String()),
-		CertificateHosts: []string{target.Address.String(), target.Node, "localhost", "127.0.0.1"}}
+	c := ConsoleInCluster(cfg, skipKotsCheck)
+	// Use the node's own address: the host name may resolve to another one.
+	c.URL = ConsoleURL(journal.Console{Port: k.UIBindPort}, target.Address.String())
+	c.CertificateHosts = []string{target.Address.String(), target.Node, "localhost", "127.0.0.1"}
 	if k.Hostname != "" {
 		c.Hostname = k.Hostname
 		c.CertificateHosts = append([]string{k.Hostname}, c.CertificateHosts...)
 	}
+	return c
+}
+
+// ConsoleInCluster returns the settings of the console inside the cluster, which do not depend on a host. The
+// Installer has a console.
+func ConsoleInCluster(cfg config.Config, skipKotsCheck bool) plan.Console {
+	k := cfg.Installer.Spec.Kotsadm
+	c := plan.Console{Namespace: k.Namespace, Desired: kots.ConsoleSpec{Slug: k.ApplicationSlug, Version: k.Version}}
 	if cfg.Application != nil {
 		c.Desired.Application = cfg.Application.Data
 	}
@@ -352,6 +360,17 @@ func HostFilePaths() map[string]string {
 
 // BundleCacheDir returns the folder in which a node keeps the documents of its bundle.
 func BundleCacheDir(dataDir string) string { return dataDir + "/bundle" }
+
+// KotsArtifact returns the kots CLI of b, to be written to path.
+func KotsArtifact(ctx context.Context, b *airgap.Bundle, path string) (node.Artifact, error) {
+	files, err := hostArtifacts(ctx, b)
+	f, ok := files[kots.BinaryPath]
+	if err == nil && !ok {
+		err = problem.New(problem.ExitBundle, "use this bundle", errors.New("it does not contain the kots CLI"), "build the bundle again from an Installer with kotsadm")
+	}
+	f.Path = path
+	return f, err
+}
 
 // hostArtifacts returns the host files of b by the paths at which they are installed.
 // It returns an error for a file that this version of Plinth does not know.

@@ -42,11 +42,13 @@ type Result struct {
 	Inputs     *planfile.Inputs      `json:"inputs,omitempty"`     // state on which the plan depends
 	Preflights *hostpreflight.Report `json:"preflights,omitempty"` // report of the host preflights
 	ConsoleURL string                `json:"consoleURL,omitempty"`
-	Password   string                `json:"password,omitempty"` // of the console; only from the run that created it
-	Kubeconfig string                `json:"kubeconfig,omitempty"`
-	Log        string                `json:"log,omitempty"`
-	Trace      *action.Trace         `json:"trace,omitempty"`
-	Warnings   []string              `json:"-"` // what was skipped or lost: only of RestoreOnNewHost
+	// ConsoleCommand makes the console available at http://localhost:8800; only of RunExisting.
+	ConsoleCommand string        `json:"consoleCommand,omitempty"`
+	Password       string        `json:"password,omitempty"` // of the console; only from the run that created it
+	Kubeconfig     string        `json:"kubeconfig,omitempty"`
+	Log            string        `json:"log,omitempty"`
+	Trace          *action.Trace `json:"trace,omitempty"`
+	Warnings       []string      `json:"-"` // what was skipped or lost: only of RestoreOnNewHost
 }
 
 // Run installs the cluster on this host. Nothing on the host but the log changes

@@ -98,7 +98,7 @@ func (b Bundle) MissingAtSource(ctx context.Context) ([]string, error) {
 }
 
 // Fetch downloads the parts of a thin bundle that the host lacks, as listed by
-// the caller in lacking, to action.FetchDir, and returns the bundle together with
+// the caller in lacking, to env.FetchFolder(), and returns the bundle together with
 // them. For a delta, it rebuilds the parts there from the base. A bundle in a
 // pipe is read to its end. For a full bundle in a file, there is nothing to do.
 //
@@ -108,9 +108,9 @@ func (b Bundle) Fetch(ctx context.Context, env *action.Env, lacking []ocispec.De
 	if len(b.Missing()) == 0 {
 		return b.Bundle, nil
 	}
-	folder, err := blob.CreateFolder(filepath.Join(action.FetchDir, b.Digest().Encoded()))
+	folder, err := blob.CreateFolder(filepath.Join(env.FetchFolder(), b.Digest().Encoded()))
 	if err != nil {
-		err = problem.New(problem.ExitBundle, "store downloaded content", err, "free disk space in "+action.FetchDir)
+		err = problem.New(problem.ExitBundle, "store downloaded content", err, "free disk space in "+env.FetchFolder())
 		return nil, errors.Join(err, DiscardFetched(env))
 	}
 	if b.base != nil {
@@ -133,10 +133,10 @@ func (b Bundle) Fetch(ctx context.Context, env *action.Env, lacking []ocispec.De
 	return b.WithBlobSource(folder, lacking), nil
 }
 
-// DiscardFetched removes action.FetchDir.
+// DiscardFetched removes env.FetchFolder().
 func DiscardFetched(env *action.Env) error {
-	if _, err := env.Host.Lstat(action.FetchDir); errors.Is(err, fs.ErrNotExist) {
+	if _, err := env.Host.Lstat(env.FetchFolder()); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return env.Host.RemoveAll(action.FetchDir)
+	return env.Host.RemoveAll(env.FetchFolder())
 }

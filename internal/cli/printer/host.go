@@ -111,6 +111,26 @@ func writeInstalled(w io.Writer, r install.Result) {
 	writeNextCommand(w, "plinth status")
 }
 
+// WriteExistingResult writes what an install in an existing cluster planned or did. again is the command line without
+// --plan.
+func WriteExistingResult(w io.Writer, r install.Result, again string) {
+	if r.Plan != nil {
+		writePlan(w, r.Plan, again)
+		return
+	}
+	if !r.Changed {
+		fmt.Fprintln(w, "Nothing to do: everything is installed.")
+	}
+	fmt.Fprintln(w, "Admin console  http://localhost:8800, while the command below runs")
+	if r.Password != "" {
+		fmt.Fprintf(w, "Password       %s   (shown only once; `kubectl kots reset-password` sets a new one)\n", r.Password)
+	}
+	if r.Log != "" {
+		fmt.Fprintf(w, "Log            %s\n", r.Log)
+	}
+	writeNextCommand(w, r.ConsoleCommand)
+}
+
 // WriteStatus writes what is installed on this host and its state; verbose adds the errors behind
 // the reasons.
 func WriteStatus(w io.Writer, s status.Status, verbose bool) {

@@ -156,6 +156,15 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 		"install-nothing": func(w io.Writer) {
 			WriteInstallResult(w, install.Result{ConsoleURL: "https://10.0.0.2:8800", Preflights: newReport()}, "", false)
 		},
+		"install-existing-plan": func(w io.Writer) {
+			WriteExistingResult(w, install.Result{Plan: plannedSteps()}, "plinth install --existing-cluster --kubeconfig f --registry h --bundle b")
+		},
+		"install-existing-done": func(w io.Writer) {
+			WriteExistingResult(w, install.Result{Changed: true, Password: "abcd-efgh-ijkl-mnop", Log: "a.log", ConsoleCommand: "kubectl --kubeconfig f port-forward -n kotsadm service/kotsadm 8800:3000"}, "")
+		},
+		"install-existing-nothing": func(w io.Writer) {
+			WriteExistingResult(w, install.Result{ConsoleCommand: "kubectl --kubeconfig f port-forward -n kotsadm service/kotsadm 8800:3000"}, "")
+		},
 		"preflight-ready": func(w io.Writer) {
 			WritePreflightReport(w, *newReport(newEntry("cpu", hostpreflight.Pass, "4 processors", "")), preflight.RunOptions{Bundle: "my app.tar", NodeAddress: preflight.AddressFlags{Interface: "eth1"}, Ignore: []string{"memory", "swap"}}, false)
 		},

@@ -10,12 +10,20 @@ import (
 // rootCommand matches a command that needs root, with the character or the sudo before it.
 var rootCommand = regexp.MustCompile("(?m)(sudo |^|[\\s`('\"])((?:\\./|/usr/local/bin/)?plinth (?:-\\S+ (?:/\\S+ )?)*(?:" + ui.RootCommands + ")\\b)")
 
-// AddSudo returns text with sudo before each plinth command in it that needs root.
+// AddSudo returns text with sudo before each plinth command in it that needs root. An install in an existing cluster needs
+// none.
 func AddSudo(text string) string {
-	return rootCommand.ReplaceAllStringFunc(text, func(found string) string {
-		parts := rootCommand.FindStringSubmatch(found)
-		return strings.TrimSuffix(parts[1], "sudo ") + "sudo " + parts[2]
-	})
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if !strings.Contains(line, "--existing-cluster") {
+			line = rootCommand.ReplaceAllStringFunc(line, func(found string) string {
+				parts := rootCommand.FindStringSubmatch(found)
+				return strings.TrimSuffix(parts[1], "sudo ") + "sudo " + parts[2]
+			})
+		}
+		b.WriteString(line)
+	}
+	return b.String()
 }
 
 // command matches a plinth command with the character before it. "see: plinth --help" is one too.

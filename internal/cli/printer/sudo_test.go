@@ -10,6 +10,7 @@ func TestAddSudo_BeforeCommandsThatNeedRoot(t *testing.T) {
 		"check: plinth --data-dir /d status; plinth lint":  "check: sudo plinth --data-dir /d status; plinth lint",
 		"plinth bundle verify a.bundle":                    "plinth bundle verify a.bundle",
 		"echo TOKEN | sudo plinth join -":                  "echo TOKEN | sudo plinth join -",
+		"plinth install --existing-cluster --plan":         "plinth install --existing-cluster --plan",
 		"plinth reset node   (on b)":                       "sudo plinth reset node   (on b)",
 		"unexpected: my-plinth install, /srv/plinth reset": "unexpected: my-plinth install, /srv/plinth reset",
 	} {
