@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -264,17 +263,4 @@ func allImagesArchive(t *testing.T, ctx context.Context) string {
 	}
 	notImage := func(d v1.Descriptor) bool { return d.Annotations["dev.plinth.kind"] != "image" }
 	return writeOCIArchive(t, ctx, mutate.RemoveManifests(all, match.Matcher(notImage)))
-}
-
-// writeOCIArchive writes an index of images to a tar and returns its path.
-func writeOCIArchive(t *testing.T, ctx context.Context, index v1.ImageIndex) string {
-	t.Helper()
-	dir, archive := t.TempDir(), filepath.Join(t.TempDir(), "images.tar")
-	if _, err := layout.Write(dir, index); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.CommandContext(ctx, "tar", "-C", dir, "-cf", archive, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	return archive
 }
