@@ -102,7 +102,11 @@ func (b consoleBrowser) click(selector string) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, 3*time.Minute)
 	defer cancel()
-	if err := chromedp.Run(ctx, chromedp.Click(selector, chromedp.BySearch, chromedp.NodeVisible)); err != nil {
+	err := chromedp.Run(ctx, chromedp.Click(selector, chromedp.BySearch, chromedp.NodeVisible))
+	for err != nil && ctx.Err() == nil && strings.Contains(err.Error(), "node with given id") { // the page has drawn it again meanwhile
+		err = chromedp.Run(ctx, chromedp.Click(selector, chromedp.BySearch, chromedp.NodeVisible))
+	}
+	if err != nil {
 		b.screenshot("-failed")
 		b.t.Fatalf("in the browser, at %s: cannot click %s: %v\nthe page shows: %.3000q", b.url, selector, err, b.text())
 	}
