@@ -14,7 +14,7 @@ import (
 	checks "github.com/plinthdev/plinth/internal/upgrade"
 )
 
-// checkGate applies the version gate before the cluster is asked for anything. Only if the gate refuses a first install,
+// checkGate applies the version gate before any request to the cluster. Only if the gate refuses a first install,
 // the cluster decides whether this is one.
 func (e *existing) checkGate(ctx context.Context, env *action.Env) error {
 	if e.config.Installer.Spec.Kotsadm == nil {
