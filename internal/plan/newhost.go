@@ -142,9 +142,10 @@ func (o restore) replaceAwayPods() step.Step {
 	}
 }
 
-// deleteAwayPods deletes those pods of nodes that do not report whose node is not Ready any more, and returns what it
-// did. Kubernetes takes a node for Ready until 40 s after its last report, and for the same time after a restore: the
-// scheduler would place the new pods on it again.
+// deleteAwayPods deletes pods of nodes that do not report, and returns what it did or waits for. It stops at a pod whose
+// node is still Ready: the scheduler would place the new pod there again. A node is Ready until 50 s after its last report
+// or, after a restore, after the start of Kubernetes (node-monitor-grace-period; Kubernetes 1.33.13 and 1.36.3,
+// pkg/controller/nodelifecycle/config/v1alpha1/defaults.go).
 func deleteAwayPods(ctx context.Context, client *kube.Client, pods []kube.NodePod) (reason string, err error) {
 	for _, p := range pods {
 		n, err := client.Node(ctx, p.Node)
