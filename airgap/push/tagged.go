@@ -13,14 +13,14 @@ import (
 	"github.com/plinthdev/plinth/airgap/fetch"
 )
 
-// Tagged is an image with the reference under which a registry gets it.
+// Tagged is an image and the reference to which it is uploaded.
 type Tagged struct {
 	To       string // full reference with a tag: harbor.example.com/my-app/kotsadm:v1.131.2
 	Manifest ocispec.Descriptor
 	Blobs    []ocispec.Descriptor // its config and layers
 }
 
-// MissingTags returns those of the images whose tag does not lead to the image yet. An error is that
+// MissingTags returns the images whose tag does not exist, or points to another image. It returns the error
 // of the first request that failed: the registry does not answer, or refuses the login of o.
 func MissingTags(ctx context.Context, images []Tagged, o fetch.Options) (missing []Tagged, err error) {
 	for _, img := range images {
@@ -41,8 +41,8 @@ func MissingTags(ctx context.Context, images []Tagged, o fetch.Options) (missing
 	return missing, nil
 }
 
-// UploadTagged uploads images, whose content source has, and makes their tags lead to them. What the
-// registry has is not uploaded again. A tag that led to another image is moved. progress is in bytes
+// UploadTagged uploads images, whose content source has, and sets their tags. It does not upload blobs
+// that the registry has. A tag that pointed to another image is moved. progress is in bytes
 // and may be nil.
 func UploadTagged(ctx context.Context, source blob.Source, images []Tagged, o fetch.Options, progress func(done, total int64)) error {
 	total := int64(0)

@@ -20,7 +20,7 @@ import (
 // maxSecretFile is the most that is read of a file with a password or certificates, in bytes.
 const maxSecretFile = 1 << 20
 
-// imagePrefix is the begin of the names of KOTS's own images.
+// imagePrefix is the prefix of the references of KOTS's own images.
 const imagePrefix = "docker.io/kotsadm/"
 
 // RegistryFlags name a registry outside of the cluster.
