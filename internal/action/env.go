@@ -155,7 +155,8 @@ func (env *Env) WithRequestedLog(verb string, fn func(r *Env) error) error {
 	return env.withLog(verb, env.LogFile, func(run *Env, _ *ui.RunLog) error { return fn(run) })
 }
 
-// withLog implements WithLock's log, in a new file at path.
+// withLog runs fn with a copy of env that also writes events and notes to a new log file at path. The log
+// also gets the error of fn and what the run cost.
 func (env *Env) withLog(verb, path string, fn func(r *Env, log *ui.RunLog) error) error {
 	file, err := host.CreateLogFile(path)
 	if err != nil {

@@ -15,7 +15,7 @@ type Args struct {
 	License      string   `json:"license,omitempty"`      // install: digest of the license
 	ConfigValues string   `json:"configValues,omitempty"` // install: digest of the config values
 	AppBundle    string   `json:"appBundle,omitempty"`    // install, restore: identity of the application bundle
-	Console      Console  `json:"console,omitzero"`       // install: what the receipt will tell of the console
+	Console      Console  `json:"console,omitzero"`       // install: what the receipt will record of the console
 	Role         string   `json:"role,omitempty"`         // join: role of the token
 	CAPin        string   `json:"caPin,omitempty"`        // join: pin of the cluster's authority
 	Scope        string   `json:"scope,omitempty"`        // reset: "node" when the host leaves a cluster that continues

@@ -53,14 +53,14 @@ type Client struct {
 	kubectl string   // command of WithKubectl; "" for that of a host of the cluster
 }
 
-// WithKubectl returns a copy of c whose hints call kubectl by command, because the user has no host of the cluster.
+// WithKubectl returns a copy of c whose hints call kubectl with command, for users who have no host of the cluster.
 func (c *Client) WithKubectl(command string) *Client {
 	with := *c
 	with.kubectl = command
 	return &with
 }
 
-// Kubectl returns the command by which the user calls kubectl for this cluster.
+// Kubectl returns the command with which the user calls kubectl for this cluster.
 func (c *Client) Kubectl() string { return cmp.Or(c.kubectl, "sudo plinth kubectl") }
 
 // IgnoringNodes returns a copy of c whose waits for pods leave out the pods on nodes with these names, such as a lost node.

@@ -20,9 +20,9 @@ type Kubeconfig struct {
 	Content []byte // a kubeconfig with this context only, and without references to files that are relative
 }
 
-// ReadKubeconfig reads the kubeconfig file at path. The content of the files that it names is included, except for a
-// token that is read again and again. A program that gets the credentials gets the variables of environ, in which it
-// may look for its own configuration, from every caller.
+// ReadKubeconfig reads the kubeconfig file at path. It includes the content of the files that the kubeconfig names, except
+// for a token file, which clients read again because its content changes. If a program provides the credentials (exec), its
+// environment gets the variables of environ: the kots CLI runs with another environment, and the program may need HOME.
 func ReadKubeconfig(path string, environ []string) (Kubeconfig, error) {
 	if _, err := os.ReadFile(path); err != nil { // a better message than that of the loader
 		return Kubeconfig{}, problem.PathCause(err)

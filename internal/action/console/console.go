@@ -95,9 +95,9 @@ func SetCertificate(ctx context.Context, env *action.Env, certFile, keyFile stri
 	return changed, err
 }
 
-// openableConsole returns the receipt of this host or, if its install is not finished, what the receipt will tell of the console.
-// An application that KOTS does not deploy, because its preflights fail or its configuration is incomplete, ends an install
-// before its end: users can only continue in the console.
+// openableConsole returns the receipt of this host or, if its install is not finished, what the receipt will record of the
+// console. An install fails at its application if KOTS does not deploy it, because its preflights fail or its configuration is
+// incomplete: users can only continue in the console.
 func openableConsole(env *action.Env, doing string) (journal.Receipt, error) {
 	if err := action.RequireRoot(doing); err != nil {
 		return journal.Receipt{}, err
@@ -110,8 +110,8 @@ func openableConsole(env *action.Env, doing string) (journal.Receipt, error) {
 	return consoleReceipt(env, doing)
 }
 
-// unfinishedConsole returns what the receipt of an unfinished install will tell of the console; ok is false if the install has
-// not come to the application, for which the console must run.
+// unfinishedConsole returns what the receipt of an unfinished install will record of the console. ok is false if the install
+// has not reached the application, before which the console runs.
 func unfinishedConsole(env *action.Env) (r journal.Receipt, ok bool) {
 	j, err := env.OpenJournal()
 	if err != nil {

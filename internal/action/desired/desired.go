@@ -306,7 +306,7 @@ func desiredConsole(target Target, cfg config.Config, skipKotsCheck bool) plan.C
 }
 
 // ConsoleInCluster returns the settings of the console inside the cluster, which do not depend on a host. The
-// Installer has a console.
+// Installer must have spec.kotsadm.
 func ConsoleInCluster(cfg config.Config, skipKotsCheck bool) plan.Console {
 	k := cfg.Installer.Spec.Kotsadm
 	c := plan.Console{Namespace: k.Namespace, Desired: kots.ConsoleSpec{Slug: k.ApplicationSlug, Version: k.Version}}

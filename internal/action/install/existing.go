@@ -37,7 +37,7 @@ type existing struct {
 	opts     ExistingOptions
 	config   config.Config
 	opened   source.Bundle  // the bundle as the vendor delivered it
-	bundle   *airgap.Bundle // the same; complete once fetch has run
+	bundle   *airgap.Bundle // the same; complete once apply has fetched what it lacks
 	access   kube.Kubeconfig
 	client   *kube.Client
 	registry remoteRegistry
