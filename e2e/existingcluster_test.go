@@ -25,8 +25,9 @@ import (
 // registry and its certificate.
 const userDir = "/srv/user"
 
-// A cluster that Plinth did not create gets the console and an application from a user without root, by way of a registry
-// with TLS and a login. What the gate refuses leaves the cluster and the registry as they are.
+// TestExistingCluster_InstallsConsoleAndApplication installs the console and an application in a cluster that Plinth did not
+// create, as a user without root, with a registry that has TLS and a login. A refusal of the gate changes neither the cluster
+// nor the registry.
 func TestExistingCluster_InstallsConsoleAndApplication(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it installs a cluster of its own")

@@ -129,8 +129,8 @@ func (p *promisesHost) checkStrictPreflight(t *testing.T, ctx context.Context) {
 	}
 }
 
-// checkLicenseChange verifies that the console takes no license of another customer, and why. KOTS's tests have no license of the
-// type community, the only one that can be changed, that allows air-gapped installs.
+// checkLicenseChange verifies that the console refuses the license of another customer, and why. It shows no change that KOTS
+// accepts: only licenses of the type community can be changed, and KOTS's tests have none that allows air-gapped installs.
 func (p *promisesHost) checkLicenseChange(t *testing.T, ctx context.Context) {
 	b := p.logIn(t, "license-change")
 	b.open(appPage("/license"))
@@ -168,7 +168,7 @@ func (p *promisesHost) checkLicenseChange(t *testing.T, ctx context.Context) {
 	}
 }
 
-// consoleLicense is what the console tells of the license of the application.
+// consoleLicense is the license of the application, as the API of the console returns it.
 type consoleLicense struct {
 	LicenseSequence int
 	LicenseType     string

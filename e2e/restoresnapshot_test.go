@@ -89,8 +89,8 @@ func TestRestore_Application(t *testing.T) {
 	})
 }
 
-// TestRestore_KURLLayout restores a snapshot in the layout of those that KOTS makes in a kURL cluster, as far as it can be had
-// without one: the console and the application are in the namespace default, and the store has no content of the registry. The
+// TestRestore_KURLLayout restores a snapshot in the layout of those that KOTS takes in a kURL cluster, as far as that is
+// possible without one: the console and the application are in the namespace default, and the store has no content of the registry. The
 // images come from the application's .airgap file.
 func TestRestore_KURLLayout(t *testing.T) {
 	if testing.Short() {
