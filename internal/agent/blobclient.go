@@ -49,6 +49,9 @@ func (c *Client) requestBlob(ctx context.Context, address string, d digest.Diges
 // ReadDocument returns a small blob of unknown size, at most limit bytes,
 // verified.
 func (c *Client) ReadDocument(ctx context.Context, d digest.Digest, limit int64) ([]byte, error) {
+	if len(c.token.Addresses) == 0 {
+		return nil, errNoController
+	}
 	var errs []error
 	for _, address := range c.token.Addresses {
 		res, err := c.requestBlob(ctx, address, d, nil)

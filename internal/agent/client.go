@@ -242,6 +242,9 @@ func (c *Client) FetchControllerSecrets(ctx context.Context) (ControllerSecrets,
 	return a, err
 }
 
+// errNoController is the error of a request to the controllers of a client that knows none.
+var errNoController = errors.New("this host does not know a controller of its cluster")
+
 // bearer returns the credential of the token; "" for a node, which shows its certificate.
 func (c *Client) bearer() string {
 	if c.token.ID == "" {
@@ -253,6 +256,9 @@ func (c *Client) bearer() string {
 // askControllers sends a request to one controller after another until one
 // responds.
 func (c *Client) askControllers(ctx context.Context, method, path string, body []byte, answer any) error {
+	if len(c.token.Addresses) == 0 {
+		return errNoController
+	}
 	var errs []error
 	for _, address := range c.token.Addresses {
 		err := requestJSON(ctx, c.connections.Load().controllers, clientRequest{method, "https://" + address + path, c.bearer(), body}, answer)
@@ -285,6 +291,9 @@ func (c *Client) postPeerCheck(ctx context.Context, at netip.AddrPort, ask, answ
 func (c *Client) CheckReadAccess(ctx context.Context, bearer, key string) error {
 	if bearer == "" { // a controller would judge this node instead
 		return &DeniedError{"the request has no token"}
+	}
+	if len(c.token.Addresses) == 0 { // not a permission
+		return errNoController
 	}
 	var errs []error
 	for _, address := range c.token.Addresses {

@@ -204,6 +204,28 @@ func TestVerifyPin_RefusesCertificateOfAnotherNode(t *testing.T) {
 	}
 }
 
+func TestClient_WithoutControllersFails(t *testing.T) {
+	c := NewClient(token.Token{}, func() (*tls.Certificate, error) { return nil, nil })
+	defer c.Close()
+	for name, ask := range map[string]func() error{
+		"a document": func() error {
+			_, err := c.ReadDocument(t.Context(), digest.FromString("x"), 10)
+			return err
+		},
+		"an offer": func() error {
+			_, err := c.FetchUpgradeOffer(t.Context(), digest.FromString("x"))
+			return err
+		},
+		"a permission": func() error { return c.CheckReadAccess(t.Context(), "bearer", "") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := ask(); !errors.Is(err, errNoController) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
 func TestClient_DistinguishesDeniedFromBusy(t *testing.T) {
 	a := newTestCA(t)
 	at := startNode(t, a, fakeCluster{bearer: "other.secret"}, nil)

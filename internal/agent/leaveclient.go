@@ -55,7 +55,7 @@ func (n LeaveClient) Leave(ctx context.Context, force bool) error {
 // contains the reason for each controller that did not respond.
 func (n LeaveClient) askControllers(ctx context.Context, method, query string) (f LeaveCheck, err error) {
 	if len(n.controllers) == 0 {
-		return f, errors.New("this host does not know another controller")
+		return f, errNoController
 	}
 	var errs []error
 	for _, address := range n.controllers {

@@ -79,7 +79,7 @@ func TestLeaveClient_RequiresOwnCertificate(t *testing.T) {
 	if err := w.Leave(t.Context(), true); err != nil || len(*l.removed) != 1 || (*l.removed)[0] != "w" {
 		t.Errorf("%v, removed %v", err, *l.removed)
 	}
-	if _, err := NewLeaveClient(tls.Certificate{}, token.PublicKeyPin(a.cert), nil).CheckLeave(t.Context()); err == nil || !strings.Contains(err.Error(), "does not know another controller") {
+	if _, err := NewLeaveClient(tls.Certificate{}, token.PublicKeyPin(a.cert), nil).CheckLeave(t.Context()); err == nil || !strings.Contains(err.Error(), "does not know a controller of its cluster") {
 		t.Error(err)
 	}
 }
