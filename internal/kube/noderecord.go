@@ -82,6 +82,16 @@ func (r NodeRecords) Controllers() []NodeRecord {
 	return slices.DeleteFunc(r.Sorted(), func(rec NodeRecord) bool { return rec.Role != token.Controller || !rec.Joined })
 }
 
+// OtherControllers returns the addresses of the controllers that have joined, except the node self, sorted by name.
+func (r NodeRecords) OtherControllers(self string) (all []netip.Addr) {
+	for _, rec := range r.Controllers() {
+		if a, err := netip.ParseAddr(rec.Address); err == nil && rec.Node != self {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
 // NodeRecords reads the records; none if the ConfigMap does not exist. The kubelet's credential may read them, too.
 // A record that is not valid is an error, because callers must not mistake an admitted node for a free name.
 func (c *Client) NodeRecords(ctx context.Context) (NodeRecords, error) {

@@ -3,6 +3,7 @@ package kube_test
 import (
 	"errors"
 	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -152,5 +153,20 @@ func TestNodeRecordsControllers_ReturnsJoinedOnesSorted(t *testing.T) {
 	}
 	if got := names(all.Sorted()); !slices.Equal(got, []string{"a", "b", "c", "w"}) {
 		t.Errorf("sorted %q", got)
+	}
+}
+
+func TestOtherControllers_AreThoseThatHaveJoined(t *testing.T) {
+	records := kube.NodeRecords{}
+	for _, r := range []kube.NodeRecord{
+		{Node: "c1", Role: token.Controller, Address: "10.0.0.1", Joined: true},
+		{Node: "c2", Role: token.Controller, Address: "10.0.0.2", Joined: true},
+		{Node: "c3", Role: token.Controller, Address: "10.0.0.3"},
+		{Node: "w1", Role: token.Worker, Address: "10.0.0.4", Joined: true},
+	} {
+		records[r.Node] = r
+	}
+	if got, want := records.OtherControllers("c1"), []netip.Addr{netip.MustParseAddr("10.0.0.2")}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }

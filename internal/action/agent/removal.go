@@ -14,7 +14,6 @@ import (
 	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/k0s"
-	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/loadbalancer"
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/node/cleanup"
@@ -259,20 +258,10 @@ func (d joinServer) refreshControllers(ctx context.Context, self nodecert.NodeID
 	if err != nil || records[self.Node].UID != self.UID {
 		return
 	}
-	if err := loadbalancer.SavePeers(d.Host, d.DataDir, otherControllers(records, self.Node)); err != nil {
+	if err := loadbalancer.SavePeers(d.Host, d.DataDir, records.OtherControllers(self.Node)); err != nil {
 		d.Note("cannot store the other controllers of the cluster: " + err.Error())
 	}
 }
 
 // refreshTimeout limits the query of this controller's own API server, which does not answer after a removal.
 const refreshTimeout = 5 * time.Second
-
-// otherControllers returns the addresses of the controllers except the node self.
-func otherControllers(records kube.NodeRecords, self string) (all []netip.Addr) {
-	for _, r := range records.Controllers() {
-		if a, err := netip.ParseAddr(r.Address); err == nil && r.Node != self {
-			all = append(all, a)
-		}
-	}
-	return all
-}

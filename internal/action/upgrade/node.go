@@ -2,10 +2,12 @@ package upgrade
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -23,6 +25,7 @@ import (
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/loadbalancer"
 	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/nodecert"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
@@ -276,7 +279,7 @@ func openStaged(ctx context.Context, env *action.Env, d digest.Digest) (b cluste
 
 // openFromCluster opens a bundle at the controllers of the cluster.
 func openFromCluster(ctx context.Context, env *action.Env, d digest.Digest) (b clusterBundle, err error) {
-	client, err := clusterClient(env)
+	client, err := clusterClient(ctx, env)
 	if err != nil {
 		return b, err
 	}
@@ -305,7 +308,7 @@ func openFromCluster(ctx context.Context, env *action.Env, d digest.Digest) (b c
 const maxKeyRotation = 16 << 10
 
 // clusterClient returns a client of the other controllers, authenticated by the certificate of this host's agent.
-func clusterClient(env *action.Env) (*agent.Client, error) {
+func clusterClient(ctx context.Context, env *action.Env) (*agent.Client, error) {
 	identity, err := node.ReadIdentity(env.Host, env.DataDir)
 	if err != nil {
 		return nil, err
@@ -322,10 +325,27 @@ func clusterClient(env *action.Env) (*agent.Client, error) {
 		return nil, err
 	}
 	controllers, err := loadbalancer.KnownControllers(env.Host, env.DataDir)
+	if err == nil && len(controllers) == 0 { // on a controller, the agent stores them some seconds after the join
+		controllers, err = otherControllers(ctx, env, cert.Leaf)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("this host does not know the controllers of its cluster: %w", err)
 	}
 	return agent.NewNodeClient(cert, token.PublicKeyPin(ca), controllers)
+}
+
+// otherControllers asks this controller's own API server for the addresses of the others. certificate is that of its agent.
+func otherControllers(ctx context.Context, env *action.Env, certificate *x509.Certificate) ([]netip.Addr, error) {
+	self, ok := nodecert.NodeIDOf(certificate)
+	if !ok {
+		return nil, errors.New("the certificate of the agent names no node")
+	}
+	client, err := env.KubeClient()
+	if err != nil {
+		return nil, err
+	}
+	records, err := client.NodeRecords(ctx)
+	return records.OtherControllers(self.Node), err
 }
 
 // rollBackNode restores the state of this node before its upgrade, after a step has failed.
