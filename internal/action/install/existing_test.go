@@ -256,6 +256,12 @@ func TestRunExisting_UpgradesAConsole(t *testing.T) {
 	}
 }
 
+// putRecords puts the records of the nodes of a cluster of Plinth into the cluster.
+func (f *foreign) putRecords(data map[string]any) {
+	f.cluster.Put("/api/v1/namespaces/kube-system/configmaps/plinth-nodes", map[string]any{"apiVersion": "v1", "kind": "ConfigMap",
+		"metadata": map[string]any{"name": "plinth-nodes"}, "data": data})
+}
+
 func TestRunExisting_RefusesByName(t *testing.T) {
 	write := func(t *testing.T, text string) string {
 		path := filepath.Join(t.TempDir(), "file")
@@ -287,9 +293,10 @@ func TestRunExisting_RefusesByName(t *testing.T) {
 		}, problem.ExitPreflight, "(console-minio)"},
 		"a newer console": {func(_ *testing.T, f *foreign) { f.putConsole("1.140.0", f.opts.Registry.Address) }, problem.ExitGate, "it has KOTS 1.140.0, and the bundle has 1.131.2: the new version is lower"},
 		"a cluster of Plinth": {func(_ *testing.T, f *foreign) {
-			f.cluster.Put("/api/v1/namespaces/kube-system/configmaps/plinth-nodes", map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "plinth-nodes"}, "data": map[string]any{"a": "{}"}})
+			f.putRecords(map[string]any{"a": `{"uid":"u","role":"worker","address":"10.0.0.1","machineId":"m","agentKey":"k"}`, "uid_a": "worker:u"})
 		}, problem.ExitUsage, "without --existing-cluster"},
-		"a registry without a host": {func(_ *testing.T, f *foreign) { f.opts.Registry.Address = "team" }, problem.ExitUsage, "is not a host"},
+		"a cluster whose records are damaged": {func(_ *testing.T, f *foreign) { f.putRecords(map[string]any{"a": "{}"}) }, problem.ExitPreflight, "is damaged"},
+		"a registry without a host":           {func(_ *testing.T, f *foreign) { f.opts.Registry.Address = "team" }, problem.ExitUsage, "is not a host"},
 		"a registry with another authority": {func(_ *testing.T, f *foreign) {
 			f.opts.Registry.CA = ""
 		}, problem.ExitPreflight, "--registry-ca"},

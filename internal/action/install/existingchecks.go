@@ -55,11 +55,11 @@ func (e *existing) checkCluster(ctx context.Context, env *action.Env) error {
 		reasons = append(reasons, "the user of the kubeconfig may not do everything in all namespaces, which KOTS needs: it must be cluster-admin (cluster-access)")
 		return e.clusterProblem(reasons)
 	}
-	if records, err := e.client.NodeRecords(ctx); err != nil || len(records) > 0 {
-		if err == nil {
-			err = errors.New("Plinth has created it")
-		}
-		return problem.New(problem.ExitUsage, "install in the cluster of context "+e.access.Context, err,
+	switch records, err := e.client.NodeRecords(ctx); {
+	case err != nil:
+		return e.accessProblem(err)
+	case len(records) > 0:
+		return problem.New(problem.ExitUsage, "install in the cluster of context "+e.access.Context, errors.New("it was created by Plinth"),
 			"run `plinth install` without --existing-cluster on its first host; nothing was changed")
 	}
 	console, err := e.kots(env, "").ConsoleState(ctx)

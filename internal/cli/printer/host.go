@@ -123,7 +123,7 @@ func WriteExistingResult(w io.Writer, r install.Result, again string) {
 	}
 	fmt.Fprintln(w, "Admin console  http://localhost:8800, while the command below runs")
 	if r.Password != "" {
-		fmt.Fprintf(w, "Password       %s   (shown only once; `kubectl kots reset-password` sets a new one)\n", r.Password)
+		fmt.Fprintf(w, "Password       %s   (shown only once; for a new one: kubectl kots reset-password --namespace NAMESPACE)\n", r.Password)
 	}
 	if r.Log != "" {
 		fmt.Fprintf(w, "Log            %s\n", r.Log)
