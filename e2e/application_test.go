@@ -10,71 +10,11 @@ import (
 	"testing"
 	"time"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-
 	"github.com/plinthdev/plinth/e2e/lab"
 	"github.com/plinthdev/plinth/e2e/testapp"
 	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/pki"
 )
-
-// loadTestImage returns the only image of the test application: a shell that is part
-// of the payload anyway.
-func loadTestImage(t *testing.T, ctx context.Context, h *lab.Host) (ref string, img v1.Image) {
-	t.Helper()
-	out := h.MustRun(ctx, binary, "bundle", "inspect", bundle)
-	for _, word := range strings.Fields(out) {
-		if strings.HasPrefix(word, "docker.io/library/busybox:") {
-			ref = word
-		}
-	}
-	img, err := testapp.LoadImage(requireEnv(t, "PLINTH_E2E_PAYLOAD"), ref)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ref, img
-}
-
-// copyAppBundle builds an application bundle, copies it to the host and returns its
-// path there.
-func copyAppBundle(t *testing.T, ctx context.Context, h *lab.Host, r testapp.Release) string {
-	t.Helper()
-	remote := "/srv/app-" + r.VersionLabel + ".airgap"
-	h.Copy(buildAppBundle(t, ctx, h, r), remote)
-	return remote
-}
-
-// buildAppBundle builds an application bundle for the host and returns its path on this machine.
-func buildAppBundle(t *testing.T, ctx context.Context, h *lab.Host, r testapp.Release) string {
-	t.Helper()
-	r.ImageRef, r.Image = loadTestImage(t, ctx, h)
-	local := filepath.Join(t.TempDir(), "app.airgap")
-	if err := r.WriteFile(local); err != nil {
-		t.Fatal(err)
-	}
-	return local
-}
-
-// copyLicense copies KOTS's own test license to the host and returns its path there.
-func copyLicense(t *testing.T, h *lab.Host) string {
-	t.Helper()
-	h.Copy(writeLicense(t, testapp.License), "/srv/license.yaml")
-	return "/srv/license.yaml"
-}
-
-// writeLicense writes a license to a file of this machine and returns its path.
-func writeLicense(t *testing.T, read func() ([]byte, error)) string {
-	t.Helper()
-	data, err := read()
-	if err != nil {
-		t.Fatal(err)
-	}
-	local := filepath.Join(t.TempDir(), "license.yaml")
-	if err := os.WriteFile(local, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return local
-}
 
 // forgedLicense has the right format but no valid signature. Only KOTS can verify
 // the signature.

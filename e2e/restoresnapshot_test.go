@@ -161,30 +161,6 @@ func appData(t *testing.T, ctx context.Context, h *lab.Host, namespace string) s
 	return h.MustRun(ctx, binary, "kubectl", "exec", "-n", namespace, "deployment/hello", "--", "sh", "-c", "sha256sum /data/sub/file; stat -c '%u:%g %a' /data/sub/file")
 }
 
-// takeSnapshot takes a full snapshot, waits until the agent has taken that of the registry, too, and returns its name.
-func takeSnapshot(t testing.TB, ctx context.Context, h *lab.Host, namespace string) string {
-	t.Helper()
-	h.MustRun(ctx, binary, "kots", "backup", "--namespace", namespace)
-	newest := h.MustRun(ctx, "sh", "-c", binary+" kubectl get backups -n velero --sort-by=.metadata.creationTimestamp --no-headers -o custom-columns=N:.metadata.name,P:.status.phase | grep -v -e -registry | tail -n 1")
-	fields := strings.Fields(newest)
-	if len(fields) != 2 {
-		t.Fatalf("there is no snapshot: %q", newest)
-	}
-	name, phase := fields[0], fields[1]
-	if phase != "Completed" {
-		t.Fatalf("the snapshot %s is %s", name, phase)
-	}
-	for range 120 {
-		out, _, _ := h.Run(ctx, binary, "kubectl", "get", "backup", "-n", "velero", name+"-registry", "-o", "jsonpath={.status.phase}")
-		if out == "Completed" {
-			return name
-		}
-		h.MustRun(ctx, "sleep", "1")
-	}
-	t.Fatalf("the registry has no snapshot:\n%s", h.MustRun(ctx, binary, "kubectl", "get", "backups", "-n", "velero", "-o", "wide"))
-	return ""
-}
-
 // killDuringRestore kills a restore with SIGKILL while Velero runs the restore object.
 func killDuringRestore(t *testing.T, ctx context.Context, n *lab.Host, object string, args ...string) {
 	t.Helper()

@@ -69,13 +69,6 @@ func installForSnapshots(t *testing.T, ctx context.Context) snapshotCluster {
 // newKOTSVersion is the version of KOTS of the shipped payload.
 const newKOTSVersion = "1.131.2"
 
-// buildWithVelero builds a bundle with Velero, its store in a folder of the host; replacements are those of buildVariant.
-func buildWithVelero(t testing.TB, replacements ...string) string {
-	t.Helper()
-	return buildVariant(t, requireEnv(t, "PLINTH_E2E_PAYLOAD"), 2, append(replacements, "\n  # hostPreflights:",
-		"\n  velero: {version: 1.18.3, objectStore: {folder: "+snapshotFolder+"}}\n\n  # hostPreflights:")...)
-}
-
 // kubectl runs a command in the cluster, which must succeed.
 func (c snapshotCluster) kubectl(t testing.TB, ctx context.Context, args ...string) string {
 	t.Helper()

@@ -11,9 +11,6 @@ import (
 	"github.com/plinthdev/plinth/e2e/lab"
 )
 
-// snapshotFolder is the folder of the object store on the host of the test.
-const snapshotFolder = "/srv/snapshots"
-
 // toyWorkload has data in a volume that its pod has marked for backups, and an image that is on every node.
 const toyWorkload = `
 apiVersion: v1
