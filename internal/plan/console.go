@@ -3,10 +3,7 @@ package plan
 import (
 	"bytes"
 	"context"
-	"errors"
 	"time"
-
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/internal/k0s"
@@ -208,18 +205,11 @@ const ApplicationID = "application"
 // application, because listing the applications of the console would run the kots CLI, which a
 // Check must not do.
 func (c Cluster) installApp() step.Step {
-	note := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap",
-		"metadata": map[string]any{"name": kots.InstalledAppRef("").Name}, "data": map[string]any{"installed": c.Console.AppID}}}
+	installed := mark{kots.InstalledAppRef("").Name, "installed"}
 	return c.consoleStep(step.Step{ID: ApplicationID, Title: "Install the application", Affects: []string{"namespace " + c.Console.Namespace}},
 		func(ctx context.Context, k *kots.Client) (string, error) {
-			have, err := k.Kube.Get(ctx, kube.RefOf(note, k.Namespace))
-			if err != nil && !errors.Is(err, kube.ErrNotFound) {
+			if id, ok, err := installed.read(ctx, k.Kube, k.Namespace); err != nil || ok && id == c.Console.AppID {
 				return "", err
-			}
-			if have != nil {
-				if id, _, _ := unstructured.NestedString(have.Object, "data", "installed"); id == c.Console.AppID {
-					return "", nil
-				}
 			}
 			return "this application, with this license and configuration, is not installed", nil
 		},
@@ -227,6 +217,6 @@ func (c Cluster) installApp() step.Step {
 			if err := k.InstallApp(ctx, *c.Console.App, kube.Wait{Timeout: 10 * time.Minute, Report: report}); err != nil {
 				return err
 			}
-			return k.Kube.Apply(ctx, k.Namespace, note)
+			return installed.write(ctx, k.Kube, k.Namespace, c.Console.AppID)
 		})
 }

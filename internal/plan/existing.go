@@ -2,12 +2,8 @@ package plan
 
 import (
 	"context"
-	"errors"
-
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/plinthdev/plinth/internal/kots"
-	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/step"
 )
 
@@ -55,21 +51,14 @@ const (
 	passwordShown   = "shown"
 )
 
-// passwordMark returns the ConfigMap that records whether the first password of a console was shown. A run that fails
-// after it has installed the console thereby leaves it to the next run.
-func passwordMark(state string) *unstructured.Unstructured {
-	return &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap",
-		"metadata": map[string]any{"name": "plinth-console-password"}, "data": map[string]any{"state": state}}}
-}
+// passwordMark returns the mark of whether the first password of a console was shown. A run that fails after it has installed the
+// console thereby leaves it to the next run.
+func passwordMark() mark { return mark{"plinth-console-password", "state"} }
 
 // passwordState returns the state in the mark, "" without one, and reports whether the console is installed.
 func passwordState(ctx context.Context, k *kots.Client) (state string, installed bool, err error) {
-	mark, err := k.Kube.Get(ctx, kube.RefOf(passwordMark(""), k.Namespace))
-	if err != nil && !errors.Is(err, kube.ErrNotFound) {
+	if state, _, err = passwordMark().read(ctx, k.Kube, k.Namespace); err != nil {
 		return "", false, err
-	}
-	if mark != nil {
-		state, _, _ = unstructured.NestedString(mark.Object, "data", "state")
 	}
 	console, err := k.ConsoleState(ctx)
 	return state, console.Version != "", err
@@ -90,7 +79,7 @@ func (c Cluster) markFirstPassword() step.Step {
 			if err := k.Kube.EnsureNamespace(ctx, k.Namespace); err != nil {
 				return err
 			}
-			return k.Kube.Apply(ctx, k.Namespace, passwordMark(passwordPending))
+			return passwordMark().write(ctx, k.Kube, k.Namespace, passwordPending)
 		})
 }
 
@@ -109,7 +98,7 @@ func (c Cluster) showFirstPassword(show FirstPassword) step.Step {
 			if err != nil {
 				return err
 			}
-			if err := k.Kube.Apply(ctx, k.Namespace, passwordMark(passwordShown)); err != nil {
+			if err := passwordMark().write(ctx, k.Kube, k.Namespace, passwordShown); err != nil {
 				return err
 			}
 			show(password)

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/kube"
@@ -277,18 +275,11 @@ func (o snapshotRestore) restoreConsole() step.Step {
 // pushImages returns the step that pushes the images of the application from its own bundle. A ConfigMap beside the registry
 // records it: to ask the registry for each image, the bundle would have to be unpacked.
 func (o snapshotRestore) pushImages(registry addons.AddOn) step.Step {
-	note := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap",
-		"metadata": map[string]any{"name": "plinth-pushed-images"}, "data": map[string]any{"bundle": o.AppImages.ID}}}
+	pushed := mark{"plinth-pushed-images", "bundle"}
 	return o.inCluster(step.Step{ID: "restore-images", Title: "Push the images of the application into the registry", Affects: []string{"namespace " + registry.Namespace}},
 		func(ctx context.Context, v velero.Operator) (string, error) {
-			have, err := v.Kube.Get(ctx, kube.RefOf(note, registry.Namespace))
-			if err != nil && !errors.Is(err, kube.ErrNotFound) {
+			if id, ok, err := pushed.read(ctx, v.Kube, registry.Namespace); err != nil || ok && id == o.AppImages.ID {
 				return "", err
-			}
-			if have != nil {
-				if id, _, _ := unstructured.NestedString(have.Object, "data", "bundle"); id == o.AppImages.ID {
-					return "", nil
-				}
 			}
 			return "the images of " + o.AppImages.Bundle + " are not in the registry", nil
 		},
@@ -303,7 +294,7 @@ func (o snapshotRestore) pushImages(registry addons.AddOn) step.Step {
 			if err := k.PushImages(ctx, push, w.Report); err != nil {
 				return err
 			}
-			return v.Kube.Apply(ctx, registry.Namespace, note)
+			return pushed.write(ctx, v.Kube, registry.Namespace, o.AppImages.ID)
 		})
 }
 
