@@ -28,7 +28,7 @@ func MissingTags(ctx context.Context, images []Tagged, o fetch.Options) (missing
 		if err != nil {
 			return nil, err
 		}
-		doc, err := repo.FetchManifest(ctx, tag)
+		doc, err := repo.FetchManifest(ctx, tag.TagStr())
 		switch {
 		case fetch.IsNotFound(err):
 			missing = append(missing, img)
@@ -73,16 +73,12 @@ func UploadTagged(ctx context.Context, source blob.Source, images []Tagged, o fe
 
 // uploadTagged uploads one image, its manifest last.
 func (u *uploader) uploadTagged(ctx context.Context, img Tagged) error {
-	to, err := name.NewTag(img.To, name.StrictValidation)
-	if err != nil {
-		return err
-	}
 	repo, tag, err := openTagged(ctx, img, u.options)
 	if err != nil {
 		return err
 	}
 	for _, desc := range img.Blobs {
-		if err := u.uploadBlob(ctx, repo, to.Context(), desc); err != nil {
+		if err := u.uploadBlob(ctx, repo, tag.Context(), desc); err != nil {
 			return err
 		}
 	}
@@ -90,15 +86,15 @@ func (u *uploader) uploadTagged(ctx context.Context, img Tagged) error {
 	if err != nil {
 		return err
 	}
-	return repo.UploadManifest(ctx, tag, doc)
+	return repo.UploadManifest(ctx, tag.TagStr(), doc)
 }
 
 // openTagged connects to the repository of an image, with the right to upload, and returns its tag.
-func openTagged(ctx context.Context, img Tagged, o fetch.Options) (*fetch.Repository, string, error) {
-	to, err := name.NewTag(img.To, name.StrictValidation)
+func openTagged(ctx context.Context, img Tagged, o fetch.Options) (*fetch.Repository, name.Tag, error) {
+	tag, err := name.NewTag(img.To, name.StrictValidation)
 	if err != nil {
-		return nil, "", err
+		return nil, tag, err
 	}
-	repo, err := fetch.OpenRepositoryForUpload(ctx, to.Context(), o)
-	return repo, to.TagStr(), err
+	repo, err := fetch.OpenRepositoryForUpload(ctx, tag.Context(), o)
+	return repo, tag, err
 }
