@@ -40,6 +40,7 @@ type Client struct {
 	Proxy      Proxy     // outgoing proxy of the CLI and, if Airgap is false, of the console
 	AnyNode    bool      // the console may run on every node, because the cluster is not one of Plinth
 	Registry   *Registry // outside of the cluster; nil for the one that KOTS finds in the cluster
+	Environ    []string  // more variables of the CLI, for a program in the kubeconfig; those of the CLI itself replace them
 
 	databasePort string // of the console's database; "" for that of KOTS
 }
@@ -101,10 +102,10 @@ func (k *Client) runCLI(ctx context.Context, env []string, report func(string, i
 // cliEnvironment returns the environment of the CLI. It clears the proxy
 // settings of the host, which would redirect even calls to the API server.
 func (k *Client) cliEnvironment(tmp string) []string {
-	return []string{
-		"KUBECONFIG=" + k.Kubeconfig, "HOME=" + k.Home, "TMPDIR=" + tmp, "http_proxy=", "https_proxy=", "no_proxy=",
-		"HTTP_PROXY=" + k.Proxy.HTTP, "HTTPS_PROXY=" + k.Proxy.HTTPS, "NO_PROXY=" + k.Proxy.No,
-	}
+	return append(slices.Clone(k.Environ),
+		"KUBECONFIG="+k.Kubeconfig, "HOME="+k.Home, "TMPDIR="+tmp, "http_proxy=", "https_proxy=", "no_proxy=",
+		"HTTP_PROXY="+k.Proxy.HTTP, "HTTPS_PROXY="+k.Proxy.HTTPS, "NO_PROXY="+k.Proxy.No,
+	)
 }
 
 // cliOutput passes each new line of the CLI's output to report, without escape
@@ -170,9 +171,9 @@ func (p *cliOutput) errorText() string {
 // failedChecks returns the preflight checks of an application that do not pass, from the table that the CLI prints: state, title
 // and message in columns of at least two spaces (pkg/print/preflight.go, v1.131.2). A message may continue in the next line.
 func failedChecks(lines []string) (failed []string) {
-	passes := true
+	passes, gap := true, regexp.MustCompile(` {2,}`)
 	for _, line := range lines {
-		columns := regexp.MustCompile(` {2,}`).Split(line, 3)
+		columns := gap.Split(line, 3)
 		switch state := columns[0]; {
 		case state == "STATE", state == "PASS":
 			passes = true

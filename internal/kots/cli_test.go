@@ -97,6 +97,14 @@ func TestInstallConsole_PassesPasswordInEnvironment(t *testing.T) {
 	}
 }
 
+func TestCLIEnvironment_ReplacesVariablesOfTheUser(t *testing.T) {
+	env := (&Client{Home: "/private", Environ: []string{"HOME=/home/me", "AWS_PROFILE=a"}}).cliEnvironment("/tmp")
+	home := slices.Index(env, "HOME=/private") // the last one counts
+	if home < slices.Index(env, "HOME=/home/me") || !slices.Contains(env, "AWS_PROFILE=a") {
+		t.Errorf("%q", env)
+	}
+}
+
 func TestInstallConsole_PassesProxyInEnvironment(t *testing.T) {
 	k, fake, s := newBench(t)
 	k.Airgap, k.Proxy = false, Proxy{HTTPS: "http://user:pass@proxy:3128", No: ".svc"}

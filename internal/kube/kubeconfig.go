@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
@@ -21,9 +20,9 @@ type Kubeconfig struct {
 }
 
 // ReadKubeconfig reads the kubeconfig file at path. It includes the content of the files that the kubeconfig names, except
-// for a token file, which clients read again because its content changes. If a program provides the credentials (exec), its
-// environment gets the variables of environ: the kots CLI runs with another environment, and the program may need HOME.
-func ReadKubeconfig(path string, environ []string) (Kubeconfig, error) {
+// for a token file, which clients read again because its content changes. A program that provides the credentials (exec)
+// gets home as its HOME: the kots CLI, which runs it, has another one.
+func ReadKubeconfig(path, home string) (Kubeconfig, error) {
 	if _, err := os.ReadFile(path); err != nil { // a better message than that of the loader
 		return Kubeconfig{}, problem.PathCause(err)
 	}
@@ -51,20 +50,9 @@ func ReadKubeconfig(path string, environ []string) (Kubeconfig, error) {
 		return k, fmt.Errorf("its context %s names no cluster with a server", k.Context)
 	}
 	k.Server = cluster.Server
-	if user != nil && user.Exec != nil {
-		user.Exec.Env = append(execVariables(environ, user.Exec.Env), user.Exec.Env...)
+	if user != nil && user.Exec != nil && !slices.ContainsFunc(user.Exec.Env, func(v api.ExecEnvVar) bool { return v.Name == "HOME" }) {
+		user.Exec.Env = append(user.Exec.Env, api.ExecEnvVar{Name: "HOME", Value: home})
 	}
 	k.Content, err = clientcmd.Write(*config)
 	return k, err
-}
-
-// execVariables returns the variables of environ that a program in a kubeconfig does not get from it.
-func execVariables(environ []string, own []api.ExecEnvVar) (out []api.ExecEnvVar) {
-	for _, kv := range environ {
-		name, value, ok := strings.Cut(kv, "=")
-		if ok && name != "" && !slices.ContainsFunc(own, func(v api.ExecEnvVar) bool { return v.Name == name }) {
-			out = append(out, api.ExecEnvVar{Name: name, Value: value})
-		}
-	}
-	return out
 }

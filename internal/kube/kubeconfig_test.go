@@ -32,7 +32,7 @@ func TestReadKubeconfig_IncludesWhatTheCurrentContextNeeds(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "config")
 	testkit.Must(t, os.WriteFile(path, []byte(twoContexts), 0o600), os.WriteFile(filepath.Join(dir, "ca.pem"), []byte("authority"), 0o600))
-	k, err := ReadKubeconfig(path, []string{"HOME=/home/me", "REGION=other", "bad"})
+	k, err := ReadKubeconfig(path, "/home/me")
 	testkit.Must(t, err)
 	if k.Context != "b" || k.Server != "https://b.example.com" || strings.Contains(string(k.Content), "secret-of-a") {
 		t.Errorf("%s %s\n%s", k.Context, k.Server, k.Content)
@@ -40,7 +40,7 @@ func TestReadKubeconfig_IncludesWhatTheCurrentContextNeeds(t *testing.T) {
 	config, err := clientcmd.Load(k.Content)
 	testkit.Must(t, err)
 	exec := config.AuthInfos["b"].Exec
-	if exec.Command != filepath.Join(dir, "login") || len(exec.Env) != 2 || exec.Env[0].Value != "/home/me" || exec.Env[1].Value != "own" || string(config.Clusters["b"].CertificateAuthorityData) != "authority" {
+	if exec.Command != filepath.Join(dir, "login") || len(exec.Env) != 2 || exec.Env[0].Value != "own" || exec.Env[1].Value != "/home/me" || string(config.Clusters["b"].CertificateAuthorityData) != "authority" {
 		t.Errorf("%+v\n%s", exec, k.Content)
 	}
 }
@@ -57,7 +57,7 @@ func TestReadKubeconfig_RefusesByName(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "config")
 			testkit.Must(t, os.WriteFile(path, []byte(strings.Replace(twoContexts, c.from, c.to, 1)), 0o600), os.WriteFile(filepath.Join(dir, "ca.pem"), []byte("authority"), 0o600))
-			if _, err := ReadKubeconfig(path, nil); err == nil || !strings.Contains(err.Error(), c.want) {
+			if _, err := ReadKubeconfig(path, ""); err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v, want %s", err, c.want)
 			}
 		})

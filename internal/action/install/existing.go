@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -49,7 +50,7 @@ type existing struct {
 // the registry changes until the bundle, the configuration and both of them have been verified.
 func RunExisting(ctx context.Context, env *action.Env, opts ExistingOptions) (res Result, err error) {
 	e := existing{opts: opts}
-	if e.access, err = kube.ReadKubeconfig(opts.Kubeconfig, os.Environ()); err != nil {
+	if e.access, err = kube.ReadKubeconfig(opts.Kubeconfig, os.Getenv("HOME")); err != nil {
 		return res, e.kubeconfigProblem(err)
 	}
 	if e.registry, err = openRegistry(env, opts.Registry); err != nil {
@@ -65,7 +66,7 @@ func RunExisting(ctx context.Context, env *action.Env, opts ExistingOptions) (re
 	if e.client, err = kube.New(e.access.Content); err != nil {
 		return res, e.kubeconfigProblem(err)
 	}
-	e.client = e.client.WithKubectl("kubectl --kubeconfig " + opts.Kubeconfig)
+	e.client = e.client.WithKubectl("kubectl --kubeconfig " + problem.QuoteWord(opts.Kubeconfig))
 	err = env.WithRequestedLog("install", func(env *action.Env) error {
 		res.Log = env.LogFile
 		return e.run(ctx, env, &res)
@@ -88,7 +89,7 @@ func (e *existing) run(ctx context.Context, env *action.Env, res *Result) error 
 		return err
 	}
 	if e.registry.images = consoleImages(e.bundle, e.opts.Registry.Address); len(e.registry.images) == 0 {
-		return problem.New(problem.ExitBundle, "use bundle "+e.opts.Bundle, errors.New("it does not contain the images of the console"),
+		return problem.New(problem.ExitBundle, "use this bundle", errors.New("it does not contain the images of the console"),
 			"build the bundle again from an Installer with kotsadm")
 	}
 	if err := e.registry.check(ctx); err != nil {
@@ -159,7 +160,17 @@ func (e *existing) steps(env *action.Env, dir string) []step.Step {
 // kots returns the client of the console; dir is that of steps.
 func (e *existing) kots(env *action.Env, dir string) *kots.Client {
 	return &kots.Client{Machine: env.Host, Kube: e.client, CLI: dir + "/kubectl-kots", Kubeconfig: dir + "/kubeconfig", Home: dir + "/kots",
-		Namespace: e.config.Installer.Spec.Kotsadm.Namespace, Airgap: true, AnyNode: true, Proxy: proxyOfEnvironment(), Registry: &e.registry.login}
+		Namespace: e.config.Installer.Spec.Kotsadm.Namespace, Airgap: true, AnyNode: true, Proxy: proxyOfEnvironment(), Registry: &e.registry.login,
+		Environ: credentialVariables(os.Environ())}
+}
+
+// credentialVariables returns the variables of the user that a program in the kubeconfig may need, such as the CLI of a
+// cloud: all but those that change what the kots CLI or the loader of programs does.
+func credentialVariables(environ []string) []string {
+	return slices.DeleteFunc(environ, func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return name == "PATH" || name == "KUBECONFIG" || strings.HasPrefix(name, "KOTS") || strings.HasPrefix(name, "LD_") || strings.HasPrefix(name, "LC_")
+	})
 }
 
 // proxyOfEnvironment returns the proxy in the environment of the user, whose own connections need it.

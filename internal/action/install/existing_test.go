@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -359,6 +360,13 @@ func TestRemoteRegistryCheck_NamesARegistryThatIsAway(t *testing.T) {
 	r.images = []push.Tagged{{To: "127.0.0.1:1/team/kotsadm:v1"}}
 	if err := r.check(t.Context()); problem.ExitCode(err) != problem.ExitPreflight || !strings.Contains(err.Error(), "cannot use the registry 127.0.0.1:1/team: ") || !strings.Contains(err.Error(), "connection refused") {
 		t.Error(err)
+	}
+}
+
+func TestCredentialVariables_LeaveOutWhatChangesTheCLI(t *testing.T) {
+	got := credentialVariables([]string{"HOME=/home/me", "AWS_PROFILE=a=b", "PATH=/bin", "KUBECONFIG=/x", "KOTS_NO_PROXY=1", "LD_PRELOAD=/x.so", "LC_ALL=de_DE"})
+	if want := []string{"HOME=/home/me", "AWS_PROFILE=a=b"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
