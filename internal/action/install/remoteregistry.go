@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -54,7 +55,7 @@ func openRegistry(env *action.Env, flags RegistryFlags) (r remoteRegistry, err e
 			err = errors.New("it is empty")
 		}
 		if err != nil {
-			return r, usage(errors.Join(errors.New("the password in "+flags.PasswordFile), err), "name a file with the password with --registry-password-file")
+			return r, usage(fmt.Errorf("the password in %s: %w", flags.PasswordFile, err), "name a file with the password with --registry-password-file")
 		}
 		env.Secrets.Hide(r.login.Password)
 	}
@@ -71,7 +72,7 @@ func openRegistry(env *action.Env, flags RegistryFlags) (r remoteRegistry, err e
 		err = errors.New("it has no certificate in PEM format")
 	}
 	if err != nil {
-		return r, usage(errors.Join(errors.New("the certificates in "+flags.CA), err), "name a file with the registry's authority with --registry-ca")
+		return r, usage(fmt.Errorf("the certificates in %s: %w", flags.CA, err), "name a file with the registry's authority with --registry-ca")
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig.RootCAs = roots
