@@ -60,12 +60,12 @@ func TestInstallOrUpgrade_RunsHooksAndCRDsInTheOrderOfHelm(t *testing.T) {
 func TestInstallOrUpgrade_NamesTheHookThatFails(t *testing.T) {
 	s, c := kubetest.New(t)
 	s.Logs = map[string]string{"a/toy-migrate-x": "2026-01-02T03:04:05Z no database\n"}
-	s.Admit = func(obj map[string]any) {
+	s.SetAdmit(func(obj map[string]any) {
 		kubetest.MarkReady(obj)
 		if obj["kind"] == "Job" {
 			obj["status"] = map[string]any{"conditions": []any{map[string]any{"type": "Failed", "status": "True", "message": "Job has reached the specified backoff limit"}}}
 		}
-	}
+	})
 	s.Put("/api/v1/namespaces/a/pods/toy-migrate-x", map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": "toy-migrate-x", "namespace": "a",
 		"labels": map[string]any{"job-name": "toy-migrate"}}})
 	r := example(t)
@@ -80,7 +80,7 @@ func TestInstallOrUpgrade_NamesTheHookThatFails(t *testing.T) {
 	if s.Object("/apis/apps/v1/namespaces/a/deployments/toy") != nil {
 		t.Error("objects were applied after a failed hook")
 	}
-	s.Admit = kubetest.MarkReady
+	s.SetAdmit(kubetest.MarkReady)
 	testkit.Must(t, helm.InstallOrUpgrade(t.Context(), c, r, longWait()))
 	if in := mustGetInstalled(t, c); in.Status != "deployed" {
 		t.Errorf("%+v", in)
@@ -93,7 +93,7 @@ func TestInstallOrUpgrade_ResumesAnInstallAsAnInstall(t *testing.T) {
 		return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + event + ", annotations: {helm.sh/hook: " + event + "}}\n"
 	}
 	s, c := kubetest.New(t)
-	s.Admit = nil
+	s.SetAdmit(nil)
 	r := newRelease(t, map[string]string{"a.yaml": hook("pre-install"), "b.yaml": hook("pre-upgrade"), "c.yaml": hook("post-install"), "d.yaml": hook("post-upgrade"),
 		"e.yaml": hook("pre-delete"), "f.yaml": hook("post-delete"), "g.yaml": deployment, "h.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: is-{{ if .Release.IsUpgrade }}upgrade{{ else }}install{{ end }}}\n"})
 	r.External = true
@@ -104,7 +104,7 @@ func TestInstallOrUpgrade_ResumesAnInstallAsAnInstall(t *testing.T) {
 	if !at("pre-install") || at("post-install") {
 		t.Error("after the killed run")
 	}
-	s.Admit = kubetest.MarkReady
+	s.SetAdmit(kubetest.MarkReady)
 	testkit.Must(t, helm.InstallOrUpgrade(t.Context(), c, r, longWait()))
 	if !at("post-install") || at("pre-upgrade") || at("post-upgrade") || s.Object("/api/v1/namespaces/a/secrets/is-install") == nil {
 		t.Error("after the install")
@@ -215,18 +215,18 @@ func TestNotReadyReason_FollowsTheRelease(t *testing.T) {
 		t.Errorf("before: %s", got)
 	}
 	r := example(t)
-	s.Admit = func(obj map[string]any) {
+	s.SetAdmit(func(obj map[string]any) {
 		if obj["kind"] != "StatefulSet" {
 			kubetest.MarkReady(obj)
 		}
-	}
+	})
 	if err := helm.InstallOrUpgrade(t.Context(), c, r, shortWait()); err == nil {
 		t.Fatal("the StatefulSet is not ready")
 	}
 	if got := reason(); got != "StatefulSet a/toy-cache: 0 of 1 pods updated" {
 		t.Errorf("while it starts: %s", got)
 	}
-	s.Admit = kubetest.MarkReady
+	s.SetAdmit(kubetest.MarkReady)
 	testkit.Must(t, helm.InstallOrUpgrade(t.Context(), c, r, longWait()))
 	if got := reason(); got != "" {
 		t.Errorf("after: %s", got)

@@ -139,7 +139,7 @@ func TestInstallOrUpgrade_AddsRevisionAndPrunesObjects(t *testing.T) {
 
 func TestInstallOrUpgrade_ContinuesKilledRun(t *testing.T) {
 	s, c := kubetest.New(t)
-	s.Admit = nil // nothing becomes ready: the first run ends before the release is recorded as deployed
+	s.SetAdmit(nil) // nothing becomes ready: the first run ends before the release is recorded as deployed
 	r := newRelease(t, map[string]string{"b.yaml": deployment})
 	err := helm.InstallOrUpgrade(t.Context(), c, r, shortWait())
 	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "Deployment a/web to be ready") {
@@ -148,7 +148,7 @@ func TestInstallOrUpgrade_ContinuesKilledRun(t *testing.T) {
 	if in := mustGetInstalled(t, c); in.Status != "pending-install" {
 		t.Fatalf("installed %+v", in)
 	}
-	s.Admit = kubetest.MarkReady
+	s.SetAdmit(kubetest.MarkReady)
 	if err := helm.InstallOrUpgrade(t.Context(), c, r, longWait()); err != nil {
 		t.Fatal(err)
 	}

@@ -14,12 +14,12 @@ import (
 func killAfter(t *testing.T, s *kubetest.Server, n int) context.Context {
 	ctx, kill := context.WithCancel(t.Context())
 	t.Cleanup(kill)
-	s.Admit = func(obj map[string]any) {
+	s.SetAdmit(func(obj map[string]any) {
 		kubetest.MarkReady(obj)
 		if n--; n <= 0 {
 			kill()
 		}
-	}
+	})
 	return ctx
 }
 
@@ -43,7 +43,7 @@ func TestInstallOrUpgrade_ResumesAtEveryKillPoint(t *testing.T) {
 			if in, err := helm.GetInstalled(t.Context(), c, "a", "toy"); n > 1 && (err != nil || in.Revision != 1) {
 				t.Errorf("objects without a record: %+v, %v", in, err)
 			}
-			s.Admit = kubetest.MarkReady
+			s.SetAdmit(kubetest.MarkReady)
 			testkit.Must(t, helm.InstallOrUpgrade(t.Context(), c, r, longWait()))
 			checkDeployed(t, s, objectsOf)
 			s.Writes()
@@ -58,7 +58,7 @@ func TestInstallOrUpgrade_ResumesAtEveryKillPoint(t *testing.T) {
 			testkit.Must(t, helm.InstallOrUpgrade(t.Context(), c, r, longWait()))
 			r.Values = map[string]any{"cache": map[string]any{"enabled": false}}
 			_ = helm.InstallOrUpgrade(killAfter(t, s, n), c, r, longWait())
-			s.Admit = kubetest.MarkReady
+			s.SetAdmit(kubetest.MarkReady)
 			testkit.Must(t, helm.InstallOrUpgrade(t.Context(), c, r, longWait()))
 			checkDeployed(t, s, objectsOf[:4])
 			if s.Object(objectsOf[4]) != nil {

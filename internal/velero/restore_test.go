@@ -21,11 +21,11 @@ const restorePath = "/apis/velero.io/v1/namespaces/velero/restores/s1.kotsadm"
 func newOperator(t *testing.T, phase string) (Operator, *kubetest.Server) {
 	t.Helper()
 	s, c := kubetest.New(t)
-	s.Admit = func(obj map[string]any) {
+	s.SetAdmit(func(obj map[string]any) {
 		if obj["kind"] == "Restore" {
 			obj["status"] = map[string]any{"phase": phase, "errors": 2, "failureReason": "the store is full"}
 		}
-	}
+	})
 	return Operator{Kube: c, Namespace: "velero"}, s
 }
 

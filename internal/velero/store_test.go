@@ -24,12 +24,12 @@ const (
 func newStore(t *testing.T, phase string) (Store, *kubetest.Server) {
 	t.Helper()
 	s, c := kubetest.New(t)
-	s.Admit = func(obj map[string]any) {
+	s.SetAdmit(func(obj map[string]any) {
 		if obj["kind"] == "BackupStorageLocation" {
 			obj["status"] = map[string]any{"phase": phase, "message": "no such bucket"}
 		}
 		kubetest.MarkReady(obj)
-	}
+	})
 	return Store{Kube: c, Namespace: "velero", IP: "10.96.0.12", Domain: "cluster.local", Node: "n1"}, s
 }
 

@@ -222,16 +222,16 @@ func TestRunExisting_CallsTheKotsCLI(t *testing.T) {
 func TestRunExisting_ShowsThePasswordAfterAFailure(t *testing.T) {
 	f := newForeign(t)
 	f.opts.AppBundle, f.opts.License = "", ""
-	f.cluster.Admit = func(obj map[string]any) {
+	f.cluster.SetAdmit(func(obj map[string]any) {
 		kubetest.MarkReady(obj)
 		if meta, _ := obj["metadata"].(map[string]any); meta["name"] == "kotsadm-password" {
 			panic(http.ErrAbortHandler)
 		}
-	}
+	})
 	if res, err := f.run(t); problem.ExitCode(err) != problem.ExitStep || res.Password != "" {
 		t.Fatalf("%v, %+v", err, res)
 	}
-	f.cluster.Admit = kubetest.MarkReady
+	f.cluster.SetAdmit(kubetest.MarkReady)
 	if res, err := f.run(t); err != nil || len(res.Password) != 19 {
 		t.Errorf("%v, %+v", err, res)
 	}

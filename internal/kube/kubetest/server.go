@@ -27,9 +27,6 @@ import (
 
 // Server is the API server of one test.
 type Server struct {
-	// Admit may change an object when it is written, as controllers would do
-	// later; nil keeps it unchanged. MarkReady is such a function.
-	Admit func(obj map[string]any)
 	// Evict is called for the eviction of a pod. It returns the reason why the
 	// pod cannot be evicted, or "".
 	Evict func(pod string) string
@@ -42,6 +39,7 @@ type Server struct {
 	Logs map[string]string
 
 	mu      sync.Mutex
+	admit   func(obj map[string]any)
 	objects map[string]map[string]any // by path, such as /api/v1/namespaces/default
 	writes  []string
 	version int
@@ -50,8 +48,17 @@ type Server struct {
 // New starts a server and returns it with a client.
 func New(t testing.TB) (*Server, *kube.Client) {
 	t.Helper()
-	s := &Server{Admit: MarkReady, objects: map[string]map[string]any{}}
+	s := &Server{admit: MarkReady, objects: map[string]map[string]any{}}
 	return s, NewClient(t, s)
+}
+
+// SetAdmit sets what changes each object that is written, as controllers would
+// do later: MarkReady, unless set; nil for no change. The server may be
+// handling a request, such as one whose client is gone.
+func (s *Server) SetAdmit(admit func(obj map[string]any)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.admit = admit
 }
 
 // NewClient returns a client of an API server that h implements.
@@ -311,8 +318,8 @@ func (s *Server) storeObject(at string, obj map[string]any) map[string]any {
 	if meta, ok := obj["metadata"].(map[string]any); ok {
 		meta["resourceVersion"] = strconv.Itoa(s.version)
 	}
-	if s.Admit != nil {
-		s.Admit(obj)
+	if s.admit != nil {
+		s.admit(obj)
 	}
 	s.objects[at] = obj
 	return obj
