@@ -87,6 +87,16 @@ func Arm(rules []Rule, effects Effects) *Set {
 	return &Set{rules: rules, effects: effects, hits: make([]int, len(rules))}
 }
 
+// Observe returns a Set that calls see each time a run reaches one of the points, and acts on nothing. Simulations use it to
+// copy the state that a kill there would leave.
+func Observe(points []Point, see func(Point)) *Set {
+	rules := make([]Rule, len(points))
+	for i, p := range points { // a delay of i+1 represents points[i]
+		rules[i] = Rule{Point: p, Nth: 1, Repeat: true, Action: Delay, Duration: time.Duration(i + 1)}
+	}
+	return Arm(rules, Effects{Sleep: func(d time.Duration) { see(points[d-1]) }})
+}
+
 // Reach runs the rules of the point verb/object:phase. The caller must fail with the returned error.
 // Reach does not return if a rule kills the process.
 func (s *Set) Reach(verb, object string, phase Phase) error {

@@ -136,6 +136,22 @@ func TestSet_ActsWhenItsPointsAreReached(t *testing.T) {
 	}
 }
 
+func TestObserve_SeesEachTimeAPointIsReached(t *testing.T) {
+	var seen []string
+	set := Observe(points(), func(p Point) { seen = append(seen, p.String()) })
+	for _, phase := range []Phase{Begun, Applied, Begun} {
+		if err := set.Reach("install", "k0s-start", phase); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := set.Reach("install", "another-step", Begun); err != nil {
+		t.Error(err)
+	}
+	if got := strings.Join(seen, " "); got != "install/k0s-start:begun install/k0s-start:applied install/k0s-start:begun" {
+		t.Errorf("saw %q", got)
+	}
+}
+
 func TestArm_ReturnsNilWithoutRules(t *testing.T) {
 	s := Arm(nil, Effects{})
 	if s != nil || s.Reach("install", "k0s-start", Applied) != nil {

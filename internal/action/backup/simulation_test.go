@@ -88,7 +88,7 @@ func (d slowData) EtcdSnapshot(context.Context) (io.ReadCloser, error) {
 // at the end.
 func (s *simulation) backup(state sim.State, after time.Duration, see func(string, sim.State)) (sim.State, error) {
 	m := sim.New(s.t, state)
-	effects, rules := failpoint.Effects{}, []failpoint.Rule(nil)
+	var failpoints *failpoint.Set
 	moment := func(what string) {
 		if see != nil {
 			see(what, m.Copy())
@@ -96,13 +96,10 @@ func (s *simulation) backup(state sim.State, after time.Duration, see func(strin
 	}
 	m.OnChange = func(what string) { moment("before " + what) }
 	if see != nil {
-		for i, p := range s.points { // a delay of i represents the moment at points[i-1]
-			rules = append(rules, failpoint.Rule{Point: p, Nth: 1, Repeat: true, Action: failpoint.Delay, Duration: time.Duration(i + 1)})
-		}
-		effects.Sleep = func(i time.Duration) { moment(s.points[i-1].String()) }
+		failpoints = failpoint.Observe(s.points, func(p failpoint.Point) { moment(p.String()) })
 	}
 	now := func() time.Time { return sim.Now().Add(after) }
-	env := &action.Env{Host: m.Host(), GlobalOptions: action.GlobalOptions{DataDir: dataDir, Failpoints: failpoint.Arm(rules, effects), Now: now,
+	env := &action.Env{Host: m.Host(), GlobalOptions: action.GlobalOptions{DataDir: dataDir, Failpoints: failpoints, Now: now,
 		Events: func(e step.Event) { moment("event " + e.Message) }, Note: func(string) {}, Secrets: &ui.Secrets{}}}
 	env.ArmFailpoints(Verb)
 	o := &operation{opts: Options{To: simFolder, Keep: 2, Lock: KeyFlags{Unencrypted: true}}, lock: format.Lock{Unencrypted: true},

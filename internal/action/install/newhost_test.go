@@ -17,6 +17,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action/faulttest"
 	"github.com/plinthdev/plinth/internal/etcd"
 	"github.com/plinthdev/plinth/internal/failpoint"
+	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/host/hosttest/sim"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
@@ -128,26 +129,12 @@ var restoreSteps = []string{"data-dir", "kernel", "k0s-config", "restore-save", 
 // restore runs the restore from state, with see called for every moment, and returns the state at its end.
 func (s *newHostSimulation) restore(state sim.State, see func(string, sim.State)) (sim.State, error) {
 	m := sim.New(s.t, state)
-	effects := failpoint.Effects{}
-	var rules []failpoint.Rule
+	var failpoints *failpoint.Set
 	if see != nil {
 		m.OnChange = func(what string) { see("before "+what, maps.Clone(m.State)) }
-		for i, p := range s.points { // a delay of i represents the moment at points[i-1]
-			rules = append(rules, failpoint.Rule{Point: p, Nth: 1, Repeat: true, Action: failpoint.Delay, Duration: time.Duration(i + 1)})
-		}
-		effects.Sleep = func(i time.Duration) { see(s.points[i-1].String(), maps.Clone(m.State)) }
+		failpoints = failpoint.Observe(s.points, func(p failpoint.Point) { see(p.String(), maps.Clone(m.State)) })
 	}
-	env := &action.Env{Host: m.Host(), GlobalOptions: action.GlobalOptions{DataDir: dataDir, Failpoints: failpoint.Arm(rules, effects),
-		Events: func(step.Event) {}, Note: func(string) {}, Confirm: func(context.Context, string) error { return nil }, Now: sim.Now}}
-	env.ArmFailpoints(restoreVerb)
-	o := &operation{restored: &Restoration{}, args: journal.Args{Cluster: "my-app", From: "sha256:1"}}
-	op := o.newHostOperation()
-	op.Preflights, op.Fetch, op.Prepare, op.Confirm = nil, nil, nil, nil
-	op.Inspect = func(_ context.Context, env *action.Env) error { return o.checkNewHostRuns(env) }
-	op.JournalArgs = func(*action.Env, int) *journal.Args { return &o.args }
-	op.Record = func(env *action.Env) error {
-		return journal.WriteReceipt(env.Host, dataDir, journal.Receipt{Name: "my-app", Role: "controller", Node: "n9"})
-	}
+	o, op := simulatedOperation("sha256:1")
 	op.Steps = func(ctx context.Context, env *action.Env) ([]step.Step, error) {
 		if o.ended {
 			return o.newHostSteps(ctx, env)
@@ -168,8 +155,30 @@ func (s *newHostSimulation) restore(state sim.State, see func(string, sim.State)
 			Lost: func(plan.Cluster) plan.LostMembers { return fakeLost{m} }})
 		return slices.DeleteFunc(steps, func(st step.Step) bool { return !slices.Contains(restoreSteps, st.ID) }), nil
 	}
-	_, err := action.ExecuteLocked(s.t.Context(), env, op)
+	_, err := action.ExecuteLocked(s.t.Context(), simulatedEnv(m.Host(), failpoints), op)
 	return m.State, err
+}
+
+// simulatedEnv returns the environment of a restore on a simulated host.
+func simulatedEnv(h host.Host, failpoints *failpoint.Set) *action.Env {
+	env := &action.Env{Host: h, GlobalOptions: action.GlobalOptions{DataDir: dataDir, Failpoints: failpoints,
+		Events: func(step.Event) {}, Note: func(string) {}, Confirm: func(context.Context, string) error { return nil }, Now: sim.Now}}
+	env.ArmFailpoints(restoreVerb)
+	return env
+}
+
+// simulatedOperation returns a restore of the data from, without what needs a real bundle and a real host. The caller sets
+// its steps.
+func simulatedOperation(from string) (*operation, action.Operation) {
+	o := &operation{restored: &Restoration{}, args: journal.Args{Cluster: "my-app", From: from}}
+	op := o.newHostOperation()
+	op.Preflights, op.Fetch, op.Prepare, op.Confirm = nil, nil, nil, nil
+	op.Inspect = func(_ context.Context, env *action.Env) error { return o.checkNewHostRuns(env) }
+	op.JournalArgs = func(*action.Env, int) *journal.Args { return &o.args }
+	op.Record = func(env *action.Env) error {
+		return journal.WriteReceipt(env.Host, dataDir, journal.Receipt{Name: "my-app", Role: "controller", Node: "n9"})
+	}
+	return o, op
 }
 
 // fakeLost are the lost controllers of the simulated cluster, which its etcd knows.

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/internal/action"
@@ -328,35 +327,21 @@ func (s *snapshotSimulation) run(state sim.State, gaveUp bool, see func(string, 
 	if _, ok := state["running "+k0s.ControllerUnit]; ok { // k0s writes it by itself
 		c.machine.State.PutFile(k0s.AdminConf, string(s.config), 0o600)
 	}
-	effects := failpoint.Effects{}
-	var rules []failpoint.Rule
+	var failpoints *failpoint.Set
 	if see != nil {
 		c.see = func(moment string) { see(moment, c.state()) }
-		for i, p := range s.points { // a delay of i represents the moment at points[i-1]
-			rules = append(rules, failpoint.Rule{Point: p, Nth: 1, Repeat: true, Action: failpoint.Delay, Duration: time.Duration(i + 1)})
-		}
-		effects.Sleep = func(i time.Duration) { c.see(s.points[i-1].String()) }
+		failpoints = failpoint.Observe(s.points, func(p failpoint.Point) { c.see(p.String()) })
 	}
 	machine := c.machine.Host()
 	machine.Commands = c
-	env := &action.Env{Host: machine, GlobalOptions: action.GlobalOptions{DataDir: dataDir, Failpoints: failpoint.Arm(rules, effects),
-		Events: func(step.Event) {}, Note: func(string) {}, Confirm: func(context.Context, string) error { return nil }, Now: sim.Now}}
-	env.ArmFailpoints(restoreVerb)
-	o := &operation{restored: &Restoration{}, args: journal.Args{Cluster: "my-app", From: "snapshot s1 s3://b"}}
-	op := o.newHostOperation()
-	op.Preflights, op.Fetch, op.Prepare, op.Confirm = nil, nil, nil, nil
-	op.Inspect = func(_ context.Context, env *action.Env) error { return o.checkNewHostRuns(env) }
-	op.JournalArgs = func(*action.Env, int) *journal.Args { return &o.args }
-	op.Record = func(env *action.Env) error {
-		return journal.WriteReceipt(env.Host, dataDir, journal.Receipt{Name: "my-app", Role: "controller", Node: "n9"})
-	}
-	op.Steps = func(context.Context, *action.Env) ([]step.Step, error) {
+	_, op := simulatedOperation("snapshot s1 s3://b")
+	op.Steps = func(_ context.Context, env *action.Env) ([]step.Step, error) {
 		p := plan.Cluster{Host: env.Host, StateStore: env.Journal(), Now: env.Now, DataDir: dataDir, NodeName: "n9", CleanupScope: env.CleanupScope(), AddOns: s.parts,
 			Console: plan.Console{Namespace: "kotsadm", Desired: kots.ConsoleSpec{Slug: "my-app", Version: "1.131.2"}},
 			K0s:     k0s.Service{Host: env.Host, Settings: k0s.NewSettings(s.in, "10.0.0.9", "n9")}, APIAnswers: func(context.Context) string { return "" }}
 		return s.simulateSteps(c, plan.RestoreSnapshot(p, s.restore)), nil
 	}
-	_, err := action.ExecuteLocked(s.t.Context(), env, op)
+	_, err := action.ExecuteLocked(s.t.Context(), simulatedEnv(machine, failpoints), op)
 	return c.state(), err
 }
 

@@ -89,17 +89,12 @@ type observer func(moment string, left sim.State)
 // or, when see is set, with see called for every moment.
 func (s *simulation) newRun(verb string, state sim.State, rules []failpoint.Rule, see observer) (*action.Env, *sim.Machine) {
 	m := sim.New(s.t, state)
-	effects := failpoint.Effects{}
+	failpoints := failpoint.Arm(rules, failpoint.Effects{})
 	if see != nil {
 		m.OnChange = func(what string) { see("before "+what, maps.Clone(m.State)) }
-		// A delay of i represents the moment at points[i-1].
-		rules = nil
-		for i, p := range s.points {
-			rules = append(rules, failpoint.Rule{Point: p, Nth: 1, Repeat: true, Action: failpoint.Delay, Duration: time.Duration(i + 1)})
-		}
-		effects.Sleep = func(i time.Duration) { see(s.points[i-1].String(), maps.Clone(m.State)) }
+		failpoints = failpoint.Observe(s.points, func(p failpoint.Point) { see(p.String(), maps.Clone(m.State)) })
 	}
-	r := &action.Env{Host: m.Host(), GlobalOptions: action.GlobalOptions{DataDir: dataDir, Failpoints: failpoint.Arm(rules, effects),
+	r := &action.Env{Host: m.Host(), GlobalOptions: action.GlobalOptions{DataDir: dataDir, Failpoints: failpoints,
 		Events: func(step.Event) {}, Note: func(string) {}, Confirm: func(context.Context, string) error { return nil },
 		Now: sim.Now}}
 	r.ArmFailpoints(verb)

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/faulttest"
@@ -91,16 +90,12 @@ func (s *simulation) cluster(env *action.Env) plan.Cluster {
 // newRun returns a run of verb on a machine that continues from state, with see called for every moment.
 func (s *simulation) newRun(verb string, state sim.State, see func(string, sim.State)) (*action.Env, *sim.Machine) {
 	m := sim.New(s.t, state)
-	effects := failpoint.Effects{}
-	var rules []failpoint.Rule
+	var failpoints *failpoint.Set
 	if see != nil {
 		m.OnChange = func(what string) { see("before "+what, maps.Clone(m.State)) }
-		for i, p := range s.points { // a delay of i represents the moment at points[i-1]
-			rules = append(rules, failpoint.Rule{Point: p, Nth: 1, Repeat: true, Action: failpoint.Delay, Duration: time.Duration(i + 1)})
-		}
-		effects.Sleep = func(i time.Duration) { see(s.points[i-1].String(), maps.Clone(m.State)) }
+		failpoints = failpoint.Observe(s.points, func(p failpoint.Point) { see(p.String(), maps.Clone(m.State)) })
 	}
-	env := &action.Env{Host: m.Host(), GlobalOptions: action.GlobalOptions{DataDir: dataDir, Failpoints: failpoint.Arm(rules, effects),
+	env := &action.Env{Host: m.Host(), GlobalOptions: action.GlobalOptions{DataDir: dataDir, Failpoints: failpoints,
 		Events: func(step.Event) {}, Note: func(string) {}, Confirm: func(context.Context, string) error { return nil }, Now: sim.Now}}
 	env.ArmFailpoints(verb)
 	return env, m
