@@ -98,7 +98,7 @@ func ReadHeader(r io.Reader) (h Header, err error) {
 	case n < headerSize || !ok:
 		return h, damagedf("it ends within its header")
 	case version != fmt.Sprint(formatVersion):
-		return h, fmt.Errorf("it has format version %.20q, this Plinth supports %d: %w", version, formatVersion, ErrNewer)
+		return h, fmt.Errorf("it has format version %.20q, this version of plinth supports %d: %w", version, formatVersion, ErrNewer)
 	}
 	if err := json.Unmarshal([]byte(rest), &h); err != nil {
 		return Header{}, damagedf("its header cannot be read: %w", err)

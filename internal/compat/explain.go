@@ -64,12 +64,12 @@ func (v Result) explainBlocked(title string) Explanation {
 func (v Result) suggestKOTS() string {
 	switch {
 	case v.Fitting != "":
-		return fmt.Sprintf("Install KOTS version %s and try again: use an Installer or bundle whose %s is %s (the newest known that fits; `plinth lint` reports whether this plinth can install it),\nor",
+		return fmt.Sprintf("Install KOTS version %s and try again: use an Installer or bundle whose %s is %s (the newest known that fits; `plinth lint` reports whether this version of plinth can install it),\nor",
 			v.Fitting, FieldAddOn, v.Fitting)
 	case v.Bound == FieldMin:
-		return fmt.Sprintf("no KOTS that this plinth knows fits: use a newer plinth, and an Installer or bundle whose %s is %s or later,\nor", FieldAddOn, v.Normalized)
+		return fmt.Sprintf("no KOTS that this version of plinth knows fits: use a newer plinth, and an Installer or bundle whose %s is %s or later,\nor", FieldAddOn, v.Normalized)
 	}
-	return "no KOTS that this plinth knows fits: use"
+	return "no KOTS that this version of plinth knows fits: use"
 }
 
 func (v Result) explainUndecidable(title string) Explanation {

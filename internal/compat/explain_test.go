@@ -17,20 +17,20 @@ func TestExplain_GivesCauseAndHint(t *testing.T) {
 		"target": {
 			compat.Input{Actual: "1.131.2", Min: "1.62.0", Target: "1.75", FirstInstall: true, Known: known}, "My App",
 			`this version of My App requires a different version of KOTS: the add-on is KOTS 1.131.2, which is above the application's targetKotsVersion "1.75" (that is 1.75.0)
-→ no KOTS that this plinth knows fits: use a release of My App whose targetKotsVersion is 1.131.2 or later
+→ no KOTS that this version of plinth knows fits: use a release of My App whose targetKotsVersion is 1.131.2 or later
   nothing on this host has changed`,
 		},
 		"min quotes its own value": {
 			compat.Input{Actual: "v1.131.2", Min: "1.200.0", Target: "1.300.0", Known: known}, "",
 			`this version of the application requires a different version of KOTS: the add-on is KOTS 1.131.2, which is below the application's minKotsVersion "1.200.0"
-→ no KOTS that this plinth knows fits: use a newer plinth, and an Installer or bundle whose spec.kotsadm.version is 1.200.0 or later,
+→ no KOTS that this version of plinth knows fits: use a newer plinth, and an Installer or bundle whose spec.kotsadm.version is 1.200.0 or later,
   or a release of the application whose minKotsVersion is 1.131.2 or lower
   nothing on this host has changed`,
 		},
 		"target with a known KOTS below it": {
 			compat.Input{Actual: "1.131.2", Target: "1.131", FirstInstall: true, Known: known}, "My App",
 			`this version of My App requires a different version of KOTS: the add-on is KOTS 1.131.2, which is above the application's targetKotsVersion "1.131" (that is 1.131.0)
-→ Install KOTS version 1.130.9 and try again: use an Installer or bundle whose spec.kotsadm.version is 1.130.9 (the newest known that fits; ` + "`plinth lint`" + ` reports whether this plinth can install it),
+→ Install KOTS version 1.130.9 and try again: use an Installer or bundle whose spec.kotsadm.version is 1.130.9 (the newest known that fits; ` + "`plinth lint`" + ` reports whether this version of plinth can install it),
   or a release of My App whose targetKotsVersion is 1.131.2 or later
   nothing on this host has changed`,
 		},

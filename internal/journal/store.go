@@ -167,7 +167,7 @@ func decodeFile(raw []byte, v any, extra *map[string]json.RawMessage) error {
 		return fmt.Errorf("it is damaged: %w", err)
 	}
 	if head.Version > schemaVersion {
-		return fmt.Errorf("it has schema version %d, this Plinth supports 1 to %d: %w", head.Version, schemaVersion, errNewerSchema)
+		return fmt.Errorf("it has schema version %d, this version of plinth supports 1 to %d: %w", head.Version, schemaVersion, errNewerSchema)
 	}
 	if head.Version < 1 {
 		return errors.New("it is damaged: it has no schema version")

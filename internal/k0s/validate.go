@@ -44,7 +44,7 @@ func Validate(in *spec.Installer) []spec.Violation {
 		var later map[string]any
 		config, later = splitUnknown(reflect.TypeFor[v1beta1.ClusterConfig](), config)
 		for _, key := range leafPaths(later, path) {
-			all = append(all, spec.Violation{Rule: laterRule, Path: key, Message: "the k0s that this Plinth is built with has no such key; k0s " + in.Spec.K0s.Version + " judges it when the bundle is built"})
+			all = append(all, spec.Violation{Rule: laterRule, Path: key, Message: "the k0s with which this version of plinth is built has no such key; k0s " + in.Spec.K0s.Version + " judges it when the bundle is built"})
 		}
 	}
 	unknown := unknownKeys(reflect.TypeFor[v1beta1.ClusterConfig](), config, path)

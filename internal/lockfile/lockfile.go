@@ -189,7 +189,7 @@ func CheckPlatform(name string) error {
 func checkRule(rule, value string) (message, hint string) {
 	switch rule {
 	case "lock-api-version":
-		return unless(value == APIVersion, "is "+value, "this plinth reads "+APIVersion)
+		return unless(value == APIVersion, "is "+value, "this version of plinth reads "+APIVersion)
 	case "lock-kind":
 		return unless(value == Kind, "is "+value, "a lock file has the kind "+Kind)
 	case "lock-digest":

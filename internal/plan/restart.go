@@ -147,7 +147,7 @@ func (c Cluster) systemImages() (refs []string, err error) {
 		return refs, nil
 	}
 	refs, err = k0s.Images(c.K0s.Settings)
-	if err != nil { // of a version that this Plinth does not know
+	if err != nil { // of a version that this version of Plinth does not know
 		return nil, nil
 	}
 	return refs, nil

@@ -325,7 +325,7 @@ func (o *operation) stage(ctx context.Context, env *action.Env) error {
 	steps := []step.Step{s}
 	if file, ok := desired.StageProgram(o.bundle, o.agent.Digest, func(int64) (io.ReadCloser, error) { return o.agent.Open() }); ok {
 		s := plan.StageProgram(env.Host, file)
-		s.Title = "Make this plinth executable available to the other nodes"
+		s.Title = "Make the plinth executable available to the other nodes"
 		steps = append(steps, s)
 	}
 	steps = append(steps, o.checkOthers(env))
