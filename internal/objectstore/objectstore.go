@@ -130,7 +130,7 @@ func (s Settings) region() string {
 	return s.Region
 }
 
-// maxSettingsFile limits what is read of a file with settings, in bytes.
+// maxSettingsFile is the size limit of a file with settings, in bytes. The authorities of a system have 200 KB.
 const maxSettingsFile = 1 << 20
 
 // credentials returns the credentials of s.
@@ -140,9 +140,12 @@ func (s Settings) credentials() (credentials.Value, error) {
 		return v, nil
 	}
 	const hint = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a file with --s3-credentials-file"
+	if s.CredentialsFile == "" {
+		return v, newError("there are no credentials for the object store", hint, nil)
+	}
 	raw, err := readFile(s.CredentialsFile)
-	if s.CredentialsFile == "" || errors.Is(err, os.ErrNotExist) {
-		return v, newError("there are no credentials for it", hint, err)
+	if errors.Is(err, os.ErrNotExist) {
+		return v, newError("there are no credentials for the object store", hint, err)
 	}
 	info, statErr := os.Stat(s.CredentialsFile)
 	switch {
@@ -169,7 +172,10 @@ func readFile(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	raw, err := io.ReadAll(io.LimitReader(f, maxSettingsFile))
+	raw, err := io.ReadAll(io.LimitReader(f, maxSettingsFile+1))
+	if err == nil && len(raw) > maxSettingsFile {
+		err = fmt.Errorf("%s has more than %d bytes", path, maxSettingsFile)
+	}
 	return raw, errors.Join(err, f.Close())
 }
 
