@@ -61,7 +61,7 @@ var reasons = map[string]struct{ cause, hint string }{
 	"InsufficientStorage":            {"it is full", fullHint},
 	"XMinioStorageFull":              {"it is full", fullHint},
 	"XMinioAdminBucketQuotaExceeded": {"it is full", fullHint},
-	"InternalError":                  {"it has a fault of its own", "check the free space of its disk, and its log"}, // versitygw 1.8.0 whose disk is full
+	"InternalError":                  {"it reports an internal error", "check the free space of its disk, and its log"}, // versitygw 1.8.0 whose disk is full
 }
 
 const (

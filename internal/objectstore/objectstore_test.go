@@ -135,7 +135,7 @@ func TestStore_ExplainsFailures(t *testing.T) {
 		"not allowed":        {refuse(http.StatusForbidden, "AccessDenied"), "bucket", "do not allow it (AccessDenied)"},
 		"full disk":          {refuse(http.StatusInsufficientStorage, "InsufficientStorage"), "bucket", "it is full"},
 		"full quota":         {refuse(http.StatusForbidden, "QuotaExceeded"), "bucket", "it is full (QuotaExceeded)"},
-		"disk full inside":   {refuse(http.StatusInternalServerError, "InternalError"), "bucket", "a fault of its own (InternalError)"},
+		"disk full inside":   {refuse(http.StatusInternalServerError, "InternalError"), "bucket", "it reports an internal error (InternalError)"},
 		"clock":              {refuse(http.StatusForbidden, "RequestTimeTooSkewed"), "bucket", "the clock of this host"},
 		"another error":      {refuse(http.StatusBadRequest, "InvalidRequest"), "bucket", "refuses the request (InvalidRequest)"},
 	} {
