@@ -219,8 +219,6 @@ func (o *operation) chooseFile(ctx context.Context, env *action.Env) error {
 
 // chooseObject sets the path of a backup in an object store, which has to answer.
 func (o *operation) chooseObject(ctx context.Context, env *action.Env, doing string) error {
-	env.Secrets.Hide(o.opts.Store.SecretKey)
-	env.Secrets.Hide(o.opts.Store.SessionToken)
 	l, err := objectstore.ParseURL(o.opts.To)
 	if err != nil {
 		return problem.New(problem.ExitUsage, doing, err, "give s3://BUCKET/PREFIX")

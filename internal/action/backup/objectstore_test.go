@@ -3,6 +3,8 @@ package backup
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +45,20 @@ func TestRun_WritesToAnObjectStore(t *testing.T) {
 	if r, ok, err := ReadRecord(env.Host, dataDir); err != nil || !ok || r.Path != last.Path {
 		t.Errorf("%+v %v", r, err)
 	}
+	if env.Secrets.Mask(storetest.SecretKey) != "***" {
+		t.Error("the secret key is not hidden")
+	}
+}
+
+func TestList_HidesTheSecretKeyInACredentialsFile(t *testing.T) {
+	_, env := newController(t)
+	store := storetest.New(t, "bucket")
+	settings := store.Settings
+	settings.CredentialsFile = filepath.Join(t.TempDir(), "credentials")
+	testkit.Must(t, os.WriteFile(settings.CredentialsFile, fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", settings.AccessKey, settings.SecretKey), 0o600))
+	settings.AccessKey, settings.SecretKey = "", ""
+	_, err := List(t.Context(), env, "s3://bucket/my-app", settings)
+	testkit.Must(t, err)
 	if env.Secrets.Mask(storetest.SecretKey) != "***" {
 		t.Error("the secret key is not hidden")
 	}

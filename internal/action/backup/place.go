@@ -29,7 +29,8 @@ type place interface {
 	Remove(ctx context.Context, p string) error
 }
 
-// placeOf returns the place of p, a path or the URL of a bucket.
+// placeOf returns the place of p, a path or the URL of a bucket. No message shows the credentials after that, also those
+// in a file.
 func placeOf(env *action.Env, p string, settings objectstore.Settings) (place, error) {
 	if !objectstore.IsURL(p) {
 		return folders{env.Host, env.Now}, nil
@@ -38,6 +39,12 @@ func placeOf(env *action.Env, p string, settings objectstore.Settings) (place, e
 	if err != nil {
 		return nil, err
 	}
+	access, err := settings.Access()
+	if err != nil {
+		return nil, err
+	}
+	env.Secrets.Hide(access.SecretKey)
+	env.Secrets.Hide(access.SessionToken)
 	s, err := objectstore.Open(l.Bucket, settings)
 	return bucket{s}, err
 }

@@ -54,6 +54,8 @@ func openSnapshotStore(env *action.Env, from string, settings objectstore.Settin
 	if err != nil {
 		return s, refuse(err, problem.Hint(err))
 	}
+	env.Secrets.Hide(access.SecretKey)
+	env.Secrets.Hide(access.SessionToken)
 	if err := check(access); err != nil {
 		return s, refuse(err, "give an endpoint and credentials that the cluster can use, too")
 	}
@@ -61,7 +63,6 @@ func openSnapshotStore(env *action.Env, from string, settings objectstore.Settin
 	if err != nil {
 		return s, refuse(err, problem.Hint(err))
 	}
-	env.Secrets.Hide(access.SecretKey)
 	return snapshotStore{name: at.String(), objects: bucketObjects{store, at.Key}, location: &velero.Location{URL: access.Endpoint, Region: access.Region, Bucket: at.Bucket,
 		Prefix: at.Key, CA: access.CA, Cloud: velero.Credentials(access.AccessKey, access.SecretKey)}}, nil
 }
