@@ -123,22 +123,16 @@ func Verify(ctx context.Context, env *action.Env, file string, flags KeyFlags, s
 		return v, err
 	}
 	h, _, err := format.VerifyBytes(open)
-	if ctx.Err() != nil {
-		return v, context.Cause(ctx)
-	}
 	if err != nil {
-		return v, Refusal("verify the backup "+file, err)
+		return v, Refusal(ctx, "verify the backup "+file, err)
 	}
 	v.Backup, v.Verified = h, Bytes
 	if !given && h.Encryption != format.Unencrypted {
 		return v, nil
 	}
 	m, err := format.Verify(open, key)
-	if ctx.Err() != nil {
-		return v, context.Cause(ctx)
-	}
 	if err != nil {
-		return v, Refusal("verify the backup "+file, err)
+		return v, Refusal(ctx, "verify the backup "+file, err)
 	}
 	v.Verified, v.Nodes, v.Files = Content, m.Nodes, len(m.Files)
 	return v, nil
@@ -163,11 +157,13 @@ func OpenFile(ctx context.Context, env *action.Env, file string, store objectsto
 	return open, r.Close()
 }
 
-// Refusal returns the problem of a backup that cannot be used because of err.
-func Refusal(operation string, err error) error {
+// Refusal returns the problem of a backup that cannot be used because of err, or the cause of ctx if that has ended.
+func Refusal(ctx context.Context, operation string, err error) error {
 	hint := ""
-	switch {
-	case objectstore.IsFailure(err): // what ends in the middle seems to be damaged
+	switch { // what ends in the middle seems to be damaged
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case objectstore.IsFailure(err):
 		return problem.New(problem.ExitUsage, operation, err, cmp.Or(problem.Hint(err), "run the command again"))
 	case errors.Is(err, format.ErrDamaged):
 		hint = "use another copy or an older backup: plinth backup list FOLDER"

@@ -113,7 +113,7 @@ func TestRun_ToAnObjectStoreFailsByName(t *testing.T) {
 
 func TestRefusal_DoesNotCallABackupDamagedWhoseStoreFails(t *testing.T) {
 	_, failure := objectstore.Open("bucket", objectstore.Settings{Endpoint: "no URL"})
-	err := Refusal("verify it", fmt.Errorf("%w: %w", format.ErrDamaged, failure))
+	err := Refusal(t.Context(), "verify it", fmt.Errorf("%w: %w", format.ErrDamaged, failure))
 	if problem.ExitCode(err) != problem.ExitUsage || problem.Hint(err) == "" {
 		t.Errorf("exit %d, %v", problem.ExitCode(err), err)
 	}

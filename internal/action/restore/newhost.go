@@ -122,7 +122,7 @@ func (n *newHost) readBackup(ctx context.Context, env *action.Env) (err error) {
 	}
 	doing := n.doing()
 	if n.header, _, err = format.VerifyBytes(n.file); err != nil {
-		return backup.Refusal(doing, err)
+		return backup.Refusal(ctx, doing, err)
 	}
 	if err := n.checkNewest(ctx, env); err != nil { // without a key
 		return err
@@ -147,7 +147,7 @@ func (n *newHost) readBackup(ctx context.Context, env *action.Env) (err error) {
 		return err
 	})
 	if err != nil {
-		return backup.Refusal(doing, err)
+		return backup.Refusal(ctx, doing, err)
 	}
 	for p := range wanted {
 		if len(n.content[p]) == 0 {

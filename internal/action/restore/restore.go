@@ -187,7 +187,7 @@ func (o *operation) inspectBackup(ctx context.Context, env *action.Env) (err err
 	}
 	doing := "restore from the backup " + o.opts.ControlPlane
 	if o.header, _, err = format.VerifyBytes(o.file); err != nil {
-		return backup.Refusal(doing, err)
+		return backup.Refusal(ctx, doing, err)
 	}
 	if err := o.checkHeader(env, doing); err != nil { // without a key
 		return err
@@ -197,7 +197,7 @@ func (o *operation) inspectBackup(ctx context.Context, env *action.Env) (err err
 	}
 	m, err := format.Verify(o.file, o.key)
 	if err != nil {
-		return backup.Refusal(doing, err)
+		return backup.Refusal(ctx, doing, err)
 	}
 	o.noteClock(env)
 	data, _ := m.FindFile(format.EtcdName) // every manifest has it

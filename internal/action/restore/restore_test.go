@@ -211,6 +211,17 @@ func TestInspect_WarnsOfAClockThatIsWrong(t *testing.T) {
 	}
 }
 
+func TestInspectBackup_IsNoDamageWhenItIsInterrupted(t *testing.T) {
+	s := newSurvivor(t, nil)
+	o := s.newOperation(Options{ControlPlane: s.file, Key: backup.KeyFlags{IdentityFile: s.keys}}, nil)
+	interrupted := errors.New("interrupted")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(interrupted)
+	if err := o.inspectBackup(ctx, s.env); !errors.Is(err, interrupted) || problem.ExitCode(err) != problem.ExitInternal {
+		t.Errorf("exit %d, %v", problem.ExitCode(err), err)
+	}
+}
+
 // otherKey returns a file with a private key to which nothing is encrypted.
 func otherKey(t *testing.T) string {
 	t.Helper()
