@@ -100,8 +100,11 @@ func (o *operation) newHostOperation() action.Operation {
 // inspectNewHost refuses a host with a cluster or with another unfinished run, and reads the facts on which the steps
 // depend.
 func (o *operation) inspectNewHost(ctx context.Context, env *action.Env) error {
-	if _, installed, err := journal.ReadReceipt(env.Host, env.DataDir); err != nil || installed {
-		return errors.Join(err, problem.New(problem.ExitUsage, restoreVerb, errors.New("this host has a cluster"), "omit --bundle to restore the cluster of this host, or use a host without a cluster"))
+	switch _, installed, err := journal.ReadReceipt(env.Host, env.DataDir); {
+	case err != nil:
+		return err
+	case installed:
+		return problem.New(problem.ExitUsage, restoreVerb, errors.New("this host has a cluster"), "use a host without a cluster; nothing was changed")
 	}
 	if err := o.checkNewHostRuns(env); err != nil {
 		return err
@@ -145,7 +148,7 @@ func (o *operation) checkNewHostRuns(env *action.Env) error {
 	case last.Verb != restoreVerb:
 		return refuse(fmt.Sprintf("the %s started at %s is not finished", last.Verb, started), fix)
 	case last.Args.From != args.From:
-		return refuse(fmt.Sprintf("the restore started at %s is not finished, and restores another backup", started), fix)
+		return refuse(fmt.Sprintf("the restore started at %s is not finished, and restores other data (%s)", started, last.Args.From), fix)
 	case len(diff) > 0:
 		return refuse(fmt.Sprintf("the restore started at %s has other arguments: %s", started, strings.Join(diff, "; ")), fix)
 	}

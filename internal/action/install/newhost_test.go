@@ -46,7 +46,7 @@ func TestCheckNewHostRuns_ResumesOnlyTheSameRestore(t *testing.T) {
 		"no run":              {},
 		"the same":            {verb: "restore", was: same, step: "restore-save"},
 		"only its end":        {verb: "restore", was: same, step: plan.RestoreEndID, ended: true},
-		"another backup":      {verb: "restore", was: other, want: "restores another backup"},
+		"another backup":      {verb: "restore", was: other, want: "restores other data (sha256:2)"},
 		"another bundle":      {verb: "restore", was: otherBundle, want: "the bundle was sha256:c and is now sha256:b"},
 		"an install":          {verb: "install", was: same, want: "the install started at"},
 		"an unfinished reset": {verb: "reset", want: "the reset started at"},
@@ -78,6 +78,10 @@ func TestInspectNewHost_RefusesAHostWithACluster(t *testing.T) {
 	o := operation{restored: &Restoration{}}
 	if err := o.inspectNewHost(t.Context(), env); problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), "this host has a cluster") {
 		t.Error(err)
+	}
+	testkit.Must(t, env.Host.Write(journal.ReceiptPath(dataDir), strings.NewReader("{"), 0o600))
+	if err := o.inspectNewHost(t.Context(), env); err == nil || strings.Contains(err.Error(), "this host has a cluster") {
+		t.Errorf("of a damaged receipt: %v", err)
 	}
 }
 
