@@ -208,7 +208,7 @@ func markedVolumes(pod *unstructured.Unstructured) (marked []string) {
 	if phase, _, _ := unstructured.NestedString(pod.Object, "status", "phase"); phase != "Running" {
 		return nil
 	}
-	for name := range strings.SplitSeq(pod.GetAnnotations()["backup.velero.io/backup-volumes"], ",") {
+	for name := range strings.SplitSeq(pod.GetAnnotations()[markAnnotation], ",") {
 		if name = strings.TrimSpace(name); name != "" {
 			marked = append(marked, VolumeData{Namespace: pod.GetNamespace(), Pod: pod.GetName(), Name: name}.String())
 		}

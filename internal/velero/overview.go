@@ -37,9 +37,6 @@ type EndedSnapshot struct {
 // markAnnotation is the annotation of pods with the names of the volumes to back up, separated by commas.
 const markAnnotation = "backup.velero.io/backup-volumes"
 
-// completed is the phase of a snapshot and of a volume in it without errors.
-const completed = "Completed"
-
 // clusterBackup is the part of a Backup of Velero that is read.
 type clusterBackup struct {
 	metav1.ObjectMeta `json:"metadata"`
@@ -95,10 +92,10 @@ type clusterState struct {
 func ReadOverview(ctx context.Context, client *kube.Client, namespace string) (Overview, error) {
 	var s clusterState
 	var err error
-	if s.backups, err = list[clusterBackup](ctx, client, "/apis/velero.io/v1/namespaces/"+namespace+"/backups"); err != nil || len(s.backups) == 0 {
+	if s.backups, err = list[clusterBackup](ctx, client, "/apis/"+apiVersion+"/namespaces/"+namespace+"/backups"); err != nil || len(s.backups) == 0 {
 		return Overview{}, err
 	}
-	if s.volumes, err = list[volumeBackup](ctx, client, "/apis/velero.io/v1/namespaces/"+namespace+"/podvolumebackups"); err != nil {
+	if s.volumes, err = list[volumeBackup](ctx, client, "/apis/"+apiVersion+"/namespaces/"+namespace+"/podvolumebackups"); err != nil {
 		return Overview{}, err
 	}
 	deployments, err := list[appsv1.Deployment](ctx, client, "/apis/apps/v1/deployments")
@@ -140,7 +137,7 @@ func list[T any](ctx context.Context, client *kube.Client, path string) ([]T, er
 
 // overview returns the overview of s.
 func (s clusterState) overview() (o Overview) {
-	ended := slices.DeleteFunc(slices.Clone(s.backups), func(b clusterBackup) bool { return !b.hasFailed() && b.Status.Phase != completed })
+	ended := slices.DeleteFunc(slices.Clone(s.backups), func(b clusterBackup) bool { return !b.hasFailed() && b.Status.Phase != phaseCompleted })
 	slices.SortStableFunc(ended, func(a, b clusterBackup) int { return b.takenAt().Compare(a.takenAt()) })
 	seen := map[string]bool{}
 	for _, b := range ended {
@@ -171,20 +168,20 @@ func (b clusterBackup) takenAt() time.Time {
 // kind returns what b is of, so that a good snapshot of one application does not hide a failed one of everything (KOTS 1.131.2,
 // pkg/kotsadmsnapshot/types/types.go).
 func (b clusterBackup) kind() string {
-	if b.Annotations["kots.io/instance"] == "true" {
+	if b.Annotations[instanceAnnotation] == "true" {
 		return "full"
 	}
 	if b.Annotations[RegistryOfAnnotation] != "" {
 		return "registry"
 	}
-	return cmp.Or(b.Annotations["kots.io/app-id"], b.Labels["velero.io/schedule-name"])
+	return cmp.Or(b.Annotations[appAnnotation], b.Labels["velero.io/schedule-name"])
 }
 
 // failure returns why b failed, in Velero's words.
 func (s clusterState) failure(b clusterBackup) string {
 	why := cmp.Or(b.Status.FailureReason, strings.Join(b.Status.ValidationErrors, "; "))
 	for _, v := range s.volumes {
-		if why == "" && v.isOf(b) && v.Status.Phase != completed {
+		if why == "" && v.isOf(b) && v.Status.Phase != phaseCompleted {
 			why = fmt.Sprintf("the volume %s of pod %s/%s: %s", v.Spec.Volume, v.Spec.Pod.Namespace, v.Spec.Pod.Name, cmp.Or(v.Status.Message, v.Status.Phase))
 		}
 	}
@@ -203,7 +200,7 @@ func (v volumeBackup) isOf(b clusterBackup) bool {
 func (s clusterState) missing(b clusterBackup) (missing []string) {
 	has := map[string]bool{}
 	for _, v := range s.volumes {
-		if v.isOf(b) && v.Status.Phase == completed {
+		if v.isOf(b) && v.Status.Phase == phaseCompleted {
 			has[v.Spec.Pod.Namespace+"/"+v.Annotations[claimAnnotation]] = true
 		}
 	}
