@@ -29,9 +29,10 @@ type Overview struct {
 
 // EndedSnapshot is a snapshot that has ended.
 type EndedSnapshot struct {
-	Name    string
-	TakenAt time.Time // when it was started
-	Failure string    // why it is not complete; "" if it is
+	Name      string
+	TakenAt   time.Time // when it was started
+	Failure   string    // why it is not complete; "" if it is
+	InConsole bool      // the console lists it, with its log
 }
 
 // markAnnotation is the annotation of pods with the names of the volumes to back up, separated by commas.
@@ -142,11 +143,11 @@ func (s clusterState) overview() (o Overview) {
 	seen := map[string]bool{}
 	for _, b := range ended {
 		if b.hasFailed() && !seen[b.kind()] {
-			o.Failed = append(o.Failed, EndedSnapshot{Name: b.Name, TakenAt: b.takenAt(), Failure: s.failure(b)})
+			o.Failed = append(o.Failed, EndedSnapshot{Name: b.Name, TakenAt: b.takenAt(), Failure: s.failure(b), InConsole: b.isInConsole()})
 		}
 		seen[b.kind()] = true
 		if !b.hasFailed() && o.Last.Name == "" && b.Annotations[RegistryOfAnnotation] == "" {
-			o.Last, o.Missing = EndedSnapshot{Name: b.Name, TakenAt: b.takenAt()}, s.missing(b)
+			o.Last, o.Missing = EndedSnapshot{Name: b.Name, TakenAt: b.takenAt(), InConsole: b.isInConsole()}, s.missing(b)
 		}
 	}
 	return o
@@ -175,6 +176,11 @@ func (b clusterBackup) kind() string {
 		return "registry"
 	}
 	return cmp.Or(b.Annotations[appAnnotation], b.Labels["velero.io/schedule-name"])
+}
+
+// isInConsole reports whether the console lists b: a full snapshot, or one of an application.
+func (b clusterBackup) isInConsole() bool {
+	return b.Annotations[instanceAnnotation] == "true" || b.Annotations[appAnnotation] != ""
 }
 
 // failure returns why b failed, in Velero's words.

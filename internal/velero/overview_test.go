@@ -57,7 +57,7 @@ func TestReadOverview_NamesWhatFailedAndWhatIsMissing(t *testing.T) {
 	withClaim := func(claim string) map[string]any {
 		return map[string]any{"volumes": []any{map[string]any{"name": "data", "persistentVolumeClaim": map[string]any{"claimName": claim}}}}
 	}
-	good := EndedSnapshot{Name: "good", TakenAt: overviewTime.Add(-time.Hour)}
+	good := EndedSnapshot{Name: "good", TakenAt: overviewTime.Add(-time.Hour), InConsole: true}
 	for name, c := range map[string]struct {
 		put  func(api *kubetest.Server)
 		want Overview
@@ -74,33 +74,39 @@ func TestReadOverview_NamesWhatFailedAndWhatIsMissing(t *testing.T) {
 			putBackup(api, "failed", "Failed", 0, func(obj map[string]any) {
 				obj["status"].(map[string]any)["failureReason"] = "found a backup with status \"InProgress\" during the server starting"
 			})
-		}, Overview{Last: good, Failed: []EndedSnapshot{{"failed", overviewTime, `Failed: found a backup with status "InProgress" during the server starting`}}}},
+		}, Overview{Last: good, Failed: []EndedSnapshot{{"failed", overviewTime, `Failed: found a backup with status "InProgress" during the server starting`, true}}}},
 		"the store was full": {func(api *kubetest.Server) {
 			putBackup(api, "full", "PartiallyFailed", 0, nil)
 			putVolumeBackup(api, "full", "other", "Completed", "")
 			putVolumeBackup(api, "full", "hello", "Failed", "unable to write:\n no space left on device")
 		}, Overview{Failed: []EndedSnapshot{{"full", overviewTime,
-			"PartiallyFailed: the volume data of pod kotsadm/pod: unable to write: no space left on device"}}}},
+			"PartiallyFailed: the volume data of pod kotsadm/pod: unable to write: no space left on device", true}}}},
 		"errors without a volume": {func(api *kubetest.Server) { putBackup(api, "failed", "PartiallyFailed", 0, nil) },
-			Overview{Failed: []EndedSnapshot{{"failed", overviewTime, "PartiallyFailed: errors in its log: 2"}}}},
+			Overview{Failed: []EndedSnapshot{{"failed", overviewTime, "PartiallyFailed: errors in its log: 2", true}}}},
 		"the store cannot be reached": {func(api *kubetest.Server) {
 			putBackup(api, "refused", "FailedValidation", 0, func(obj map[string]any) {
 				obj["metadata"].(map[string]any)["creationTimestamp"] = overviewTime.Format(time.RFC3339)
 				obj["status"] = map[string]any{"phase": "FailedValidation", "validationErrors": []any{"the location is Unavailable"}}
 			})
-		}, Overview{Failed: []EndedSnapshot{{"refused", overviewTime, "FailedValidation: the location is Unavailable"}}}},
+		}, Overview{Failed: []EndedSnapshot{{"refused", overviewTime, "FailedValidation: the location is Unavailable", true}}}},
 		"one of an application does not hide a failure": {func(api *kubetest.Server) {
 			putBackup(api, "full", "Failed", 2, nil)
 			putBackup(api, "good", "Completed", 1, func(obj map[string]any) {
 				obj["metadata"].(map[string]any)["annotations"] = map[string]any{"kots.io/app-id": "1"}
 			})
-		}, Overview{Last: good, Failed: []EndedSnapshot{{"full", overviewTime.Add(-2 * time.Hour), "Failed: errors in its log: 2"}}}},
+		}, Overview{Last: good, Failed: []EndedSnapshot{{"full", overviewTime.Add(-2 * time.Hour), "Failed: errors in its log: 2", true}}}},
 		"one of the registry": {func(api *kubetest.Server) {
 			putBackup(api, "good", "Completed", 1, nil)
 			putBackup(api, "good-registry", "Completed", 0, func(obj map[string]any) {
 				obj["metadata"].(map[string]any)["annotations"] = map[string]any{"plinth.dev/registry-of": "good"}
 			})
 		}, Overview{Last: good}},
+		"one of the registry that failed": {func(api *kubetest.Server) {
+			putBackup(api, "good", "Completed", 1, nil)
+			putBackup(api, "good-registry", "Failed", 0, func(obj map[string]any) {
+				obj["metadata"].(map[string]any)["annotations"] = map[string]any{"plinth.dev/registry-of": "good"}
+			})
+		}, Overview{Last: good, Failed: []EndedSnapshot{{"good-registry", overviewTime, "Failed: errors in its log: 2", false}}}},
 		"pods that did not run": {func(api *kubetest.Server) {
 			putBackup(api, "good", "Completed", 1, nil)
 			for _, claim := range []string{"hello", "backed-up", "failed", "data-db-0", "data-db-x", "unmarked"} {

@@ -14,8 +14,9 @@ import (
 
 // snapshotState is the state of the snapshots of a cluster.
 type snapshotState struct {
-	last     *Snapshot
-	warnings []string // why snapshots fail, or are not complete
+	namespace string // of Velero
+	last      *Snapshot
+	warnings  []string // why snapshots fail, or are not complete
 }
 
 // inspectSnapshots returns the last snapshot of a cluster with Velero, and why snapshots fail or are not complete. Queries
@@ -25,8 +26,8 @@ func inspectSnapshots(ctx context.Context, client *kube.Client, r journal.Receip
 	if i < 0 {
 		return s
 	}
-	namespace := r.AddOns[i].Namespace
-	if problem, err := velero.LocationProblem(ctx, client, namespace); err == nil && problem != "" {
+	s.namespace = r.AddOns[i].Namespace
+	if problem, err := velero.LocationProblem(ctx, client, s.namespace); err == nil && problem != "" {
 		s.warnings = append(s.warnings, problem+"; until it is available, snapshots fail")
 	}
 	var skipped []string
@@ -37,7 +38,7 @@ func inspectSnapshots(ctx context.Context, client *kube.Client, r journal.Receip
 		s.warnings = append(s.warnings, "snapshots leave out the data of volumes of the type hostPath, those of the claims "+strings.Join(skipped, ", ")+
 			"; how to change their type: docs/guide/snapshots.md")
 	}
-	if o, err := velero.ReadOverview(ctx, client, namespace); err == nil {
+	if o, err := velero.ReadOverview(ctx, client, s.namespace); err == nil {
 		s.addOverview(o, skipped, now)
 	}
 	return s
@@ -47,8 +48,12 @@ func inspectSnapshots(ctx context.Context, client *kube.Client, r journal.Receip
 // warning.
 func (s *snapshotState) addOverview(o velero.Overview, known []string, now time.Time) {
 	for _, f := range o.Failed {
-		s.warnings = append(s.warnings, fmt.Sprintf("the snapshot %s failed at %s, and no later one is complete: %s; its log is on the page Snapshots of the console",
-			f.Name, f.TakenAt.Format(time.RFC3339), f.Failure))
+		log := "its log is on the page Snapshots of the console"
+		if !f.InConsole {
+			log = "the log of Velero has more: sudo plinth kubectl logs -n " + s.namespace + " deployment/velero"
+		}
+		s.warnings = append(s.warnings, fmt.Sprintf("the snapshot %s failed at %s, and no later one is complete: %s; %s",
+			f.Name, f.TakenAt.Format(time.RFC3339), f.Failure, log))
 	}
 	if o.Last.Name == "" {
 		return

@@ -458,9 +458,14 @@ func TestInspect_NamesWhatSnapshotsLeaveOut(t *testing.T) {
 		"a good store": {velero, location("Available"), ""},
 		"failed": {velero, func(api *kubetest.Server) {
 			api.Put("/apis/velero.io/v1/namespaces/velero/backups/b", map[string]any{"apiVersion": "velero.io/v1", "kind": "Backup",
-				"metadata": map[string]any{"name": "b", "namespace": "velero", "creationTimestamp": "2026-01-02T03:04:05Z"},
+				"metadata": map[string]any{"name": "b", "namespace": "velero", "creationTimestamp": "2026-01-02T03:04:05Z", "annotations": map[string]any{"kots.io/instance": "true"}},
 				"status":   map[string]any{"phase": "PartiallyFailed", "errors": 1}})
 		}, "the snapshot b failed at 2026-01-02T03:04:05Z, and no later one is complete: PartiallyFailed: errors in its log: 1; its log is on the page Snapshots of the console"},
+		"one of the registry failed": {velero, func(api *kubetest.Server) {
+			api.Put("/apis/velero.io/v1/namespaces/velero/backups/b-registry", map[string]any{"apiVersion": "velero.io/v1", "kind": "Backup",
+				"metadata": map[string]any{"name": "b-registry", "namespace": "velero", "creationTimestamp": "2026-01-02T03:04:05Z", "annotations": map[string]any{"plinth.dev/registry-of": "b"}},
+				"status":   map[string]any{"phase": "Failed"}})
+		}, "errors in its log: 0; the log of Velero has more: sudo plinth kubectl logs -n velero deployment/velero"},
 		"no such store": {velero, location("Unavailable"), "the location of snapshots is Unavailable: no such host; until it is available, snapshots fail"},
 	} {
 		t.Run(name, func(t *testing.T) {
