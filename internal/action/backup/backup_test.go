@@ -159,6 +159,7 @@ func TestRun_RefusesByName(t *testing.T) {
 		"two encryptions": {opts: Options{To: "/mnt/backup", Lock: KeyFlags{PassphraseFile: secret, Unencrypted: true}}, exit: 2,
 			text: "2 ways to encrypt"},
 		"short passphrase":     {opts: Options{To: "/mnt/backup", Lock: KeyFlags{PassphraseFile: passphraseFile(t, "short")}}, exit: 2, text: "fewer than 12"},
+		"short, of 18 bytes":   {opts: Options{To: "/mnt/backup", Lock: KeyFlags{PassphraseFile: passphraseFile(t, "äöüäöüäöü")}}, exit: 2, text: "fewer than 12 characters"},
 		"no passphrase":        {opts: Options{To: "/mnt/backup", Lock: KeyFlags{PassphraseFile: passphraseFile(t, "")}}, exit: 2, text: "first line is empty"},
 		"recipient is no key":  {opts: Options{To: "/mnt/backup", Lock: KeyFlags{Recipients: []string{"age1abc"}}}, exit: 2, text: "not a public key"},
 		"private key":          {opts: Options{To: "/mnt/backup", Lock: KeyFlags{Recipients: []string{"AGE-SECRET-KEY-1ABC"}}}, exit: 2, text: "private key"},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/agekey"
@@ -24,7 +25,7 @@ type KeyFlags struct {
 	Ask func(isNew bool) (string, error)
 }
 
-// minPassphrase is the least length of a new passphrase, in bytes: its holder can try passphrases offline.
+// minPassphrase is the least number of characters of a new passphrase: users of a backup can try passphrases offline.
 const minPassphrase = 12
 
 // maxPassphraseFile is the size limit of a file with a passphrase, in bytes.
@@ -44,7 +45,7 @@ func (k KeyFlags) lock() (l format.Lock, err error) {
 		l.Passphrase, err = k.Ask(true)
 		k.Secrets.Hide(l.Passphrase)
 	}
-	if err == nil && l.Passphrase != "" && len(l.Passphrase) < minPassphrase {
+	if err == nil && l.Passphrase != "" && utf8.RuneCountInString(l.Passphrase) < minPassphrase {
 		err = problem.Newf(problem.ExitUsage, doing, "use a longer one, such as five random words; nothing was changed",
 			"the passphrase has fewer than %d characters", minPassphrase)
 	}
