@@ -96,8 +96,11 @@ func TestExtract_ReturnsWhatWriteWrote(t *testing.T) {
 			if err != nil || !maps.Equal(got, files()) || !m.equal(h) || len(m.Nodes) != 1 {
 				t.Errorf("%d files, %+v, %v", len(got), m.Header, err)
 			}
-			if secret := bytes.Contains(raw, []byte("my-app")); !secret {
+			if !bytes.Contains(raw[:headerSize], []byte("my-app")) {
 				t.Error("the header is not readable")
+			}
+			if readable := bytes.Contains(raw[headerSize:], []byte("my-app")); readable && c.want != Unencrypted {
+				t.Error("the archive is not encrypted")
 			}
 		})
 	}

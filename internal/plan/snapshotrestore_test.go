@@ -6,6 +6,7 @@ import (
 
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/internal/spec"
+	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/velero"
 )
 
@@ -81,9 +82,9 @@ func TestRestoreSnapshot_RestoresBeforeWhatUsesTheData(t *testing.T) {
 
 func TestRestoreSnapshot_PutsTheStoreInTheFolder(t *testing.T) {
 	cluster := completeCluster(t, spec.ObjectStore{})
-	for _, s := range RestoreSnapshot(cluster, SnapshotRestore{Snapshot: "s1", Folder: "/mnt/copy"}) {
-		if s.ID == "object-store" && !slices.Contains(s.Affects, "folder /mnt/copy, which a reset leaves") {
-			t.Errorf("%v", s.Affects)
-		}
+	steps := RestoreSnapshot(cluster, SnapshotRestore{Snapshot: "s1", Folder: "/mnt/copy"})
+	i := slices.IndexFunc(steps, func(s step.Step) bool { return s.ID == "object-store" })
+	if i < 0 || !slices.Contains(steps[i].Affects, "folder /mnt/copy, which a reset leaves") {
+		t.Errorf("step %d of %+v", i, steps)
 	}
 }

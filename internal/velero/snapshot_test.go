@@ -1,6 +1,7 @@
 package velero_test
 
 import (
+	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -154,6 +155,13 @@ func TestReplaceImages_UsesThoseOfTheBundle(t *testing.T) {
 	if len(rules) != 2 || rules[0].On != (velero.ModifierConditions{GroupResource: "pods", Namespace: "kotsadm", Name: "kotsadm-0"}) ||
 		rules[1].On != (velero.ModifierConditions{GroupResource: "statefulsets.apps", Namespace: "kotsadm", Name: "kotsadm"}) {
 		t.Fatalf("%+v", rules)
+	}
+	const console = `"containers":[{"image":"docker.io/kotsadm/kotsadm:v1.132.0@sha256:1","name":"kotsadm"}]`
+	for i, want := range []string{`{"spec":{` + console + `,"initContainers":[{"image":"docker.io/kotsadm/kotsadm-migrations:v1.132.0","name":"schemahero-plan"}]}}`,
+		`{"spec":{"template":{"spec":{` + console + `}}}}`} {
+		if patch, err := json.Marshal(rules[i].Patch); err != nil || string(patch) != want {
+			t.Errorf("%s, %v, want %s", patch, err, want)
+		}
 	}
 }
 
