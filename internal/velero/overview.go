@@ -202,6 +202,19 @@ func (v volumeBackup) isOf(b clusterBackup) bool {
 	return v.Spec.Tags["backup"] == b.Name
 }
 
+// SkippedWarning returns the warning of claims on volumes of the type hostPath, "" for none.
+func SkippedWarning(claims []kube.PVC) string {
+	if len(claims) == 0 {
+		return ""
+	}
+	var names []string
+	for _, c := range claims {
+		names = append(names, c.String())
+	}
+	return "snapshots leave out the data of volumes of the type hostPath, those of the claims " + strings.Join(names, ", ") +
+		"; how to change their type: docs/guide/snapshots.md"
+}
+
 // missing returns the claims whose data should be in b, but is not: pods that b selects mark them for backups.
 func (s clusterState) missing(b clusterBackup) (missing []string) {
 	has := map[string]bool{}

@@ -24,12 +24,14 @@ import (
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/objectstore"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/token"
+	"github.com/plinthdev/plinth/internal/velero"
 )
 
 // Options are the options of a backup.
@@ -104,6 +106,8 @@ type data interface {
 	Nodes(ctx context.Context) ([]format.Node, error)
 	// Networks returns the networks of the installed cluster.
 	Networks(ctx context.Context) (format.Networks, error)
+	// SkippedClaims returns the claims whose data snapshots leave out.
+	SkippedClaims(ctx context.Context) ([]kube.PVC, error)
 }
 
 // engineOperation returns the backup as action.Execute runs it.
@@ -153,7 +157,20 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 		return problem.New(problem.ExitUsage, doing, errors.New("the cluster does not answer: "+problem.ExplainConnection(err)),
 			"check the cluster: plinth status; a backup needs an API server that answers")
 	}
+	o.warnSkipped(ctx, env)
 	return o.chooseFile(ctx, env)
+}
+
+// warnSkipped warns of data that neither this backup nor a snapshot has, in a cluster with Velero. The status shows a query
+// that fails.
+func (o *operation) warnSkipped(ctx context.Context, env *action.Env) {
+	if !slices.ContainsFunc(o.receipt.AddOns, func(a journal.AddOn) bool { return a.Name == "velero" }) {
+		return
+	}
+	claims, err := o.data.SkippedClaims(ctx)
+	if warning := velero.SkippedWarning(claims); err == nil && warning != "" {
+		env.Note("warning: " + warning)
+	}
 }
 
 // checkClock refuses a clock that is before the last change of the receipt: a restore would refuse the backup, because it
@@ -307,7 +324,7 @@ func ClusterID(h host.Files) (string, error) {
 // cluster reads the state of the cluster on env's host.
 type cluster struct{ env *action.Env }
 
-// clusterTimeout is how long the cluster may take to list its nodes.
+// clusterTimeout is how long the cluster may take to list its nodes, or its volumes.
 const clusterTimeout = 10 * time.Second
 
 func (c cluster) EtcdSnapshot(ctx context.Context) (io.ReadCloser, error) {
@@ -330,6 +347,16 @@ func (c cluster) Nodes(ctx context.Context) (all []format.Node, err error) {
 		all = append(all, format.Node{Name: r.Node, Role: r.Role, Address: r.Address})
 	}
 	return all, err
+}
+
+func (c cluster) SkippedClaims(ctx context.Context) ([]kube.PVC, error) {
+	ctx, cancel := context.WithTimeout(ctx, clusterTimeout)
+	defer cancel()
+	client, err := c.env.KubeClient()
+	if err != nil {
+		return nil, err
+	}
+	return kube.HostPathPVCs(ctx, client)
 }
 
 func (c cluster) Networks(ctx context.Context) (format.Networks, error) {

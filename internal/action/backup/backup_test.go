@@ -19,6 +19,7 @@ import (
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/objectstore"
 	"github.com/plinthdev/plinth/internal/pki"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -36,6 +37,7 @@ func clock() time.Time { return time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC) }
 type fakeData struct {
 	etcd    string
 	nodeErr error
+	skipped []kube.PVC
 }
 
 func (d fakeData) EtcdSnapshot(context.Context) (io.ReadCloser, error) {
@@ -52,6 +54,8 @@ func (d fakeData) Nodes(context.Context) ([]format.Node, error) {
 func (fakeData) Networks(context.Context) (format.Networks, error) {
 	return format.Networks{PodCIDR: "10.244.0.0/16", ServiceCIDR: "10.96.0.0/12"}, nil
 }
+
+func (d fakeData) SkippedClaims(context.Context) ([]kube.PVC, error) { return d.skipped, nil }
 
 // newController returns a host with a running controller, and a folder for backups on it.
 func newController(t *testing.T) (*hosttest.Fake, *action.Env) {
@@ -224,6 +228,34 @@ func TestRun_RecordsAFailureBesideTheLastGoodBackup(t *testing.T) {
 	r, ok, err := ReadRecord(env.Host, dataDir)
 	if err != nil || !ok || r.Path != res.Path || r.FailedAt == nil || !strings.Contains(r.Failure, "503") {
 		t.Errorf("%+v %v", r, err)
+	}
+}
+
+func TestRun_WarnsOfDataThatSnapshotsLeaveOut(t *testing.T) {
+	old := []kube.PVC{{Namespace: "app", Name: "db"}}
+	for name, c := range map[string]struct {
+		addOn   string
+		skipped []kube.PVC
+		want    string // "" for no warning
+	}{
+		"old volumes":    {"velero", old, "warning: snapshots leave out the data of volumes of the type hostPath, those of the claims app/db; how to change their type"},
+		"new volumes":    {"velero", nil, ""},
+		"without Velero": {"registry", old, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, env := newController(t)
+			r, _, err := journal.ReadReceipt(env.Host, dataDir)
+			testkit.Must(t, err)
+			r.AddOns = []journal.AddOn{{Name: c.addOn}}
+			testkit.Must(t, journal.WriteReceipt(env.Host, dataDir, r))
+			var notes []string
+			env.Note = func(text string) { notes = append(notes, text) }
+			_, err = run(t, env, Options{To: "/mnt/backup", Lock: KeyFlags{Unencrypted: true}}, fakeData{etcd: "etcd", skipped: c.skipped})
+			testkit.Must(t, err)
+			if text := strings.Join(notes, "\n"); (text != "") != (c.want != "") || !strings.Contains(text, c.want) {
+				t.Errorf("%q, want %q", text, c.want)
+			}
+		})
 	}
 }
 

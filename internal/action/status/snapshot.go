@@ -35,8 +35,7 @@ func inspectSnapshots(ctx context.Context, client *kube.Client, r journal.Receip
 		for _, c := range claims {
 			skipped = append(skipped, c.String())
 		}
-		s.warnings = append(s.warnings, "snapshots leave out the data of volumes of the type hostPath, those of the claims "+strings.Join(skipped, ", ")+
-			"; how to change their type: docs/guide/snapshots.md")
+		s.warnings = append(s.warnings, velero.SkippedWarning(claims))
 	}
 	if o, err := velero.ReadOverview(ctx, client, s.namespace); err == nil {
 		s.addOverview(o, skipped, now)
