@@ -58,7 +58,7 @@ type Header struct {
 // Causes of a file that cannot be used. Errors of this package wrap one of them.
 var (
 	ErrNotBackup = errors.New("it is not a control-plane backup of Plinth")
-	ErrNewer     = errors.New("a newer Plinth wrote it")
+	ErrNewer     = errors.New("a newer version of Plinth wrote it")
 	ErrDamaged   = errors.New("it is damaged")
 	ErrKey       = errors.New("it cannot be decrypted with this key")
 )
