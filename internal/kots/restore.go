@@ -120,7 +120,7 @@ var consoleKinds = []struct {
 	{"v1", "ServiceAccount", "serviceaccounts", false},
 }
 
-// removeTimeout is how long the objects of one kind may take to go.
+// removeTimeout is how long the removal of the objects of one kind may take.
 const removeTimeout = 5 * time.Minute
 
 // RemoveConsole removes what a failed restore has restored of a console, as the CLI does before a restore: with its
@@ -137,7 +137,7 @@ func (k *Client) RemoveConsole(ctx context.Context, report func(string, int64, i
 			path += "/namespaces/" + namespace
 		}
 		path += "/" + kind.path
-		o := wait.Options{What: "the " + kind.path + " of the console to go", Timeout: removeTimeout, NextCommand: "sudo plinth kubectl get " + kind.path + " -n " + k.Namespace,
+		o := wait.Options{What: "the " + kind.path + " of the console to be removed", Timeout: removeTimeout, NextCommand: "sudo plinth kubectl get " + kind.path + " -n " + k.Namespace,
 			OnReason: func(reason string) { report(reason, 0, 0) }}
 		if err := wait.Until(ctx, o, func(ctx context.Context) (bool, string, error) {
 			names, err := k.labeled(ctx, path)

@@ -16,7 +16,7 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// Restoration is the restore of the control plane on a controller that survived.
+// Restoration is the restore of the control plane on a controller that survived, or on a new host.
 type Restoration struct {
 	// Source identifies the data to restore: the digest of the snapshot of etcd in a backup, or ThisNode.
 	Source  string
@@ -56,11 +56,11 @@ func RestoreProgress(h host.Host, dataDir, source string) (stored, restored bool
 	return stored, stored && s.isMarked(h, etcdRestored), err
 }
 
-// restore is the restore of one controller.
+// restore is a Restoration on the host of a cluster.
 type restore struct {
 	Cluster
 	Restoration
-	dir string
+	dir string // RestoreDir
 }
 
 // RestoreEndID is the id of the last step. A run that has begun it has restored everything.

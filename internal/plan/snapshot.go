@@ -26,7 +26,8 @@ import (
 
 // Snapshot is what a rollback of an upgrade needs: the files of this host, and the data of the
 // cluster before the upgrade. It is stored in a folder of its own, readable by root only, because it
-// contains secrets. It is complete, or has Data, only when its description says so.
+// contains secrets. It is complete, or has Data, only when its description says so. A restore of the control plane stores its
+// data on the host as a Snapshot, too, without files: To is then Restoration.Source.
 type Snapshot struct {
 	Dir      string            `json:"-"`        // folder of the snapshot
 	Version  int               `json:"version"`  // schema version

@@ -335,7 +335,7 @@ func (o snapshotRestore) restoreApps() step.Step {
 }
 
 // startApps has the console restore the applications, unless it does so already, and waits until Velero has begun.
-// Restores that have failed are removed first: the console would not replace one that still goes.
+// Restores that have failed are removed first: the console would not replace one that exists.
 func (o snapshotRestore) startApps(ctx context.Context, v velero.Operator, w kube.Wait) error {
 	missing := 0
 	for _, slug := range o.Apps {

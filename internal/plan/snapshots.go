@@ -64,15 +64,15 @@ func (c Cluster) storeStep(a addons.AddOn, s step.Step, check func(context.Conte
 // prepareStore returns the step that creates what the object store needs before it starts. Its folder on this host
 // belongs to the user: a reset leaves it, so that it is not among the paths that the step changes.
 func (c Cluster) prepareStore(a addons.AddOn) step.Step {
-	touches := []string{"namespace " + a.Namespace}
+	affects := []string{"namespace " + a.Namespace}
 	folder := snapshotStore(a).Folder
 	if c.Restored != nil {
 		folder = cmp.Or(c.Restored.Folder, folder)
 	}
 	if folder != "" {
-		touches = append(touches, "folder "+folder+", which a reset leaves")
+		affects = append(affects, "folder "+folder+", which a reset leaves")
 	}
-	return c.storeStep(a, step.Step{ID: "object-store", Title: "Prepare the object store for snapshots", Affects: touches},
+	return c.storeStep(a, step.Step{ID: "object-store", Title: "Prepare the object store for snapshots", Affects: affects},
 		func(ctx context.Context, s velero.Store) (string, error) { return s.PrepareNeeded(ctx, c.Now()) },
 		func(ctx context.Context, s velero.Store, _ step.Report) error {
 			there, err := s.HasClaim(ctx)

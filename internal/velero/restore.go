@@ -100,7 +100,7 @@ func (o Operator) WaitSnapshots(ctx context.Context, w kube.Wait, names ...strin
 	})
 }
 
-// WaitStarted waits until restores exist that something else creates.
+// WaitStarted waits until restores exist that the console creates.
 func (o Operator) WaitStarted(ctx context.Context, w kube.Wait, names ...string) error {
 	return o.wait(ctx, w, "the restore of the application to begin", func(ctx context.Context) (bool, string, error) {
 		for _, name := range names {
@@ -116,9 +116,9 @@ func (o Operator) WaitStarted(ctx context.Context, w kube.Wait, names ...string)
 	})
 }
 
-// WaitGone waits until list returns no names.
+// WaitGone waits until list returns no names. what names the objects in messages.
 func (o Operator) WaitGone(ctx context.Context, w kube.Wait, what string, list func(context.Context) ([]string, error)) error {
-	return o.wait(ctx, w, what+" to go", func(ctx context.Context) (bool, string, error) {
+	return o.wait(ctx, w, what+" to be removed", func(ctx context.Context) (bool, string, error) {
 		names, err := list(ctx)
 		if err != nil {
 			return false, err.Error(), nil
@@ -130,12 +130,12 @@ func (o Operator) WaitGone(ctx context.Context, w kube.Wait, what string, list f
 	})
 }
 
-// RestoreState is the state of a restore.
+// RestoreState is the state of a restore. The zero value is that of one that does not exist.
 type RestoreState struct {
 	Exists bool
 	Done   bool   // it has ended without an error
 	Failed string // why it has failed; "" if it has not
-	Phase  string
+	Phase  string // as Velero names it, or in words while Velero has not begun
 }
 
 // Reason returns why the restore is not done, or "".
@@ -191,7 +191,7 @@ func RegistryResources() []string {
 	return []string{"pods", "configmaps", "persistentvolumeclaims", "persistentvolumes"}
 }
 
-// Start begins a restore. One of that name that has failed must be removed before.
+// Start begins a restore and returns without waiting for its end. One of that name that has failed must be removed before.
 func (o Operator) Start(ctx context.Context, r Restore) error {
 	spec := map[string]any{"backupName": r.Snapshot, "restorePVs": true, "includeClusterResources": true}
 	if r.Labels != nil {
