@@ -17,45 +17,8 @@ import (
 	"github.com/plinthdev/plinth/e2e/lab"
 )
 
-const (
-	snapshotStore = "/srv/snapshots" // folder of the object store on the host
-	snapshotMB    = 1000             // size of the volume that is backed up
-)
-
-// benchWorkload has a volume that its pod has marked for snapshots.
-const benchWorkload = `
-apiVersion: v1
-kind: Namespace
-metadata: {name: bench}
----
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {name: data, namespace: bench}
-spec:
-  accessModes: [ReadWriteOnce]
-  resources: {requests: {storage: 2Gi}}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: bench, namespace: bench}
-spec:
-  selector: {matchLabels: {app: bench}}
-  template:
-    metadata:
-      labels: {app: bench}
-      annotations: {backup.velero.io/backup-volumes: data}
-    spec:
-      terminationGracePeriodSeconds: 0
-      containers:
-      - name: bench
-        image: docker.io/library/busybox:1.35.0
-        imagePullPolicy: Never
-        command: [sleep, "86400"]
-        volumeMounts: [{name: data, mountPath: /data}]
-      volumes:
-      - name: data
-        persistentVolumeClaim: {claimName: data}
-`
+// snapshotMB is the size of the data in the volume that is backed up.
+const snapshotMB = 1000
 
 // TestBench_BackupAgainstKopia measures a snapshot of a volume of 1 GB, the same once more without a change, and kopia alone with
 // the same files and the same object store; and a backup of the control plane. It prints a table, and fails only if a backup is
@@ -64,8 +27,7 @@ func TestBench_BackupAgainstKopia(t *testing.T) {
 	ctx := timeoutContext(t, 50)
 	program := buildKopia(t, ctx)
 	h := newBenchHost(t, "backup")
-	h.Copy(buildVariant(t, requireEnv(t, "PLINTH_E2E_PAYLOAD"), 2, "\n  # hostPreflights:",
-		"\n  velero: {version: 1.18.3, objectStore: {folder: "+snapshotStore+"}}\n\n  # hostPreflights:"), bundle)
+	h.Copy(buildWithVelero(t), bundle)
 	h.Copy(program, "/root/kopia")
 	h.MustRun(ctx, binary, "install", "--yes", "--bundle", bundle)
 	startBenchWorkload(t, ctx, h)
@@ -119,9 +81,7 @@ func buildKopia(t *testing.T, ctx context.Context) string {
 func startBenchWorkload(t *testing.T, ctx context.Context, h *lab.Host) {
 	t.Helper()
 	kubectl := []string{binary, "kubectl"}
-	if out, errs, code := h.Start(ctx, lab.Cmd{Args: append(kubectl, "apply", "-f", "-"), Stdin: strings.NewReader(benchWorkload)}).Wait(); code != 0 {
-		t.Fatalf("exit %d\n%s%s", code, out, errs)
-	}
+	kubectlApply(t, ctx, h, volumeWorkload("bench", "2Gi"))
 	h.MustRun(ctx, append(kubectl, "rollout", "status", "-n", "bench", "deployment/bench", "--timeout=5m")...)
 	h.MustRun(ctx, append(kubectl, "exec", "-n", "bench", "deployment/bench", "--", "sh", "-c",
 		fmt.Sprintf("for i in 0 1 2 3 4 5 6 7 8 9; do head -c %d000000 /dev/urandom >/data/$i; done; sync", snapshotMB/10))...)
@@ -130,7 +90,7 @@ func startBenchWorkload(t *testing.T, ctx context.Context, h *lab.Host) {
 // bytesInStore returns the size of what the object store has.
 func bytesInStore(t *testing.T, ctx context.Context, h *lab.Host) int64 {
 	t.Helper()
-	n, err := strconv.ParseInt(strings.Fields(h.MustRun(ctx, "du", "-sb", snapshotStore+"/objects/snapshots"))[0], 10, 64)
+	n, err := strconv.ParseInt(strings.Fields(h.MustRun(ctx, "du", "-sb", snapshotFolder+"/objects/snapshots"))[0], 10, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,9 +105,7 @@ func measureSnapshot(t *testing.T, ctx context.Context, h *lab.Host, name string
 	t.Helper()
 	manifest := `{"apiVersion":"velero.io/v1","kind":"Backup","metadata":{"name":"` + name + `","namespace":"velero"},"spec":{"includedNamespaces":["bench"]}}`
 	start := time.Now()
-	if out, errs, code := h.Start(ctx, lab.Cmd{Args: []string{binary, "kubectl", "apply", "-f", "-"}, Stdin: strings.NewReader(manifest)}).Wait(); code != 0 {
-		t.Fatalf("exit %d\n%s%s", code, out, errs)
-	}
+	kubectlApply(t, ctx, h, manifest)
 	took.whole = waitUntil(t, ctx, h, start, binary+" kubectl get backup -n velero "+name+" -o jsonpath='{.status.phase}' | grep -qE 'Completed|Failed'")
 	var volumes struct {
 		Items []struct {
@@ -174,7 +132,7 @@ func measureSnapshot(t *testing.T, ctx context.Context, h *lab.Host, name string
 // measureKopia backs the same files up with kopia alone, to a bucket of the same object store.
 func measureKopia(t *testing.T, ctx context.Context, h *lab.Host) time.Duration {
 	t.Helper()
-	h.MustRun(ctx, "sh", "-c", "cd "+snapshotStore+"/objects && mkdir kopia && chown --reference=snapshots kopia")
+	h.MustRun(ctx, "sh", "-c", "cd "+snapshotFolder+"/objects && mkdir kopia && chown --reference=snapshots kopia")
 	out := h.MustRun(ctx, "sh", "-euc", `kubectl="`+binary+` kubectl"
 		$kubectl get backupstoragelocation -n velero default -o jsonpath='{.spec.objectStorage.caCert}' | base64 -d >/root/ca.pem
 		url=$($kubectl get backupstoragelocation -n velero default -o jsonpath='{.spec.config.s3Url}')

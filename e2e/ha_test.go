@@ -290,9 +290,7 @@ func checkDrainAndRemove(t *testing.T, ctx context.Context, a, worker *lab.Host)
 	kubectl("delete", "pod", "on-"+worker.Name, "--now")
 	image := kubectl("get", "statefulset", "-n", "kotsadm", "kotsadm", "-o", "jsonpath={.spec.template.spec.containers[0].image}")
 	manifest := strings.NewReplacer("NODE", worker.Name, "IMAGE", image).Replace(budgetManifest)
-	if out, errs, code := a.Start(ctx, lab.Cmd{Args: []string{binary, "kubectl", "apply", "-f", "-"}, Stdin: strings.NewReader(manifest)}).Wait(); code != 0 {
-		t.Fatalf("%s%s", out, errs)
-	}
+	kubectlApply(t, ctx, a, manifest)
 	kubectl("wait", "--for=condition=Available", "--timeout=60s", "deployment/held")
 	drain := a.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "node", "drain", worker.Name, "--yes"}})
 	const why = "The disruption budget held needs 1 healthy pods and has 1 currently"

@@ -30,7 +30,7 @@ func TestSnapshots_Faults(t *testing.T) {
 	c.MustRun(ctx, "mkdir", snapshotFolder)
 	c.MustRun(ctx, "mount", "-t", "tmpfs", "-o", "size="+storeSize, "none", snapshotFolder)
 	runPlinth(t, ctx, c.Host, 0, "install", "--bundle", c.bundle, "--yes")
-	kubectlApply(t, ctx, c.Host, toyWorkload)
+	kubectlApply(t, ctx, c.Host, volumeWorkload("toy", "1Gi"))
 	c.kubectl(t, ctx, "rollout", "status", "-n", "toy", "deployment/toy", "--timeout=5m")
 	c.kubectl(t, ctx, "exec", "-n", "toy", "deployment/toy", "--", "sh", "-c", "head -c 100000000 /dev/urandom >/data/file")
 	t.Cleanup(func() {

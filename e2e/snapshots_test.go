@@ -11,50 +11,6 @@ import (
 	"github.com/plinthdev/plinth/e2e/lab"
 )
 
-// toyWorkload has data in a volume that its pod has marked for backups, and an image that is on every node.
-const toyWorkload = `
-apiVersion: v1
-kind: Namespace
-metadata: {name: toy}
----
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {name: data, namespace: toy}
-spec:
-  accessModes: [ReadWriteOnce]
-  resources: {requests: {storage: 1Gi}}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: toy, namespace: toy}
-spec:
-  strategy: {type: Recreate}
-  selector: {matchLabels: {app: toy}}
-  template:
-    metadata:
-      labels: {app: toy}
-      annotations: {backup.velero.io/backup-volumes: data}
-    spec:
-      terminationGracePeriodSeconds: 0
-      containers:
-      - name: toy
-        image: docker.io/library/busybox:1.35.0
-        imagePullPolicy: Never
-        command: [sleep, "86400"]
-        volumeMounts: [{name: data, mountPath: /data}]
-      volumes:
-      - name: data
-        persistentVolumeClaim: {claimName: data}
-`
-
-// kubectlApply applies manifests on a host.
-func kubectlApply(t *testing.T, ctx context.Context, h *lab.Host, manifests string) {
-	t.Helper()
-	if out, errs, code := h.Start(ctx, lab.Cmd{Args: []string{binary, "kubectl", "apply", "-f", "-"}, Stdin: strings.NewReader(manifests)}).Wait(); code != 0 {
-		t.Fatalf("exit %d\n%s%s", code, out, errs)
-	}
-}
-
 // TestSnapshots_BringAVolumeBack installs Velero with its object store in a folder of the host, backs a workload with a
 // volume up, deletes it, and restores it.
 func TestSnapshots_BringAVolumeBack(t *testing.T) {
@@ -65,8 +21,7 @@ func TestSnapshots_BringAVolumeBack(t *testing.T) {
 	ctx := timeoutContext(t, 40)
 	h := startHostWithPlinth(t, "snapshots")
 	const snapshots = "/srv/snapshots.bundle"
-	h.Copy(buildVariant(t, requireEnv(t, "PLINTH_E2E_PAYLOAD"), 2, "\n  # hostPreflights:",
-		"\n  velero: {version: 1.18.3, objectStore: {folder: "+snapshotFolder+"}}\n\n  # hostPreflights:"), snapshots)
+	h.Copy(buildWithVelero(t), snapshots)
 	runPlinth(t, ctx, h, 0, "install", "--bundle", snapshots, "--yes")
 	kubectl := func(args ...string) string {
 		t.Helper()
@@ -142,7 +97,7 @@ func checkRestoredVolume(t *testing.T, ctx context.Context, h *lab.Host) {
 			t.Fatalf("%s %s is %s", kind, name, phase)
 		}
 	}
-	kubectlApply(t, ctx, h, toyWorkload)
+	kubectlApply(t, ctx, h, volumeWorkload("toy", "1Gi"))
 	kubectl("rollout", "status", "-n", "toy", "deployment/toy", "--timeout=5m")
 	kubectl("exec", "-n", "toy", "deployment/toy", "--", "sh", "-c", "mkdir -p /data/sub && head -c 20000000 /dev/urandom >/data/sub/file && chown 1234:5678 /data/sub/file && chmod 0640 /data/sub/file")
 	digest := func() string {

@@ -160,9 +160,7 @@ func checkRemovedAPI(t *testing.T, ctx context.Context, h *lab.Host) {
 	const version = "v1.34.9+k0s.0"
 	replace := append([]string{"version: v1.33.8+k0s.1", "version: " + version}, changedSettings[:4]...)
 	h.Copy(buildThin(t, payloadAsK0s(t, version), 5, writeInstaller(t, replace...)), "/srv/next-minor.bundle")
-	if out, errs, code := h.Start(ctx, lab.Cmd{Args: []string{binary, "kubectl", "apply", "-f", "-"}, Stdin: strings.NewReader(policy)}).Wait(); code != 0 {
-		t.Fatalf("%s%s", out, errs)
-	}
+	kubectlApply(t, ctx, h, policy)
 	_, stderr, code := h.Run(ctx, binary, "upgrade", "--yes", "--bundle", "/srv/next-minor.bundle", "--source", noSource)
 	for _, want := range []string{"admissionregistration.k8s.io/v1beta1", "Kubernetes 1.34 removes it", "ValidatingAdmissionPolicy toy (written by kubectl"} {
 		if code != 5 || !strings.Contains(stderr, want) {
@@ -447,9 +445,7 @@ func (c upgradedCluster) holdWorker(t *testing.T, ctx context.Context) {
 	a := c.controllers[0].ForTest(t)
 	image := a.MustRun(ctx, binary, "kubectl", "get", "statefulset", "-n", "kotsadm", "kotsadm", "-o", "jsonpath={.spec.template.spec.containers[0].image}")
 	manifest := strings.NewReplacer("NODE", c.worker.Name, "IMAGE", image, "3600", "36000").Replace(budgetManifest)
-	if out, errs, code := a.Start(ctx, lab.Cmd{Args: []string{binary, "kubectl", "apply", "-f", "-"}, Stdin: strings.NewReader(manifest)}).Wait(); code != 0 {
-		t.Fatalf("%s%s", out, errs)
-	}
+	kubectlApply(t, ctx, a, manifest)
 	a.MustRun(ctx, binary, "kubectl", "wait", "--for=condition=Available", "--timeout=60s", "deployment/held")
 	if on := a.MustRun(ctx, binary, "kubectl", "get", "pods", "-l", "app=held", "-o", "jsonpath={.items[*].spec.nodeName}"); on != c.worker.Name {
 		t.Fatalf("its pod is on %s", on)
