@@ -50,26 +50,26 @@ func (s commandSet) restoreCommand() *cobra.Command {
 	return cmd
 }
 
-// checkRestoreFlags returns a usage problem for flags that name no data, or more than one input that comes from standard
-// input. answered means that no question is asked.
+// checkRestoreFlags returns a usage problem for flags that name no data, that do not fit each other, or that name more than
+// one input that comes from standard input. answered means that no question is asked.
 func checkRestoreFlags(opts restore.Options, answered bool) error {
-	const doing = "restore"
-	if opts.From == "" && opts.ControlPlane == "" && !opts.FromThisNode {
-		return problem.New(problem.ExitUsage, doing, errors.New("nothing to restore from is given"),
-			"add --from URL|FOLDER for a snapshot, --control-plane FILE for a backup or, on a controller that survived, --from-this-node")
-	}
-	if opts.Snapshot != "" && opts.From == "" {
-		return problem.New(problem.ExitUsage, doing, errors.New("--snapshot needs --from"), "add --from URL|FOLDER")
-	}
-	if opts.AppBundle != "" && opts.From == "" {
-		return problem.New(problem.ExitUsage, doing, errors.New("--app-bundle needs --from: a backup of the control plane has no application"), "add --from URL|FOLDER, or omit it")
-	}
-	if opts.RemoveLost && opts.From != "" {
-		return problem.New(problem.ExitUsage, doing, errors.New("a snapshot has no controllers"), "omit --remove-lost-controllers")
-	}
+	hasKey := opts.Key.IdentityFile != "" || opts.Key.PassphraseFile != ""
 	keyFromInput := opts.Key.IdentityFile == "-" || opts.Key.PassphraseFile == "-"
-	if keyFromInput && opts.Install.Bundle == "-" {
-		return problem.New(problem.ExitUsage, doing, errors.New("both the bundle and the key are read from standard input"), "name a file for one of them")
+	for _, c := range []struct {
+		refused     bool
+		cause, hint string
+	}{
+		{opts.From == "" && opts.ControlPlane == "" && !opts.FromThisNode, "nothing to restore from is given",
+			"add --from URL|FOLDER for a snapshot, --control-plane FILE for a backup or, on a controller that survived, --from-this-node"},
+		{opts.Snapshot != "" && opts.From == "", "--snapshot needs --from", "add --from URL|FOLDER"},
+		{opts.AppBundle != "" && opts.From == "", "--app-bundle needs --from: a backup of the control plane has no application", "add --from URL|FOLDER, or omit it"},
+		{opts.RemoveLost && opts.From != "", "a snapshot has no controllers", "omit --remove-lost-controllers"},
+		{hasKey && opts.ControlPlane == "", "only a backup of the control plane is encrypted to a key", "add --control-plane FILE, or omit --identity-file and --passphrase-file"},
+		{keyFromInput && opts.Install.Bundle == "-", "both the bundle and the key are read from standard input", "name a file for one of them"},
+	} {
+		if c.refused {
+			return problem.New(problem.ExitUsage, "restore", errors.New(c.cause), c.hint)
+		}
 	}
 	if keyFromInput && !answered {
 		return problem.New(problem.ExitUsage, "ask for confirmation", errors.New("standard input is the key"),
