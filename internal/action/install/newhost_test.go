@@ -200,18 +200,12 @@ func (f fakeLost) Remove(_ context.Context, name string) error {
 	return nil
 }
 
-// lasting returns state without the journal, temporary files and folders (that of the kots CLI is removed by its next run), keys
-// that are new in each run, and what a start of k0s leaves.
-func lasting(state sim.State) sim.State {
-	kept := maps.Clone(state)
-	maps.DeleteFunc(kept, func(key string, _ sim.Object) bool {
-		return strings.HasPrefix(key, dataDir+"/journal.") || strings.HasPrefix(key, dataDir+"/.journal.") || strings.HasSuffix(key, ".plinth-tmp") ||
-			key == "/run/k0s" || key == dataDir+"/kots/tmp" || key == k0s.KubeletConf || strings.HasPrefix(key, k0s.KubeletPKIDir) || key == node.IdentityPath(dataDir)
+// withoutTransient returns state for a comparison: also without the folder of the kots CLI, which its next run removes, and
+// without keys that are new in each run.
+func withoutTransient(state sim.State) sim.State {
+	return sim.WithoutTransient(state, dataDir, func(key string) bool {
+		return key == dataDir+"/kots/tmp" || key == k0s.KubeletConf || strings.HasPrefix(key, k0s.KubeletPKIDir) || key == node.IdentityPath(dataDir)
 	})
-	lines := strings.Split(kept[sim.MountInfoPath].Data, "\n")
-	slices.Sort(lines)
-	kept[sim.MountInfoPath] = sim.Object{Data: strings.Join(lines, "\n")}
-	return kept
 }
 
 func TestAddRequirements_RefusesAClockBeforeTheBackup(t *testing.T) {
@@ -262,7 +256,7 @@ func TestSimulation_RestoreOnNewHostRecoversFromAKillBeforeAnyChange(t *testing.
 			continue
 		}
 		again, err := s.restore(left, nil)
-		if d := sim.Differences(lasting(end), lasting(again)); err != nil || len(d) > 0 {
+		if d := sim.Differences(withoutTransient(end), withoutTransient(again)); err != nil || len(d) > 0 {
 			t.Errorf("%s: %v\n%s", names[i], err, strings.Join(d, "\n"))
 		}
 	}
@@ -292,7 +286,7 @@ func TestSimulation_RestoreOnNewHostReplacesAClusterThatABootHasCreated(t *testi
 	m.State.PutFile(etcdDB, "an empty cluster", 0o600)
 	m.State.PutFile(path.Join(k0s.EtcdMemberDir, "wal/0.wal"), "new", 0o600)
 	again, err := s.restore(m.State, nil)
-	if d := sim.Differences(lasting(end), lasting(again)); err != nil || len(d) > 0 {
+	if d := sim.Differences(withoutTransient(end), withoutTransient(again)); err != nil || len(d) > 0 {
 		t.Errorf("%v\n%s", err, strings.Join(d, "\n"))
 	}
 }

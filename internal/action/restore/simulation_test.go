@@ -159,19 +159,6 @@ func raise(h host.Host, p string) error {
 	return h.Write(p, strings.NewReader(string(raw)+" raised"), 0o600)
 }
 
-// comparable returns state without the journal, temporary files, and what a start of k0s leaves.
-func comparable(state sim.State) sim.State {
-	kept := maps.Clone(state)
-	maps.DeleteFunc(kept, func(key string, _ sim.Object) bool {
-		return strings.HasPrefix(key, dataDir+"/journal.") || strings.HasPrefix(key, dataDir+"/.journal.") || strings.HasSuffix(key,
-			".plinth-tmp") || key == "/run/k0s"
-	})
-	lines := strings.Split(kept[sim.MountInfoPath].Data, "\n")
-	slices.Sort(lines)
-	kept[sim.MountInfoPath] = sim.Object{Data: strings.Join(lines, "\n")}
-	return kept
-}
-
 // isUnfinished reports whether the last run in the journal of state is not finished.
 func isUnfinished(t *testing.T, state sim.State) bool {
 	t.Helper()
@@ -216,7 +203,7 @@ func TestSimulation_RestoreRecoversFromAKillBeforeAnyChange(t *testing.T) {
 					continue // it has ended: the same command is another restore
 				}
 				again, err := s.restore(left, nil)
-				if d := sim.Differences(comparable(end), comparable(again)); err != nil || len(d) > 0 {
+				if d := sim.Differences(sim.WithoutTransient(end, dataDir, nil), sim.WithoutTransient(again, dataDir, nil)); err != nil || len(d) > 0 {
 					t.Errorf("%s: %v\n%s", names[i], err, strings.Join(d, "\n"))
 					continue
 				}

@@ -393,14 +393,12 @@ func (s *simulation) rollBack(state sim.State, rules []failpoint.Rule, see obser
 	return m.State, err
 }
 
-// comparable returns state without what may differ between two runs that end the same: the journal, the record in the
-// cluster, temporary files, imported images and the snapshot.
-func comparable(state sim.State, withSnapshot bool) sim.State {
-	kept := maps.Clone(state)
-	maps.DeleteFunc(kept, func(key string, _ sim.Object) bool {
-		return strings.HasPrefix(key, dataDir+"/journal.") || strings.HasPrefix(key, dataDir+"/.journal.") || strings.HasSuffix(key, ".plinth-tmp") ||
-			strings.HasPrefix(key, "image ") || !withSnapshot && (key == dataDir+"/upgrade" || strings.HasPrefix(key, dataDir+"/upgrade/")) ||
-			strings.HasPrefix(key, "/proc/") && strings.HasSuffix(key, "/cgroup") || slices.Contains([]string{"/etc/systemd/system/k0scontroller.service.d", "/run/k0s"}, key)
+// withoutTransient returns state for a comparison: also without imported images, the record in the cluster and, unless
+// withSnapshot is set, the snapshot of an upgrade.
+func withoutTransient(state sim.State, withSnapshot bool) sim.State {
+	kept := sim.WithoutTransient(state, dataDir, func(key string) bool {
+		return strings.HasPrefix(key, "image ") || !withSnapshot && (key == dataDir+"/upgrade" || strings.HasPrefix(key, dataDir+"/upgrade/")) ||
+			strings.HasPrefix(key, "/proc/") && strings.HasSuffix(key, "/cgroup") || key == "/etc/systemd/system/k0scontroller.service.d"
 	})
 	var c clusterState
 	if raw, ok := kept[etcdDB]; ok && json.Unmarshal([]byte(raw.Data), &c) == nil {
@@ -408,9 +406,6 @@ func comparable(state sim.State, withSnapshot bool) sim.State {
 		text, _ := json.Marshal(c)
 		kept[etcdDB] = sim.Object{Mode: raw.Mode, Data: string(text)}
 	}
-	lines := strings.Split(kept[sim.MountInfoPath].Data, "\n")
-	slices.Sort(lines)
-	kept[sim.MountInfoPath] = sim.Object{Data: strings.Join(lines, "\n")}
 	return kept
 }
 
@@ -427,7 +422,7 @@ func (s *simulation) verifyRunning(history string, state sim.State) {
 // verifyUpgrade verifies that the same command finishes the upgrade from state.
 func (s *simulation) verifyUpgrade(history string, state sim.State) {
 	end, err := s.upgrade(state, nil, nil)
-	if d := sim.Differences(comparable(s.upgraded, false), comparable(end, false)); err != nil || len(d) > 0 {
+	if d := sim.Differences(withoutTransient(s.upgraded, false), withoutTransient(end, false)); err != nil || len(d) > 0 {
 		s.t.Errorf("%s, then upgrade: %v\n%s", history, err, strings.Join(d, "\n"))
 		return
 	}
@@ -454,7 +449,7 @@ func (s *simulation) verifyRollBack(history string, state sim.State) {
 		s.t.Errorf("%s, then rollback: %v", history, err)
 		return
 	}
-	if d := sim.Differences(comparable(s.installed, false), comparable(end, false)); len(d) > 0 {
+	if d := sim.Differences(withoutTransient(s.installed, false), withoutTransient(end, false)); len(d) > 0 {
 		s.t.Errorf("%s, then rollback (%v):\n%s", history, err, strings.Join(d, "\n"))
 		return
 	}
@@ -502,7 +497,7 @@ func (s *simulation) moments(verb func(sim.State, []failpoint.Rule, observer) (s
 
 func TestSimulation_UpgradesAndRollsBack(t *testing.T) {
 	forEachChange(t, func(t *testing.T, s *simulation) {
-		if len(sim.Differences(comparable(s.installed, true), comparable(s.upgraded, true))) == 0 {
+		if len(sim.Differences(withoutTransient(s.installed, true), withoutTransient(s.upgraded, true))) == 0 {
 			t.Fatal("it changed nothing")
 		}
 		s.verifyRunning("upgrade", s.upgraded)
@@ -551,7 +546,7 @@ func TestSimulation_RollsBackAfterAFailedStep(t *testing.T) {
 			if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "failpoint") {
 				t.Errorf("%s: exit code %d, %v", p, problem.ExitCode(err), err)
 			}
-			if d := sim.Differences(comparable(s.installed, false), comparable(end, false)); len(d) > 0 {
+			if d := sim.Differences(withoutTransient(s.installed, false), withoutTransient(end, false)); len(d) > 0 {
 				t.Errorf("%s: not rolled back: %v\n%s", p, err, strings.Join(d, "\n"))
 				continue
 			}

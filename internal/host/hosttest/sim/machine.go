@@ -62,6 +62,20 @@ func Differences(want, have State) (all []string) {
 	return all[:min(len(all), 10)]
 }
 
+// WithoutTransient returns a copy of state without what may differ between two runs that end the same: the journal in dataDir,
+// temporary files, the socket folder of k0s, the order of mounts, and the keys for which drop reports true; nil for none.
+func WithoutTransient(state State, dataDir string, drop func(key string) bool) State {
+	kept := maps.Clone(state)
+	maps.DeleteFunc(kept, func(key string, _ Object) bool {
+		return strings.HasPrefix(key, dataDir+"/journal.") || strings.HasPrefix(key, dataDir+"/.journal.") || strings.HasSuffix(key, ".plinth-tmp") ||
+			key == "/run/k0s" || drop != nil && drop(key)
+	})
+	lines := strings.Split(kept[MountInfoPath].Data, "\n")
+	slices.Sort(lines)
+	kept[MountInfoPath] = Object{Data: strings.Join(lines, "\n")}
+	return kept
+}
+
 // Copy returns a copy of the state of the machine, also while a file is written.
 func (m *Machine) Copy() State {
 	m.mu.Lock()
