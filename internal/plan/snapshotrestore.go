@@ -160,7 +160,7 @@ func (o snapshotRestore) location(v velero.Operator) velero.Location {
 
 // putCredentials returns the step that stores the credentials of the store before Velero starts.
 func (o snapshotRestore) putCredentials() step.Step {
-	return o.inCluster(step.Step{ID: "restore-credentials", Title: "Give Velero the credentials of the store", Affects: []string{"secret " + o.velero.Namespace + "/cloud-credentials"}},
+	return o.inCluster(step.Step{ID: "restore-credentials", Title: "Store the credentials of the object store for Velero", Affects: []string{"secret " + o.velero.Namespace + "/cloud-credentials"}},
 		func(ctx context.Context, v velero.Operator) (string, error) {
 			return o.location(v).CredentialsNeeded(ctx)
 		},
@@ -169,9 +169,9 @@ func (o snapshotRestore) putCredentials() step.Step {
 		})
 }
 
-// setLocation returns the step that has Velero and the console use the store with the snapshots, also for new ones.
+// setLocation returns the step that configures Velero and the console to use the store with the snapshots, also for new ones.
 func (o snapshotRestore) setLocation() step.Step {
-	return o.inCluster(step.Step{ID: restoreLocationID, Title: "Have Velero use the store with the snapshots", Affects: []string{"BackupStorageLocation " + o.velero.Namespace + "/default"}},
+	return o.inCluster(step.Step{ID: restoreLocationID, Title: "Configure Velero to use the store with the snapshots", Affects: []string{"BackupStorageLocation " + o.velero.Namespace + "/default"}},
 		func(ctx context.Context, v velero.Operator) (string, error) { return o.location(v).Needed(ctx) },
 		func(ctx context.Context, v velero.Operator, w kube.Wait) error { return o.location(v).Ensure(ctx, w) })
 }

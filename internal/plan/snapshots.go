@@ -103,9 +103,9 @@ func (c Cluster) ensureFolder(path string) error {
 // snapshotLocationID is the id of the step that sets the location of snapshots.
 const snapshotLocationID = "snapshot-location"
 
-// configureLocation returns the step that has Velero and the console keep snapshots in the object store.
+// configureLocation returns the step that configures Velero and the console to keep snapshots in the object store.
 func (c Cluster) configureLocation(a addons.AddOn) step.Step {
-	return c.storeStep(a, step.Step{ID: snapshotLocationID, Title: "Have snapshots kept in the object store",
+	return c.storeStep(a, step.Step{ID: snapshotLocationID, Title: "Configure Velero to use the object store",
 		Affects: []string{"BackupStorageLocation " + a.Namespace + "/default", "secret " + a.Namespace + "/cloud-credentials"}},
 		func(ctx context.Context, s velero.Store) (string, error) { return s.LocationNeeded(ctx) },
 		func(ctx context.Context, s velero.Store, report step.Report) error {

@@ -44,7 +44,7 @@ func (l Location) CredentialsNeeded(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if string(secret.Data[credentialsKey]) != string(l.Cloud) {
-		return "Velero has no credentials for the store, or others", nil
+		return "Velero does not have the credentials of the store", nil
 	}
 	return "", nil
 }
@@ -82,7 +82,7 @@ func (l Location) Needed(ctx context.Context) (string, error) {
 	return LocationProblem(ctx, l.Kube, l.Namespace)
 }
 
-// needed returns in what the location have, which is in this store, and its credentials differ; "" if they do not.
+// needed returns how the existing location have, which is in this store, or its credentials differ from l; "" if they do not.
 func (l Location) needed(ctx context.Context, have *unstructured.Unstructured) (string, error) {
 	if text, _, _ := unstructured.NestedString(have.Object, "spec", "objectStorage", "caCert"); text != l.encodedCA() {
 		return "the location of snapshots has another authority than the object store", nil
@@ -96,7 +96,7 @@ func (l Location) needed(ctx context.Context, have *unstructured.Unstructured) (
 
 func (l Location) encodedCA() string { return base64.StdEncoding.EncodeToString(l.CA) }
 
-// Ensure has Velero and the console keep snapshots there, with the objects that `kots velero configure-aws-s3` or
+// Ensure configures Velero and the console to keep snapshots in l, with the objects that `kots velero configure-aws-s3` or
 // `configure-other-s3` writes, and waits until Velero reaches it.
 func (l Location) Ensure(ctx context.Context, w kube.Wait) error {
 	if err := l.PutCredentials(ctx); err != nil {

@@ -167,7 +167,7 @@ func (s Store) LocationNeeded(ctx context.Context) (string, error) {
 	return l.needed(ctx, have)
 }
 
-// EnsureLocation has Velero and the console keep snapshots in the store, with the objects that `kots velero
+// EnsureLocation configures Velero and the console to keep snapshots in the store, with the objects that `kots velero
 // configure-other-s3` writes, and waits until Velero reaches it. It must run after the chart is installed, and only if
 // LocationNeeded says so.
 func (s Store) EnsureLocation(ctx context.Context, w kube.Wait) error {
