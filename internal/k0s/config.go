@@ -382,12 +382,15 @@ func (s Service) startArguments() []string {
 }
 
 // proxyEnv returns the environment file of the service for an outgoing proxy,
-// or "" without one.
+// or "" without one. k0s gives variables with the prefix of a component to that
+// component alone (pkg/supervisor, getEnv). containerd, which pulls images, is the
+// only one that talks to servers outside of the cluster; etcd and the API server
+// would send what they tell other nodes to the proxy.
 func proxyEnv(httpProxy, httpsProxy string, noProxy []string) string {
 	var b strings.Builder
 	for _, kv := range [][2]string{{"HTTP_PROXY", httpProxy}, {"HTTPS_PROXY", httpsProxy}, {"NO_PROXY", strings.Join(noProxy, ",")}} {
 		if kv[1] != "" {
-			fmt.Fprintf(&b, "%s=%q\n", kv[0], kv[1])
+			fmt.Fprintf(&b, "CONTAINERD_%s=%q\n", kv[0], kv[1])
 		}
 	}
 	return b.String()

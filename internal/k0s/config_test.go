@@ -328,6 +328,9 @@ func TestWriteConfig_WritesPrivateFilesAndRemovesProxySettings(t *testing.T) {
 			t.Errorf("%s: %v %v", p, info, err)
 		}
 	}
+	if env, _ := h.ReadFile(proxyEnvPath); strings.Contains("\n"+string(env), "\nHTTPS_PROXY") || !strings.Contains(string(env), "CONTAINERD_HTTPS_PROXY=") {
+		t.Errorf("etcd would reach other controllers through the proxy: %s", env)
+	}
 	c.Proxy = Proxy{}
 	if err := c.WriteConfig(t.Context()); err != nil {
 		t.Fatal(err)

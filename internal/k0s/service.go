@@ -39,7 +39,7 @@ func (s Service) Unit() string {
 	return ControllerUnit
 }
 
-// Proxy is the outgoing proxy of the service, for image pulls; empty for none.
+// Proxy is the outgoing proxy of the service's containerd, for image pulls; empty for none.
 type Proxy struct {
 	HTTP, HTTPS string
 	NoProxy     []string
