@@ -12,6 +12,20 @@ import (
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
+// testCA is the certificate of an authority.
+const testCA = `-----BEGIN CERTIFICATE-----
+MIIBgjCCASegAwIBAgIUCJUtGvqV/J2Yu2aMyCZGTk74rSkwCgYIKoZIzj0EAwIw
+FTETMBEGA1UEAwwKRXhhbXBsZSBDQTAgFw0yNjExMzAxOTEyNTlaGA8yMTI2MTEw
+NjE5MTI1OVowFTETMBEGA1UEAwwKRXhhbXBsZSBDQTBZMBMGByqGSM49AgEGCCqG
+SM49AwEHA0IABHpE2PB5LW1mmsNYXiK4pVFyVwN39yD6sgYO2VPzLHSSbWWYkOWx
+YunxciHhf/3yBBstbhsAstFtD2cYhHk3NLijUzBRMB0GA1UdDgQWBBRXwUhdt/GP
+YWdqRVKs6gwni/tILDAfBgNVHSMEGDAWgBRXwUhdt/GPYWdqRVKs6gwni/tILDAP
+BgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0kAMEYCIQC8A6Q+LYxvMmF4Rnqh
+vvs3mGFfCgTI/p2XKOcGxsr/5AIhALmK6XOAlV4W+jTPtlu9kAu0j6cl6puvB7Ha
+iXZCslII
+-----END CERTIFICATE-----
+`
+
 // renderVelero returns the objects of the add-on velero of an Installer that change has changed.
 func renderVelero(t *testing.T, change func(*spec.Spec)) (text string, objects []*unstructured.Unstructured) {
 	t.Helper()
@@ -91,9 +105,11 @@ func TestVelero_FollowsTheInstaller(t *testing.T) {
 		want, absent []string
 	}{
 		"default": {func(*spec.Spec) {}, []string{"clusterIP: 10.96.0.12", "path: /var/lib/k0s/kubelet/pods"},
-			[]string{"disable-copy-file-range", "envFrom", "PROXY"}},
+			[]string{"disable-copy-file-range", "envFrom", "PROXY", "SSL_CERT_DIR", "trusted-cas", "checksum/"}},
 		"a folder":        {func(s *spec.Spec) { s.Velero.ObjectStore.Folder = "/srv/snapshots" }, []string{"- --disable-copy-file-range"}, []string{"/srv/snapshots"}},
 		"no object store": {func(s *spec.Spec) { s.Velero.ObjectStore.Mode = "none" }, []string{"name: node-agent"}, []string{"object-store", "versitygw"}},
+		"authorities": {func(s *spec.Spec) { s.AdditionalTrustedCAs = []string{testCA} },
+			[]string{"name: SSL_CERT_DIR", "mountPath: /trusted-cas", "checksum/trusted-cas: ", `plinth.crt: "-----BEGIN CERTIFICATE-----`}, nil},
 		"a proxy": {func(s *spec.Spec) { s.Proxy = proxied },
 			[]string{`HTTPS_PROXY: "http://user:secret@proxy.example.com:3128"`, `NO_PROXY: "localhost,127.0.0.1,10.244.0.0/16,10.96.0.0/12,.svc,.cluster.local,s3.example.com"`, "secretRef: {name: proxy}"}, nil},
 	} {

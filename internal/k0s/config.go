@@ -43,7 +43,8 @@ const (
 	RegistryDir          = "/etc/k0s/certs.d"                  // folder in which containerd looks up registries
 	ContainerdConfigPath = "/etc/k0s/containerd.toml"          // containerd configuration that k0s writes itself
 	unitDir              = "/etc/systemd/system/"              // folder of the systemd units of k0s
-	proxyEnvPath         = "/etc/k0s/plinth.env"               // proxy settings of the service, mode 0600
+	envPath              = "/etc/k0s/plinth.env"               // environment of the service, mode 0600: a proxy may have a password
+	trustedCAsDir        = "/etc/k0s/trusted-cas"              // authorities that the service trusts beside those of the host
 	ContainerdDropInPath = "/etc/k0s/containerd.d/plinth.toml" // sets RegistryDir in containerd's configuration
 )
 
@@ -381,14 +382,20 @@ func (s Service) startArguments() []string {
 	return append(all, "--kubelet-extra-args="+kubelet)
 }
 
-// proxyEnv returns the environment file of the service for an outgoing proxy,
-// or "" without one. k0s gives variables with the prefix of a component to that
-// component alone (pkg/supervisor, getEnv). containerd, which pulls images, is the
-// only one that talks to servers outside of the cluster; etcd and the API server
-// would send what they tell other nodes to the proxy.
-func proxyEnv(httpProxy, httpsProxy string, noProxy []string) string {
+// hostCAsDirs are the folders of the host's trusted authorities: those of Go, which SSL_CERT_DIR replaces (crypto/x509,
+// root_linux.go). A file of the host with all authorities remains trusted.
+const hostCAsDirs = "/etc/ssl/certs:/etc/pki/tls/certs"
+
+// serviceEnv returns the environment file of the service: "" if it needs none. k0s gives variables with the prefix of a
+// component to that component alone (pkg/supervisor, getEnv). containerd, which pulls images, is the only one that
+// talks to servers outside of the cluster; etcd and the API server would send what they tell other nodes to the proxy.
+func serviceEnv(p Proxy, trustedCAs string) string {
+	certDirs := ""
+	if trustedCAs != "" {
+		certDirs = hostCAsDirs + ":" + trustedCAsDir
+	}
 	var b strings.Builder
-	for _, kv := range [][2]string{{"HTTP_PROXY", httpProxy}, {"HTTPS_PROXY", httpsProxy}, {"NO_PROXY", strings.Join(noProxy, ",")}} {
+	for _, kv := range [][2]string{{"HTTP_PROXY", p.HTTP}, {"HTTPS_PROXY", p.HTTPS}, {"NO_PROXY", strings.Join(p.NoProxy, ",")}, {"SSL_CERT_DIR", certDirs}} {
 		if kv[1] != "" {
 			fmt.Fprintf(&b, "CONTAINERD_%s=%q\n", kv[0], kv[1])
 		}

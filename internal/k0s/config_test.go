@@ -323,19 +323,29 @@ func TestWriteConfig_WritesPrivateFilesAndRemovesProxySettings(t *testing.T) {
 	if why, err := c.ConfigNeeded(); why != "" || err != nil {
 		t.Errorf("after writing: %q %v", why, err)
 	}
-	for _, p := range []string{ConfigPath, proxyEnvPath} {
+	for _, p := range []string{ConfigPath, envPath} {
 		if info, err := h.Lstat(p); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v %v", p, info, err)
 		}
 	}
-	if env, _ := h.ReadFile(proxyEnvPath); strings.Contains("\n"+string(env), "\nHTTPS_PROXY") || !strings.Contains(string(env), "CONTAINERD_HTTPS_PROXY=") {
-		t.Errorf("etcd would reach other controllers through the proxy: %s", env)
+	c.TrustedCAs = "certificate\n"
+	if why, err := c.ConfigNeeded(); why == "" || err != nil {
+		t.Errorf("with another authority: %q %v", why, err)
 	}
-	c.Proxy = Proxy{}
 	if err := c.WriteConfig(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.Lstat(proxyEnvPath); err == nil {
+	if env, err := h.ReadFile(envPath); err != nil || !strings.Contains(string(env), `CONTAINERD_SSL_CERT_DIR="/etc/ssl/certs:/etc/pki/tls/certs:/etc/k0s/trusted-cas"`) {
+		t.Errorf("%s, %v", env, err)
+	}
+	if env, _ := h.ReadFile(envPath); strings.Contains("\n"+string(env), "\nHTTPS_PROXY") || !strings.Contains(string(env), "CONTAINERD_HTTPS_PROXY=") {
+		t.Errorf("etcd would reach other controllers through the proxy: %s", env)
+	}
+	c.Proxy, c.TrustedCAs = Proxy{}, ""
+	if err := c.WriteConfig(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Lstat(envPath); err == nil {
 		t.Error("the proxy settings were not removed")
 	}
 }

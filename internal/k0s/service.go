@@ -27,6 +27,7 @@ type Service struct {
 	Host         Machine
 	Settings     Settings // a worker uses Version, Address and WorkerProfile only
 	Proxy        Proxy
+	TrustedCAs   string // certificates in PEM of authorities that it trusts beside those of the host, for image pulls; "" for none
 	Worker       bool
 	JoinsCluster bool // joins an existing cluster; a controller does so with the token in TokenPath
 }
@@ -176,16 +177,17 @@ type configFile struct {
 
 // configFiles returns the configuration files of the service.
 func (s Service) configFiles() []configFile {
-	env := proxyEnv(s.Proxy.HTTP, s.Proxy.HTTPS, s.Proxy.NoProxy)
+	env := serviceEnv(s.Proxy, s.TrustedCAs)
 	all := []configFile{
 		{ContainerdDropInPath, 0o644, func() (string, error) { return containerdConfig(s.Settings.Version), nil }},
 		{resolvConfPath, 0o644, s.resolvConf},
-		{proxyEnvPath, 0o600, func() (string, error) { return env, nil }},
-		{s.proxyDropInPath(), 0o644, func() (string, error) {
+		{trustedCAsDir + "/plinth.crt", 0o644, func() (string, error) { return s.TrustedCAs, nil }},
+		{envPath, 0o600, func() (string, error) { return env, nil }},
+		{s.envDropInPath(), 0o644, func() (string, error) {
 			if env == "" {
 				return "", nil
 			}
-			return "[Service]\nEnvironmentFile=" + proxyEnvPath + "\n", nil
+			return "[Service]\nEnvironmentFile=" + envPath + "\n", nil
 		}},
 	}
 	if !s.Worker {
@@ -211,9 +213,8 @@ const failedJoinDropIn = `[Service]
 ExecStartPre=/bin/sh -c 'ls ` + EtcdMemberDir + `/wal/*.wal >/dev/null 2>&1 || rm -rf ` + EtcdMemberDir + `'
 `
 
-// proxyDropInPath returns the path of the drop-in that makes the unit read
-// proxyEnvPath.
-func (s Service) proxyDropInPath() string { return unitDir + s.Unit() + ".d/proxy.conf" }
+// envDropInPath returns the path of the drop-in that makes the unit read envPath.
+func (s Service) envDropInPath() string { return unitDir + s.Unit() + ".d/proxy.conf" }
 
 // ConfigPaths returns every path that WriteConfig may change.
 func (s Service) ConfigPaths() []string {

@@ -18,6 +18,7 @@ type ConsoleSpec struct {
 	Slug        string // slug of the application that the console will install
 	Version     string // version of KOTS and its CLI, without a v
 	Application []byte // Application manifest, for title and logo before a license is uploaded; may be nil
+	TrustedCAs  string // certificates in PEM of authorities that the console trusts beside those of its image; "" for none
 }
 
 // ConsoleState is the state of the console in the cluster.
@@ -112,7 +113,9 @@ func (k *Client) InstallConsole(ctx context.Context, c ConsoleSpec, w kube.Wait)
 		}
 		return nil
 	case state.Ready:
-		return nil
+		if why, err := k.TrustNeeded(ctx, c.TrustedCAs); err != nil || why == "" {
+			return err
+		}
 	}
 	_, _, service := k.consoleObjects()
 	created, err := k.Kube.Exists(ctx, service)
@@ -125,7 +128,7 @@ func (k *Client) InstallConsole(ctx context.Context, c ConsoleSpec, w kube.Wait)
 			return k.consoleProblem(ctx, err)
 		}
 	}
-	if err := k.placePods(ctx); err != nil {
+	if err := k.adjustPods(ctx, c); err != nil {
 		return k.consoleProblem(ctx, err)
 	}
 	if err := k.waitConsole(ctx, w); err != nil {
@@ -146,7 +149,10 @@ func (k *Client) createConsole(ctx context.Context, c ConsoleSpec, w kube.Wait) 
 	if err != nil {
 		return err
 	}
-	args := []string{"install", c.Slug, "--with-minio=false", "--no-port-forward", "--wait-duration", formatTimeout(w.Timeout)}
+	if err := k.putTrustedCAs(ctx, c.TrustedCAs); err != nil {
+		return err
+	}
+	args := append([]string{"install", c.Slug, "--with-minio=false", "--no-port-forward", "--wait-duration", formatTimeout(w.Timeout)}, trustArgs(c.TrustedCAs)...)
 	if k.Airgap {
 		args = append(args, "--airgap")
 	} else {
@@ -189,7 +195,7 @@ func (k *Client) upgradeConsole(ctx context.Context, c ConsoleSpec, w kube.Wait)
 	if _, err := k.runCLI(ctx, env, nil, args...); err != nil {
 		return err
 	}
-	if err := k.placePods(ctx); err != nil {
+	if err := k.adjustPods(ctx, c); err != nil {
 		return err
 	}
 	if err := k.waitConsole(ctx, w); err != nil {

@@ -26,6 +26,14 @@ func isOnControllersOnly(set *unstructured.Unstructured) bool {
 	return role == controllerRole
 }
 
+// adjustPods changes what the CLI cannot be told about the pods of the console, or forgets when it upgrades them.
+func (k *Client) adjustPods(ctx context.Context, c ConsoleSpec) error {
+	if err := k.placePods(ctx); err != nil {
+		return err
+	}
+	return k.trust(ctx, c.TrustedCAs)
+}
+
 // placePods binds the pods to controllers, unless they may run on every node.
 func (k *Client) placePods(ctx context.Context) error {
 	if k.AnyNode {

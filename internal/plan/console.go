@@ -67,7 +67,10 @@ func (c Cluster) installConsole() step.Step {
 			if want := c.Console.Desired.Version; err == nil && s.Version != "" && s.Version != want {
 				return "the console has version " + s.Version + ", and " + want + " is requested", nil
 			}
-			return s.Reason, err
+			if err != nil || s.Reason != "" {
+				return s.Reason, err
+			}
+			return k.TrustNeeded(ctx, c.Console.Desired.TrustedCAs)
 		},
 		func(ctx context.Context, k *kots.Client, report step.Report) error {
 			return k.InstallConsole(ctx, c.Console.Desired, kube.Wait{Timeout: 5 * time.Minute, Report: report})

@@ -28,6 +28,7 @@ func (r reader) checkRelations(in *Installer) {
 	r.checkK0sConfig(in.Spec.K0s)
 	r.checkVelero(in.Spec)
 	r.checkBackup(in.Spec.Backup)
+	r.checkTrustedCAs(in)
 	r.checkCharts(in)
 	k := in.Spec.Kotsadm
 	if k == nil || r.HasError("spec.kotsadm") {

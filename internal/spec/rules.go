@@ -65,6 +65,7 @@ func Rules() []Rule {
 		fail("hostname", "kotsadm's hostname is a DNS name: no scheme, port, path, wildcard or address."),
 		fail("proxy-url", "A proxy is an http:// or https:// URL with a host and an optional port, and nothing else."),
 		fail("no-proxy", "An entry of noProxy is a single name, .suffix, address or CIDR."),
+		fail("trusted-ca", "An entry of additionalTrustedCAs is one or more certificates of authorities in PEM, and nothing else. All together are at most 100 with 512 KiB."),
 		fail("k0s-config", "spec.k0s.config is a ClusterConfig that k0s accepts, and does not set fields that are reserved for Plinth."),
 		fail("k0s-version", "k0s is a release of a Kubernetes minor that this build of Plinth installs (see versions.md); no pre-release."),
 		warn("k0s-end-of-life", "The Kubernetes minor of k0s still gets fixes, on the day of this build's table of versions."),

@@ -53,6 +53,8 @@ type Spec struct {
 	Charts         []Chart        `json:"charts,omitempty"`
 	HostPreflights HostPreflights `json:"hostPreflights"`
 	Proxy          Proxy          `json:"proxy"`
+	// Certificates in PEM of authorities that nodes, the console and Velero trust beside their own, such as that of a proxy which opens TLS.
+	AdditionalTrustedCAs []string `json:"additionalTrustedCAs,omitempty" rule:"trusted-ca"`
 }
 
 // K0s is the Kubernetes distribution.

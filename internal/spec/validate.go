@@ -51,6 +51,8 @@ func CheckValue(rule, value string) (message, hint string) {
 		return checkProxyURL(value)
 	case "no-proxy":
 		return checkNoProxyEntry(value)
+	case "trusted-ca":
+		return checkTrustedCA(value)
 	}
 	return checkChartValue(rule, value)
 }

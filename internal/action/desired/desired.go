@@ -168,7 +168,7 @@ func installedCluster(target Target, was InstalledBundle) plan.Cluster {
 	set.APIAddress = target.API
 	c := plan.Cluster{
 		Host: target.Host, StateStore: target.Journal, Now: target.Now, DataDir: target.DataDir, PointerFile: pointerPath(target.DataDir), NodeName: target.Node,
-		K0s:          k0s.Service{Host: target.Host, Settings: set, Proxy: proxySettings(in, target.Address), Worker: target.Worker, JoinsCluster: target.Joining},
+		K0s:          k0s.Service{Host: target.Host, Settings: set, Proxy: proxySettings(in, target.Address), TrustedCAs: in.Spec.TrustedCAs(), Worker: target.Worker, JoinsCluster: target.Joining},
 		CleanupScope: target.Cleanup,
 		Console:      desiredConsole(target, config.Config{Installer: in}, true),
 	}
@@ -238,7 +238,7 @@ func buildCluster(ctx context.Context, target Target, b *airgap.Bundle, in *spec
 		Host: target.Host, StateStore: target.Journal, Now: target.Now, DataDir: target.DataDir, PointerFile: pointerPath(target.DataDir), NodeName: target.Node,
 		K0sFile:      files[k0s.BinaryPath],
 		Images:       plan.Images{Source: airgap.Unverified{Bundle: b}, Boot: boot, Rest: rest},
-		K0s:          k0s.Service{Host: target.Host, Settings: set, Proxy: proxySettings(in, target.Address), Worker: target.Worker, JoinsCluster: target.Joining},
+		K0s:          k0s.Service{Host: target.Host, Settings: set, Proxy: proxySettings(in, target.Address), TrustedCAs: in.Spec.TrustedCAs(), Worker: target.Worker, JoinsCluster: target.Joining},
 		CleanupScope: target.Cleanup,
 		BundleCache:  plan.BundleCache{Dir: BundleCacheDir(target.DataDir), Files: docs},
 	}
@@ -309,7 +309,7 @@ func desiredConsole(target Target, cfg config.Config, skipKotsCheck bool) plan.C
 // Installer must have spec.kotsadm.
 func ConsoleInCluster(cfg config.Config, skipKotsCheck bool) plan.Console {
 	k := cfg.Installer.Spec.Kotsadm
-	c := plan.Console{Namespace: k.Namespace, Desired: kots.ConsoleSpec{Slug: k.ApplicationSlug, Version: k.Version}}
+	c := plan.Console{Namespace: k.Namespace, Desired: kots.ConsoleSpec{Slug: k.ApplicationSlug, Version: k.Version, TrustedCAs: cfg.Installer.Spec.TrustedCAs()}}
 	if cfg.Application != nil {
 		c.Desired.Application = cfg.Application.Data
 	}
