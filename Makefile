@@ -139,6 +139,7 @@ lab-tests: bundle payload-older
 	$(call need,chromium fonts-liberation)
 	$(call need,time)
 	$(call need,jq)
+	$(call need,tinyproxy-bin,tinyproxy)
 	scripts/notice $(PLINTH) $(BUNDLE) | diff -u NOTICE - # if it differs: make notice
 	scripts/lab/lab root
 	scripts/lab/selftest

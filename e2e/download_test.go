@@ -108,8 +108,7 @@ func publishBundle(t *testing.T, h *lab.Host, bundle string) *website {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ip := h.IP()
-	ip = ip[:strings.LastIndex(ip, ".")] + ".254" // the machine's address for the lab's hosts
+	ip := machineAddress(h)
 	listener, err := net.Listen("tcp", ip+":0")
 	if err != nil {
 		t.Fatal(err)

@@ -177,8 +177,7 @@ func startPrivateRegistry(t *testing.T, ctx context.Context, h *lab.Host) *priva
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	backend := serveRegistry(t, ctx, dir)
-	ip := h.IP()
-	ip = ip[:strings.LastIndex(ip, ".")] + ".254" // the machine's address for the lab's hosts
+	ip := machineAddress(h)
 	pair, err := pki.NewSelfSigned([]string{ip}, time.Now())
 	listener, errListen := net.Listen("tcp", ip+":0")
 	certificate, errPair := tls.X509KeyPair(pair.Cert, pair.Key)

@@ -276,6 +276,12 @@ type tokenReply struct {
 	Result struct{ ID, Token, Fetch string }
 }
 
+// machineAddress returns the address of this machine for the hosts of the lab of h.
+func machineAddress(h *lab.Host) string {
+	ip := h.IP()
+	return ip[:strings.LastIndex(ip, ".")] + ".254"
+}
+
 // createToken creates a token on a controller.
 func createToken(t testing.TB, ctx context.Context, controller *lab.Host, args ...string) tokenReply {
 	t.Helper()

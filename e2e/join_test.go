@@ -323,7 +323,7 @@ func createUsedUpToken(t *testing.T, ctx context.Context, a *lab.Host) string {
 // for a's agent, with a certificate of a's cluster, that changes the time.
 func serveWrongClock(t *testing.T, ctx context.Context, a *lab.Host, ahead time.Duration) string {
 	authority := pki.Pair{Cert: []byte(a.MustRun(ctx, "cat", "/var/lib/k0s/pki/ca.crt")), Key: []byte(a.MustRun(ctx, "cat", "/var/lib/k0s/pki/ca.key"))}
-	machine := a.IP()[:strings.LastIndex(a.IP(), ".")] + ".254" // the machine's address for the lab's hosts
+	machine := machineAddress(a)
 	identity, err := node.NewIdentity(time.Now())
 	if err != nil {
 		t.Fatal(err)

@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"io"
 	"net"
-	"strings"
 	"sync"
 	"testing"
 
@@ -26,7 +25,7 @@ type tcpBalancer struct {
 // startBalancer forwards the ports of the API and of the agent to one controller.
 func startBalancer(t *testing.T, to *lab.Host) *tcpBalancer {
 	ip := to.IP()
-	b := &tcpBalancer{address: ip[:strings.LastIndex(ip, ".")] + ".254"} // the machine
+	b := &tcpBalancer{address: machineAddress(to)}
 	for _, port := range []string{"6443", "9444"} {
 		ln, err := net.Listen("tcp", b.address+":"+port)
 		if err != nil {
