@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/plinthdev/plinth/addons"
@@ -86,8 +87,16 @@ func Install(c Cluster) []step.Step {
 	if c.KotsFile.Path != "" {
 		steps = append(steps, c.placeFile("kots-binary", "Put the kots CLI in place", c.KotsFile))
 	}
-	steps = append(steps, c.waitSystemPodsReady(), c.applyNodePolicies(), c.secureNamespaces())
-	steps = append(append(steps, c.addOnSteps()...), c.agentSteps()...)
+	steps = append(steps, c.applyNodePolicies(), c.secureNamespaces())
+	// Kubelet does not check whether CoreDNS is Ready until it has run for half a minute (k0s, pkg/component/controller,
+	// coredns.go). In that time, storage, the console and the registry start: none of them needs it for that.
+	own, others := c, c
+	own.AddOns, own.Console.App = c.ownAddOns(), nil
+	others.AddOns = slices.DeleteFunc(slices.Clone(c.AddOns), func(a addons.AddOn) bool { return !a.External })
+	for _, s := range own.addOnSteps() {
+		steps = append(steps, c.namingSystemPods(s))
+	}
+	steps = append(append(append(steps, c.waitSystemPodsReady()), others.addOnSteps()...), c.agentSteps()...)
 	return append(steps, c.scheduleSteps()...)
 }
 

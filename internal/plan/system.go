@@ -2,6 +2,7 @@ package plan
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -111,4 +112,25 @@ func (c Cluster) waitSystemPodsReady() step.Step {
 			return client.WaitPods(ctx, kube.Wait{Timeout: 6 * time.Minute, Report: report, Diagnose: c.K0s.Diagnose}, systemNamespace, c.K0s.Settings.SystemPods()...)
 		},
 	}
+}
+
+// namingSystemPods returns s as a step that names the system pod that is not Ready when it fails: CoreDNS, without which
+// no pod finds another, may be the reason.
+func (c Cluster) namingSystemPods(s step.Step) step.Step {
+	apply := s.Apply
+	s.Apply = func(ctx context.Context, report step.Report) error {
+		err := apply(ctx, report)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		client, clientErr := c.kubeClient(ctx)
+		if clientErr != nil {
+			return err
+		}
+		if cause := client.Diagnose(ctx, systemNamespace, ""); cause != "" {
+			return fmt.Errorf("%w; %s", err, cause)
+		}
+		return err
+	}
+	return s
 }

@@ -1,33 +1,41 @@
 package plan
 
 import (
+	"context"
+	"errors"
+	"strings"
 	"testing"
-	"time"
+
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kube/kubetest"
+	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/testkit"
 )
 
-func TestPodReplacer_ReplacesOneLatePodOfAWorkloadAndNetworkPodsNever(t *testing.T) {
-	at := time.Unix(0, 0)
-	n := podReplacer{now: func() time.Time { return at }}
-	for _, check := range []struct { // in this order: each check depends on the ones before
-		after time.Duration
-		pod   string
-		want  bool
+// An add-on that fails before the system pods are Ready may fail because of them.
+func TestInstall_NamesTheSystemPodThatIsNotReady(t *testing.T) {
+	server, _ := kubetest.New(t)
+	c, fake := example(t)
+	fake.Units[k0s.ControllerUnit] = host.UnitState{Load: "loaded", Active: "active", Sub: "running", Enable: "enabled"}
+	testkit.Must(t, fake.Host().Write(k0s.AdminConf, strings.NewReader(string(kubetest.Kubeconfig(t, server))), 0o600))
+	failed := errors.New("the console is not Ready")
+	s := c.namingSystemPods(step.Step{Apply: func(context.Context, step.Report) error { return failed }})
+	for _, tc := range []struct {
+		name, phase, want string
 	}{
-		{0, "kube-router-a", false},
-		{5 * time.Second, "kube-router-a", false},
-		{time.Second, "metrics-server-a", false},
-		{2 * time.Second, "metrics-server-a", false},
-		{2 * time.Second, "metrics-server-a", true},
-		{5 * time.Second, "metrics-server-a", false},
-		{0, "metrics-server-b", false},
-		{3 * time.Second, "metrics-server-b", false},
-		{0, "coredns-a", false},
-		{3 * time.Second, "coredns-a", true},
-		{9 * time.Second, "", false},
+		{"no pod", "", "the console is not Ready"},
+		{"a pod that waits", "Pending", "the console is not Ready; pod kube-system/coredns-1: "},
 	} {
-		at = at.Add(check.after)
-		if got := n.shouldReplace(check.pod); got != check.want {
-			t.Errorf("%s at %s: %v", check.pod, at.UTC().Format("05s"), got)
-		}
+		t.Run(tc.name, func(t *testing.T) {
+			if tc.phase != "" {
+				server.Put("/api/v1/namespaces/kube-system/pods/coredns-1", map[string]any{"apiVersion": "v1", "kind": "Pod",
+					"metadata": map[string]any{"name": "coredns-1"}, "status": map[string]any{"phase": tc.phase}})
+			}
+			err := s.Apply(t.Context(), func(string, int64, int64) {})
+			if !errors.Is(err, failed) || !strings.HasPrefix(err.Error(), tc.want) || tc.phase == "" && err.Error() != tc.want {
+				t.Errorf("%v, want %s", err, tc.want)
+			}
+		})
 	}
 }
