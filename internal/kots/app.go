@@ -129,7 +129,7 @@ func (k *Client) PushImages(ctx context.Context, p ImagePush, report func(string
 		return err
 	}
 	return problem.New(problem.ExitStep, "push the images of "+p.Bundle+" into the registry", err,
-		"check the file, and the registry: sudo plinth kubectl get pods -A; then run the same command again")
+		"check the file, and the registry: "+k.Kube.Kubectl()+" get pods -A; then run the same command again")
 }
 
 // watchConsoleLog cancels the run with the cause as soon as the console's log
@@ -158,7 +158,7 @@ func (k *Client) findFatalError(ctx context.Context, since time.Time) *installEr
 			continue
 		}
 		for _, line := range lines {
-			if r := matchFatal(line); r != nil {
+			if r := k.matchFatal(line); r != nil {
 				return r
 			}
 		}
@@ -188,5 +188,5 @@ func (k *Client) WaitApp(ctx context.Context, slug string, w kube.Wait) error {
 		return err
 	}
 	return problem.New(problem.ExitStep, "start application "+slug, err,
-		"see in the console what is missing (configuration, preflights, images): "+openConsole+"; "+problem.Hint(err))
+		"see in the console what is missing (configuration, preflights, images): "+k.openConsole()+"; "+problem.Hint(err))
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/testkit"
 )
@@ -83,6 +84,27 @@ func TestWaitApp_NamesStateOfUnreadyApp(t *testing.T) {
 	}
 }
 
+// anyClient returns a client that only names commands.
+func anyClient() *Client { return &Client{Kube: &kube.Client{}, Namespace: "kotsadm"} }
+
+func TestTranslate_HintsNameCommandsOfTheCluster(t *testing.T) {
+	existing := &Client{Kube: (&kube.Client{}).WithKubectl("kubectl --kubeconfig f"), Namespace: "app", AnyNode: true}
+	for name, c := range map[string]struct {
+		client     *Client
+		said, want string
+	}{
+		"console of Plinth's cluster":    {anyClient(), "license already exists for app", "deploy it there: sudo plinth console url shows its URL, and sudo plinth console reset-password sets a password; then run the same command again"},
+		"console of an existing cluster": {existing, "preflight", "make them pass, and run them again in the console: kubectl --kubeconfig f port-forward -n app service/kotsadm 8800:3000 makes it available at http://localhost:8800, and kubectl kots reset-password -n app --kubeconfig f sets a password; then run the same command again"},
+		"registry of Plinth's cluster":   {anyClient(), "failed to ping registry", "inspect its pod: sudo plinth kubectl get pods -n registry"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := c.client.translate(c.said); got.hint != c.want {
+				t.Errorf("%q", got.hint)
+			}
+		})
+	}
+}
+
 func TestTranslate_KnownErrors(t *testing.T) {
 	for said, want := range map[string]string{
 		"Error: This version of Toy requires a different version of KOTS from what you currently have installed.": "requires another version of KOTS",
@@ -92,7 +114,7 @@ func TestTranslate_KnownErrors(t *testing.T) {
 		"something new":                                                                                           "something new",
 	} {
 		t.Run(want, func(t *testing.T) {
-			if got := (&Client{}).translate(said); !strings.Contains(got.cause, want) || got.hint == "" {
+			if got := anyClient().translate(said); !strings.Contains(got.cause, want) || got.hint == "" {
 				t.Errorf("%q is translated to %q", said, got.cause)
 			}
 		})
@@ -111,7 +133,7 @@ func TestMatchFatal_IgnoresOtherLines(t *testing.T) {
 		"other KOTS version": {`{"msg":"This version requires a different version of KOTS from what ..."}`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := matchFatal(tt.line) != nil; got != tt.fatal {
+			if got := anyClient().matchFatal(tt.line) != nil; got != tt.fatal {
 				t.Errorf("fatal is %t, want %t", got, tt.fatal)
 			}
 		})

@@ -218,7 +218,7 @@ func TestCLIOutput_NamesPreflightChecks(t *testing.T) {
 			if got := p.errorText(); got != c.want {
 				t.Errorf("%q", got)
 			}
-			if cause := (&Client{}).translate(p.errorText()).cause; !strings.Contains(cause, "own preflight checks fail or warn") {
+			if cause := anyClient().translate(p.errorText()).cause; !strings.Contains(cause, "own preflight checks fail or warn") {
 				t.Errorf("%q", cause)
 			}
 		})

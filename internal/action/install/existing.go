@@ -101,7 +101,7 @@ func (e *existing) run(ctx context.Context, env *action.Env, res *Result) error 
 	if err != nil {
 		return err
 	}
-	res.Kubeconfig, res.ConsoleCommand = e.opts.Kubeconfig, e.consoleCommand()
+	res.Kubeconfig, res.ConsoleCommand = e.opts.Kubeconfig, e.kots(env, "").PortForward()
 	if e.opts.Plan {
 		res.Plan = planned
 		return nil
@@ -202,9 +202,4 @@ func (e *existing) missingBlobs(_ context.Context, b *airgap.Bundle) (missing []
 		}
 	}
 	return missing, nil
-}
-
-// consoleCommand returns the command that makes the console available to a browser on this host.
-func (e *existing) consoleCommand() string {
-	return fmt.Sprintf("%s port-forward -n %s service/kotsadm 8800:3000", e.client.Kubectl(), e.config.Installer.Spec.Kotsadm.Namespace)
 }
