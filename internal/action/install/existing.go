@@ -56,7 +56,7 @@ func RunExisting(ctx context.Context, env *action.Env, opts ExistingOptions) (re
 	if e.registry, err = openRegistry(env, opts.Registry); err != nil {
 		return res, err
 	}
-	opts.Source.Elsewhere = true
+	opts.Source.IgnoreReceipt = true
 	e.opts.OwnRegistry = true
 	if e.opened, e.config, err = source.Load(ctx, env, opts.Source, &e.opts.LoadOptions); err != nil {
 		return res, err

@@ -36,7 +36,7 @@ type Request struct {
 	KeyRotation   string // file with the vendor's statement that a new key replaces the old one; "" for none
 	AllowUnsigned bool   // accept a bundle that no known key verifies
 	InspectOnly   bool   // accept it too, because the command installs nothing from it
-	Elsewhere     bool   // the bundle is not for this host: what this host has installed does not matter
+	IgnoreReceipt bool   // the bundle is not for this host, whose receipt does not matter
 }
 
 // Bundle is an open bundle that passed the trust check, and where its missing
@@ -106,7 +106,7 @@ func trustPolicy(env *action.Env, req Request) (t trust.Policy, err error) {
 		}
 		t.Rotation = &statement
 	}
-	if req.Elsewhere {
+	if req.IgnoreReceipt {
 		return t, nil
 	}
 	receipt, _, err := journal.ReadReceipt(env.Host, env.DataDir)
