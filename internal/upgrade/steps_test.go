@@ -79,6 +79,9 @@ func TestCheckVersions_NamesEveryDowngrade(t *testing.T) {
 	if problem.ExitCode(err) != problem.ExitConfig || !strings.Contains(err.Error(), "cannot upgrade this cluster: there are 5 reasons\n  spec.k0s.version: was") {
 		t.Errorf("exit %d: %v", problem.ExitCode(err), err)
 	}
+	if err := upgrade.RefusalErrorOf("replace the console", got.Refusals[:1]); !strings.HasPrefix(err.Error(), "cannot replace the console: spec.k0s.version: was") {
+		t.Errorf("%v", err)
+	}
 }
 
 func TestCheckVersions_Notes(t *testing.T) {

@@ -31,9 +31,12 @@ func (r Refusal) String() string {
 	return fmt.Sprintf("%s: %s%s; %s", r.Subject, change, r.Reason, r.Fix)
 }
 
-// RefusalError returns all refusals as one Problem, or nil if there are none. Its exit code is the lowest of
-// theirs: an invalid Installer (3) comes before the gate (4) and the checks (5).
-func RefusalError(refusals []Refusal) error {
+// RefusalError returns all refusals of an upgrade of the cluster as one Problem; see RefusalErrorOf.
+func RefusalError(refusals []Refusal) error { return RefusalErrorOf("upgrade this cluster", refusals) }
+
+// RefusalErrorOf returns all refusals of an operation, such as "upgrade this cluster", as one Problem, or nil if there are
+// none. Its exit code is the lowest of theirs: an invalid Installer (3) comes before the gate (4) and the checks (5).
+func RefusalErrorOf(operation string, refusals []Refusal) error {
 	if len(refusals) == 0 {
 		return nil
 	}
@@ -47,7 +50,7 @@ func RefusalError(refusals []Refusal) error {
 	if len(lines) > 1 {
 		cause = fmt.Sprintf("there are %d reasons\n  %s", len(lines), strings.Join(lines, "\n  "))
 	}
-	return problem.New(exit, "upgrade this cluster", errors.New(cause), "nothing in the cluster has changed")
+	return problem.New(exit, operation, errors.New(cause), "nothing in the cluster has changed")
 }
 
 // Versions are the versions of a cluster's components, by their keys below spec of an Installer: k0s, kotsadm,

@@ -107,9 +107,10 @@ func (e *existing) checkFirstInstall(ctx context.Context) (reasons []string, err
 func (e *existing) checkConsole(ctx context.Context, env *action.Env, console kots.ConsoleState) error {
 	const key = "kotsadm"
 	k := e.config.Installer.Spec.Kotsadm
+	replacing := "replace the console in namespace " + k.Namespace
 	steps := checks.CheckVersions(checks.Versions{key: console.Version}, checks.Versions{key: k.Version})
 	if len(steps.Refusals) > 0 {
-		return problem.Newf(problem.ExitGate, "replace the console in namespace "+k.Namespace,
+		return problem.Newf(problem.ExitGate, replacing,
 			"use a bundle with KOTS "+console.Version+" or later; nothing was changed",
 			"it has KOTS %s, and the bundle has %s: %s", console.Version, k.Version, steps.Refusals[0].Reason)
 	}
@@ -131,7 +132,7 @@ func (e *existing) checkConsole(ctx context.Context, env *action.Env, console ko
 	for _, n := range notes {
 		env.Note("note: " + n)
 	}
-	return checks.RefusalError(refusals)
+	return checks.RefusalErrorOf(replacing, refusals)
 }
 
 // accessProblem returns the problem of an API server that does not answer, or not as it should.
