@@ -164,7 +164,7 @@ func describeExitCode(code int) (short, meaning string) {
 	case problem.ExitGate:
 		return "KOTS version gate", "This version of the admin console is not compatible with the application. Nothing was changed."
 	case problem.ExitPreflight:
-		return "preflights failed", "Host preflights failed. Nothing was changed."
+		return "preflights failed", "Host preflights failed or, with --existing-cluster, a check of the cluster or the registry. Nothing was changed."
 	case problem.ExitBundle:
 		return "unusable bundle", "The bundle or backup is missing, damaged, unsigned, or signed or encrypted with another key. Nothing was changed."
 	case problem.ExitStep:

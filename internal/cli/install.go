@@ -69,7 +69,7 @@ type existingFlags struct {
 // add adds the flags to cmd. Flags that are about this host exclude them.
 func (e *existingFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.BoolVar(&e.on, "existing-cluster", false, "install into another cluster (see the guide)")
+	f.BoolVar(&e.on, "existing-cluster", false, "install in an existing cluster (see the guide)")
 	f.StringVar(&e.kubeconfig, "kubeconfig", "", "kubeconfig `file` of the existing cluster")
 	f.StringVar(&e.registry.Address, "registry", "", "`registry`, and a path in it, for the images")
 	f.StringVar(&e.registry.Username, "registry-username", "", "`name` of the user of the registry")
@@ -101,12 +101,12 @@ func (e *existingFlags) check(cmd *cobra.Command, args []string) error {
 		}
 		return nil
 	}
-	about, _ := changed("address", "network-interface", "api-address", "ignore-host-preflight", "plan-file", "restart", "rollback-on-failure", "trace", "data-dir")
+	hostFlags, _ := changed("address", "network-interface", "api-address", "ignore-host-preflight", "plan-file", "restart", "rollback-on-failure", "trace", "data-dir")
 	_, missing := changed("kubeconfig", "registry")
 	login, _ := changed("registry-username", "registry-password-file")
 	switch {
-	case len(about) > 0:
-		return errors.New(about[0] + " is for this host, which --existing-cluster does not change")
+	case len(hostFlags) > 0:
+		return errors.New(hostFlags[0] + " is for this host, which --existing-cluster does not change")
 	case len(missing) > 0:
 		return errors.New("--existing-cluster needs " + strings.Join(missing, " and "))
 	case len(login) == 1:
