@@ -67,7 +67,7 @@ func passwordState(ctx context.Context, k *kots.Client) (state string, installed
 // markFirstPassword returns the step that records, before the console is created, that its first password is to be
 // shown. A console that exists without the mark has a password of its own.
 func (c Cluster) markFirstPassword() step.Step {
-	return c.consoleStep(step.Step{ID: "namespace", Title: "Create the namespace of the console", Affects: []string{"namespace " + c.Console.Namespace}},
+	return c.consoleStep(step.Step{ID: "namespace", Title: "Prepare the namespace of the console", Affects: []string{"namespace " + c.Console.Namespace}},
 		func(ctx context.Context, k *kots.Client) (string, error) {
 			state, installed, err := passwordState(ctx, k)
 			if err != nil || installed || state == passwordPending {
