@@ -36,9 +36,9 @@ func DeletePods(ctx context.Context, c *Client, node string) error {
 	return nil
 }
 
-// AwayPods returns the pods in namespaces that run on one of nodes, and that their controller would start on another
+// ReplaceablePods returns the pods in namespaces that run on one of nodes, and that their controller would start on another
 // node: not those of DaemonSets, and not those that have a volume of that node only or have ended.
-func AwayPods(ctx context.Context, c *Client, nodes, namespaces []string) (all []NodePod, err error) {
+func ReplaceablePods(ctx context.Context, c *Client, nodes, namespaces []string) (all []NodePod, err error) {
 	for _, node := range nodes {
 		pods, err := PodsToEvict(ctx, c, node)
 		if err != nil {

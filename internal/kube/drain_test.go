@@ -157,17 +157,17 @@ func TestDrainMovable_SkipsUnmanagedPodsAndLocalVolumes(t *testing.T) {
 	}
 }
 
-func TestAwayPods_AreThoseThatAnotherNodeCanRun(t *testing.T) {
+func TestReplaceablePods_AreThoseThatAnotherNodeCanRun(t *testing.T) {
 	s, c := kubetest.New(t)
 	s.Put("/api/v1/pods/web", newPod("a", "web", withOwner("ReplicaSet"), nil))
 	s.Put("/api/v1/pods/other", newPod("b", "other", withOwner("ReplicaSet"), nil))
 	s.Put("/api/v1/pods/alone", newPod("a", "alone", nil, nil))
 	s.Put("/api/v1/pods/agent", newPod("a", "agent", withOwner("DaemonSet"), nil))
-	pods, err := kube.AwayPods(t.Context(), c, []string{"n1"}, []string{"a"})
+	pods, err := kube.ReplaceablePods(t.Context(), c, []string{"n1"}, []string{"a"})
 	if err != nil || len(pods) != 1 || pods[0].String() != "a/web" {
 		t.Fatalf("%v %v", pods, err)
 	}
-	if pods, err := kube.AwayPods(t.Context(), c, []string{"n2"}, []string{"a"}); err != nil || len(pods) != 0 {
+	if pods, err := kube.ReplaceablePods(t.Context(), c, []string{"n2"}, []string{"a"}); err != nil || len(pods) != 0 {
 		t.Errorf("of another node: %v %v", pods, err)
 	}
 }

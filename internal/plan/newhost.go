@@ -37,7 +37,7 @@ func RestoreOnNewHost(c Cluster, r Restoration) []step.Step {
 	steps = insertBefore(slices.Delete(steps, i, i+1), "images-boot", o.removeLost("k0s-start"), trust)
 	i = slices.IndexFunc(steps, func(s step.Step) bool { return s.ID == "node-ready" })
 	steps[i] = o.waitNodeReported(steps[i])
-	steps = slices.Insert(steps, i+1, o.replaceAwayPods())
+	steps = slices.Insert(steps, i+1, o.restartPodsOfAbsentNodes())
 	return append(steps, o.end())
 }
 
@@ -97,25 +97,25 @@ func (o restore) waitNodeReported(s step.Step) step.Step {
 	return s
 }
 
-// replaceAwayPods returns the step that starts the pods of k0s and of Plinth's add-ons again that were on nodes which have
+// restartPodsOfAbsentNodes returns the step that starts the pods of k0s and of Plinth's add-ons again that were on nodes which have
 // not reported since the restore: such as the name server of the cluster, without which the console does not start.
-// Kubernetes would do it after five minutes, or not at all while most nodes are away. A node that comes back ends its own.
-func (o restore) replaceAwayPods() step.Step {
-	away := func(ctx context.Context) (*kube.Client, []kube.NodePod, error) {
+// Kubernetes would do it after five minutes, or not at all while most nodes are absent. A node that comes back ends its own.
+func (o restore) restartPodsOfAbsentNodes() step.Step {
+	find := func(ctx context.Context) (*kube.Client, []kube.NodePod, error) {
 		client, err := o.kubeClient(ctx)
 		if err != nil {
 			return nil, nil, err
 		}
-		nodes, err := o.awayNodes(ctx, client)
+		nodes, err := o.absentNodes(ctx, client)
 		if err != nil {
 			return nil, nil, err
 		}
-		pods, err := kube.AwayPods(ctx, client, nodes, o.ownNamespaces())
+		pods, err := kube.ReplaceablePods(ctx, client, nodes, o.ownNamespaces())
 		return client, pods, err
 	}
 	return step.Step{ID: "restore-pods", Title: "Start the system pods of absent nodes again", Affects: []string{"pods of " + systemNamespace + " and of the add-ons"},
 		Check: func(ctx context.Context) (step.State, error) {
-			_, pods, err := away(ctx)
+			_, pods, err := find(ctx)
 			switch {
 			case err != nil:
 				return step.Unknown("k0s-start"), ctx.Err()
@@ -128,11 +128,11 @@ func (o restore) replaceAwayPods() step.Step {
 			return wait.Until(ctx, wait.Options{What: "the system pods of absent nodes to be started again", Timeout: 5 * time.Minute,
 				NextCommand: "sudo plinth kubectl get pods -A -o wide", OnReason: func(reason string) { report(reason, 0, 0) }},
 				func(ctx context.Context) (bool, string, error) {
-					client, pods, err := away(ctx)
+					client, pods, err := find(ctx)
 					if err != nil {
 						return false, err.Error(), nil
 					}
-					reason, err := deleteAwayPods(ctx, client, pods)
+					reason, err := deletePodsOfAbsentNodes(ctx, client, pods)
 					if err != nil {
 						return false, err.Error(), nil
 					}
@@ -142,11 +142,11 @@ func (o restore) replaceAwayPods() step.Step {
 	}
 }
 
-// deleteAwayPods deletes pods of nodes that do not report, and returns what it did or waits for. It stops at a pod whose
+// deletePodsOfAbsentNodes deletes pods of nodes that do not report, and returns what it did or waits for. It stops at a pod whose
 // node is still Ready: the scheduler would place the new pod there again. A node is Ready until 50 s after its last report
 // or, after a restore, after the start of Kubernetes (node-monitor-grace-period; Kubernetes 1.33.13 and 1.36.3,
 // pkg/controller/nodelifecycle/config/v1alpha1/defaults.go).
-func deleteAwayPods(ctx context.Context, client *kube.Client, pods []kube.NodePod) (reason string, err error) {
+func deletePodsOfAbsentNodes(ctx context.Context, client *kube.Client, pods []kube.NodePod) (reason string, err error) {
 	for _, p := range pods {
 		n, err := client.Node(ctx, p.Node)
 		if err != nil {
@@ -163,8 +163,8 @@ func deleteAwayPods(ctx context.Context, client *kube.Client, pods []kube.NodePo
 	return reason, nil
 }
 
-// awayNodes returns those of the other nodes whose kubelet has not reported since the restore.
-func (o restore) awayNodes(ctx context.Context, client *kube.Client) (away []string, err error) {
+// absentNodes returns those of the other nodes whose kubelet has not reported since the restore.
+func (o restore) absentNodes(ctx context.Context, client *kube.Client) (absent []string, err error) {
 	since, err := o.restoredAt()
 	if err != nil {
 		return nil, err
@@ -175,10 +175,10 @@ func (o restore) awayNodes(ctx context.Context, client *kube.Client) (away []str
 			return nil, err
 		}
 		if at.Before(since) {
-			away = append(away, name)
+			absent = append(absent, name)
 		}
 	}
-	return away, nil
+	return absent, nil
 }
 
 // ownNamespaces returns the namespaces of k0s and of Plinth's add-ons.

@@ -148,7 +148,7 @@ func TestLostMembers_AreTheOtherControllers(t *testing.T) {
 	}
 }
 
-func TestDeleteAwayPods_WaitsUntilTheNodeIsNotReady(t *testing.T) {
+func TestDeletePodsOfAbsentNodes_WaitsUntilTheNodeIsNotReady(t *testing.T) {
 	s, client := kubetest.New(t)
 	const pod = "/api/v1/namespaces/kube-system/pods/coredns"
 	s.Put(pod, map[string]any{"metadata": map[string]any{"namespace": "kube-system", "name": "coredns"}})
@@ -165,7 +165,7 @@ func TestDeleteAwayPods_WaitsUntilTheNodeIsNotReady(t *testing.T) {
 	} {
 		t.Run("Ready is "+tt.ready, func(t *testing.T) {
 			node(tt.ready)
-			reason, err := deleteAwayPods(t.Context(), client, []kube.NodePod{{Namespace: "kube-system", Name: "coredns", Node: "w"}})
+			reason, err := deletePodsOfAbsentNodes(t.Context(), client, []kube.NodePod{{Namespace: "kube-system", Name: "coredns", Node: "w"}})
 			if err != nil || reason != tt.reason || (s.Object(pod) != nil) != tt.kept {
 				t.Errorf("%q, %v, and the pod is %v", reason, err, s.Object(pod))
 			}
