@@ -66,7 +66,7 @@ func checkRuntimeDropIn(d facts.DropIn, version int) hp.Result {
 // Source of what is moved: containerd 2.2.3, plugins/cri/{images,runtime}/plugin.go (configMigration).
 const convertFix = "keep a copy for a rollback (sudo cp FILE.toml FILE.toml.v2), then convert the file for containerd 2:\n" +
 	"set version = 3, and instead of " + facts.RuntimePlugin1 + " use io.containerd.cri.v1.images for registry, snapshotter and pulls\n" +
-	"and io.containerd.cri.v1.runtime for the rest (table: docs/guide/preflights.md)"
+	"and io.containerd.cri.v1.runtime for the rest; remove sandbox_image, which k0s sets, and make cni.bin_dir the list bin_dirs"
 
 // describeDropIn returns the version and the plug-ins of d in words.
 func describeDropIn(d facts.DropIn) string {
