@@ -140,8 +140,11 @@ func (b *Writer) fit(name string, content []byte) ([]byte, bool) {
 
 // LeaveOut records that a file is not in the bundle, or not complete.
 func (b *Writer) LeaveOut(name, reason string) {
-	b.leftOut = append(b.leftOut, LeftOut{File: name, Reason: b.o.Redactor.redactText(reason)})
+	b.leftOut = append(b.leftOut, LeftOut{File: name, Reason: string(b.o.Redactor.Redact(leftOutFile, []byte(reason)))})
 }
+
+// Has reports whether the bundle has a file with a name.
+func (b *Writer) Has(name string) bool { return b.names[path.Clean(strings.TrimLeft(name, "/"))] }
 
 // recordMarks adds the marks in content to the manifest.
 func (b *Writer) recordMarks(name string, content []byte) {

@@ -37,7 +37,8 @@ const maxLine = 128 << 10
 
 // Redactor replaces secrets by marks. It is safe for concurrent use.
 type Redactor struct {
-	known *strings.Replacer // of the secrets that are known by value; nil for none
+	known  *strings.Replacer // of the secrets that are known by value; nil for none
+	vendor *vendorRules      // nil for none
 }
 
 // NewRedactor returns a redactor that also knows the secrets in values, each in the encodings in which it may be stored.
@@ -100,14 +101,24 @@ func looksRandom(v string) bool {
 	return hasLetter && hasOther || hasOther && len(v) >= 12
 }
 
-// Redact returns content without secrets. Files whose name ends in .json are read as JSON, if they are.
+// Redact returns content, the file with a name in the bundle, without secrets and without what the redactors of a vendor
+// remove. Files whose name ends in .json are read as JSON, if they are.
 func (r *Redactor) Redact(name string, content []byte) []byte {
 	if strings.HasSuffix(name, ".json") {
-		if clean, ok := r.redactJSON(content); ok {
-			return clean
+		if clean, ok := r.redactJSON(name, content); ok {
+			return r.redactVendor(name, string(clean))
 		}
 	}
-	return []byte(r.redactText(string(content)))
+	return r.redactVendor(name, r.redactText(string(r.vendor.redactYAML(name, content))))
+}
+
+// redactVendor returns the text of a file without what the redactors of a vendor remove from lines. What they leave of a
+// line can be a secret that is known by value.
+func (r *Redactor) redactVendor(name, text string) []byte {
+	if r.vendor == nil {
+		return []byte(text)
+	}
+	return []byte(r.replaceKnown(r.vendor.redactLines(name, text)))
 }
 
 // RedactLines returns the lines of a text without secrets, which may span several of them.
@@ -123,12 +134,12 @@ func (r *Redactor) RedactLines(lines []string) []string {
 }
 
 // redactJSON returns a JSON document without secrets, indented; ok is false if it is not one.
-func (r *Redactor) redactJSON(content []byte) (clean []byte, ok bool) {
+func (r *Redactor) redactJSON(name string, content []byte) (clean []byte, ok bool) {
 	doc, ok := decodeJSON(content)
 	if !ok {
 		return nil, false
 	}
-	clean, err := encodeJSON(r.redactValue("", doc), "  ")
+	clean, err := encodeJSON(r.redactValue("", r.vendor.redactDocument(name, doc)), "  ")
 	if err != nil {
 		return nil, false
 	}
