@@ -72,6 +72,7 @@ var layers = map[string][]string{
 	"scripts":               {},
 
 	"internal/supportbundle": {},
+	"internal/supportspec":   {"internal/strictyaml", "internal/supportbundle"},
 
 	// Actions may import every area below them ("*"), and of each other only these.
 	"internal/action":              {"*"},
