@@ -15,7 +15,7 @@ import (
 
 func (s commandSet) supportBundleCommand() *cobra.Command {
 	var o support.BundleOptions
-	cmd := s.NewCommand("support-bundle [--nodes all|NAME,...] [--to FILE] [--since DURATION] [--recipient KEY]", noArgs, s.WithEnv(singleDocument, nil,
+	cmd := s.NewCommand("support-bundle [--nodes all|NAME,...] [--to FILE] [--spec FILE] [--recipient KEY]", noArgs, s.WithEnv(singleDocument, nil,
 		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
 			var err error
 			if o.Dir, err = os.Getwd(); err != nil {
@@ -28,6 +28,7 @@ func (s commandSet) supportBundleCommand() *cobra.Command {
 	f.StringVar(&o.To, "to", "", "`file` to write (default: a new one in the current folder)")
 	f.DurationVar(&o.Since, "since", 24*time.Hour, "`duration` back from now for the logs")
 	f.StringSliceVar(&o.Nodes, "nodes", nil, "`names` of other nodes to collect from, on a controller (default: all)")
+	f.StringArrayVar(&o.Specs, "spec", nil, "`file` with specs of troubleshoot.sh to collect and remove more; repeatable")
 	f.StringArrayVar(&o.Recipients, "recipient", nil, "encrypt to this public `key` of age, or file with such keys; repeatable")
 	return cmd
 }

@@ -95,14 +95,15 @@ func (c *Client) lastLogLine(ctx context.Context, namespace, pod string, cs *cor
 // LogOptions select a part of a pod's log.
 type LogOptions struct {
 	Container string    // empty for the pod's only or default container
-	Lines     int64     // number of lines at the end; 0 for all, up to 256 KiB
+	Lines     int64     // number of lines at the end; 0 for all
+	MaxBytes  int64     // 0 for 256 KiB
 	Previous  bool      // log of the container before its last restart
 	Since     time.Time // only lines that were logged later; zero for no limit
 }
 
 // PodLog returns lines of a pod's log, oldest first.
 func (c *Client) PodLog(ctx context.Context, namespace, pod string, o LogOptions) ([]string, error) {
-	limit := int64(maxLogBytes)
+	limit := cmp.Or(o.MaxBytes, int64(maxLogBytes))
 	opts := &corev1.PodLogOptions{Container: o.Container, Previous: o.Previous, LimitBytes: &limit, Timestamps: true}
 	if o.Lines > 0 {
 		opts.TailLines = &o.Lines

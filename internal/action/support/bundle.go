@@ -33,6 +33,7 @@ type BundleOptions struct {
 	Dir        string        // current folder, absolute
 	Since      time.Duration // age of the oldest lines of logs
 	Recipients []string      // public keys of age, or files with such keys, to which the bundle is encrypted; none for no encryption
+	Specs      []string      // files with specs of troubleshoot.sh
 	Nodes      []string      // names of the nodes besides this host from which to collect; none or "all" for all of the cluster
 }
 
@@ -68,9 +69,15 @@ func createBundle(ctx context.Context, env *action.Env, o BundleOptions, agents 
 	if err != nil {
 		return BundleResult{}, err
 	}
+	specs, err := readSpecFiles(o.Specs)
+	if err != nil {
+		return BundleResult{}, err
+	}
+	noteSkipped(env, specs)
 	collecting, cancel := context.WithTimeout(ctx, bundleTimeout)
 	defer cancel()
 	c := openCollector(collecting, env)
+	c.diskPaths = diskPaths(specs)
 	root, target := bundlePath(o, c.hostname, env.Now(), recipients != nil)
 	_, err = readInTime(collecting, func() (fs.FileInfo, error) { return env.Host.Lstat(target) })
 	switch {
@@ -87,7 +94,7 @@ func createBundle(ctx context.Context, env *action.Env, o BundleOptions, agents 
 	}
 	nodes.agents = agents
 	nodes.connect(collecting, env)
-	p := packer{collector: c, target: env.Host, since: o.Since, report: newReporter(env), timeout: bundleTimeout, nodes: nodes}
+	p := packer{collector: c, target: env.Host, since: o.Since, report: newReporter(env), timeout: bundleTimeout, nodes: nodes, specFiles: specs}
 	result, err := p.writeFile(collecting, target, supportbundle.Options{Root: root, Time: env.Now().UTC(), Limit: bundleBytes, Recipients: recipients})
 	if ctx.Err() != nil {
 		return BundleResult{}, errors.Join(context.Cause(ctx), env.Host.RemoveAll(target))
@@ -129,10 +136,14 @@ type packer struct {
 	since  time.Duration
 	report func(message string, bytes, total int64)
 
-	timeout  time.Duration           // of the collection, for messages
-	hostOnly bool                    // without the objects of the cluster
-	nodes    otherNodes              // from which it collects, too
-	redactor *supportbundle.Redactor // set by writeFile
+	timeout  time.Duration // of the collection, for messages
+	hostOnly bool          // without the objects of the cluster
+	nodes    otherNodes    // from which it collects, too
+
+	specFiles []specSource            // of the user
+	found     []specSource            // in the cluster; set by writeFile
+	dropped   int                     // redactors in specs that are above the limits; set by writeFile
+	redactor  *supportbundle.Redactor // set by writeFile
 }
 
 // writeFile writes the bundle to target.
@@ -149,10 +160,13 @@ func (p packer) writeFile(ctx context.Context, target string, o supportbundle.Op
 	if err != nil {
 		return BundleResult{}, err
 	}
+	if !p.hostOnly {
+		p.found = p.findSpecs(ctx)
+	}
 	if p.secretsErr != nil {
 		maps.DeleteFunc(s.Logs, func(name string, _ []diagnosis.Line) bool { return strings.HasPrefix(name, diagnosis.LogPods) })
 	}
-	p.redactor = supportbundle.NewRedactor(secrets...)
+	p.redactor, p.dropped = supportbundle.NewRedactor(secrets...).WithVendorRules(p.vendorRules())
 	o.Redactor = p.redactor
 	s.Missing = p.missingParts() // with the Secrets, if they cannot be read
 	read, write := io.Pipe()
@@ -199,7 +213,8 @@ func (p packer) pack(ctx context.Context, w io.Writer, s diagnosis.Snapshot, o s
 	if p.nodes.unknown != "" {
 		b.LeaveOut(folderPlinth+"nodes.json", p.nodes.unknown)
 	}
-	p.addItems(ctx, b, p.journalItems(p.since)) // last: their oldest lines are left out first
+	p.addItems(ctx, b, p.journalItems(p.since)) // after the state: their oldest lines are left out first
+	p.addSpecs(ctx, b, s)                       // last: every bundle has the rest
 	b.AddAlways("analysis.json", encodeFile("", analysis(report.Findings, nodes)).content)
 	for _, m := range s.Missing {
 		b.LeaveOut(m.Fact, m.Reason)
@@ -226,12 +241,11 @@ func forBundle(s diagnosis.Snapshot, r *supportbundle.Redactor) diagnosis.Snapsh
 	return s
 }
 
-// addCluster adds the objects of the cluster, and the logs of pods. Both can have values of Secrets, so neither is added
-// if those are not known.
+// addCluster adds the objects of the cluster, and the logs of pods. Both can have values of Secrets and what a vendor has
+// removed, so neither is added if those are not known.
 func (p packer) addCluster(ctx context.Context, b *supportbundle.Writer, s diagnosis.Snapshot) {
 	if p.secretsErr != nil {
-		b.LeaveOut("objects of the cluster and logs of pods",
-			"the Secrets, whose values are removed from them, cannot be read: "+explain(p.secretsErr))
+		b.LeaveOut("objects of the cluster and logs of pods", p.secretsErr.Error())
 		return
 	}
 	p.report("collect the objects of the cluster", 0, 0)

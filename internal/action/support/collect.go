@@ -58,8 +58,10 @@ type collector struct {
 	install  diagnosis.Install
 	client   *kube.Client // nil if there are no credentials
 
-	secretsErr error // why the Secrets of the cluster, whose values are removed from a bundle, could not be read
+	secretsErr error // why it is not known what must be removed from the objects of the cluster: Secrets or redactors cannot be read
 	restricted bool  // it runs in the unit that the agent starts
+
+	diskPaths []string // whose usage the specs of the user request
 
 	mu      sync.Mutex
 	missing []facts.Unknown
@@ -281,6 +283,7 @@ func (c *collector) gatherFacts(ctx context.Context) (facts.Facts, hostpreflight
 	need := checks.FactsRequest(req)
 	need.Ports = nil // binding them could stop a k0s that starts
 	need.Paths = append(need.Paths, "/", "/tmp", k0s.DataDir+"/etcd")
+	need.Paths = append(need.Paths, c.diskPaths...)
 	need.Sysctls = append(need.Sysctls, "net.netfilter.nf_conntrack_count", "net.netfilter.nf_conntrack_max", "vm.overcommit_memory", "kernel.pid_max", "fs.file-max")
 	found := probe.Gather(ctx, c.env.Host, need)
 	found.Network.NodeAddress = c.recorded.Address

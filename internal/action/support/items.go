@@ -18,6 +18,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/status"
 	"github.com/plinthdev/plinth/internal/diagnosis"
+	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
@@ -163,10 +164,14 @@ func systemItems(s diagnosis.Snapshot) []item {
 		jsonItem(folderSystem+"sysctl.json", f.Settings.Sysctls),
 	}
 	for _, d := range f.Disks {
-		name := strings.Trim(strings.ReplaceAll(d.Path, "/", "-"), "-")
-		items = append(items, jsonItem(folderDisks+cmp.Or(name, "root")+".json", map[string]any{"total_bytes": d.Size, "used_bytes": d.Size - min(d.Free, d.Size)}))
+		items = append(items, diskItem(cmp.Or(strings.Trim(strings.ReplaceAll(d.Path, "/", "-"), "-"), "root"), d))
 	}
 	return items
+}
+
+// diskItem returns the usage of a disk.
+func diskItem(name string, d facts.Disk) item {
+	return jsonItem(folderDisks+name+".json", map[string]any{"total_bytes": d.Size, "used_bytes": d.Size - min(d.Free, d.Size)})
 }
 
 // machineArch returns the kernel's name of an architecture.

@@ -47,7 +47,7 @@ type file struct {
 	content []byte
 }
 
-// clusterFiles returns the objects of the cluster, the specs of support bundles in it and its version, as files. What cannot be read is listed in failed.
+// clusterFiles returns the objects of the cluster and its version as files. What cannot be read is listed in failed.
 func (c *collector) clusterFiles(ctx context.Context) (all []file, failed []file) {
 	if c.client == nil || c.objects == nil {
 		return nil, nil
@@ -77,8 +77,7 @@ func (c *collector) clusterFiles(ctx context.Context) (all []file, failed []file
 		}
 		all = append(all, parts...)
 	}
-	specs, missing := c.specFiles(ctx)
-	return slices.Concat(all, specs, c.apiFiles(ctx)), append(failed, missing...)
+	return append(all, c.apiFiles(ctx)...), failed
 }
 
 // apiFiles returns the version of the API server and the kinds that it has.

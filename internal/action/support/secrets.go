@@ -2,8 +2,10 @@ package support
 
 import (
 	"context"
+	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -12,6 +14,7 @@ import (
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/supportspec"
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
@@ -79,7 +82,7 @@ func (c *collector) clusterSecrets(ctx context.Context) (values []string) {
 	defer cancel()
 	list, err := c.client.Core().Secrets("").List(ctx, metav1.ListOptions{FieldSelector: "type!=helm.sh/release.v1"})
 	if err != nil {
-		c.secretsErr = err
+		c.setUnreadable("the Secrets, whose values are removed from them,", err)
 		return nil
 	}
 	for _, s := range list.Items {
@@ -94,7 +97,7 @@ func secretValues(s corev1.Secret) (values []string) {
 		v := string(raw)
 		switch {
 		case len(v) > maxSecret, strings.HasSuffix(key, ".crt"), key == "namespace", key == "username", key == "hostname":
-		case key == specKey: // its lines are words of troubleshoot.sh, which stand in many files; patterns find what is secret in it
+		case slices.Contains(supportspec.Keys(), key): // its lines are words of troubleshoot.sh, which stand in many files; patterns find what is secret in it
 		case strings.Contains(v, "-----BEGIN "):
 			values = append(values, privateKeyBlock.FindAllString(v, -1)...)
 		default:
@@ -102,4 +105,11 @@ func secretValues(s corev1.Secret) (values []string) {
 		}
 	}
 	return values
+}
+
+// setUnreadable records why it is not known what must be removed from the objects of the cluster, unless that is recorded.
+func (c *collector) setUnreadable(what string, err error) {
+	if c.secretsErr == nil {
+		c.secretsErr = fmt.Errorf("%s cannot be read: %s", what, explain(err))
+	}
 }

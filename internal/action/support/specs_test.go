@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/plinthdev/plinth/internal/supportspec"
 )
 
 func TestSpecFiles_AreInTheBundle(t *testing.T) {
@@ -17,11 +19,11 @@ func TestSpecFiles_AreInTheBundle(t *testing.T) {
 		return map[string]any{"namespace": "kotsadm", "name": name, "labels": map[string]any{label: "support-bundle"}}
 	}
 	m.api.Put("/api/v1/namespaces/kotsadm/secrets/kotsadm-app-supportbundle", map[string]any{
-		"metadata": meta("kotsadm-app-supportbundle", "troubleshoot.sh/kind"), "data": map[string]any{specKey: base64.StdEncoding.EncodeToString([]byte(spec))}})
+		"metadata": meta("kotsadm-app-supportbundle", "troubleshoot.sh/kind"), "data": map[string]any{supportspec.BundleKey: base64.StdEncoding.EncodeToString([]byte(spec))}})
 	m.api.Put("/api/v1/namespaces/kotsadm/configmaps/kotsadm-app-supportbundle-default", map[string]any{
-		"metadata": meta("kotsadm-app-supportbundle-default", "troubleshoot.io/kind"), "data": map[string]any{specKey: "{{repl not YAML"}})
+		"metadata": meta("kotsadm-app-supportbundle-default", "troubleshoot.io/kind"), "data": map[string]any{supportspec.BundleKey: "{{repl not YAML"}})
 	m.api.Put("/api/v1/namespaces/kotsadm/secrets/other", map[string]any{"metadata": map[string]any{"namespace": "kotsadm", "name": "other"},
-		"data": map[string]any{specKey: base64.StdEncoding.EncodeToString([]byte("kind: SupportBundle"))}})
+		"data": map[string]any{supportspec.BundleKey: base64.StdEncoding.EncodeToString([]byte("kind: SupportBundle"))}})
 	m.api.Put("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/backups.velero.io", map[string]any{"metadata": map[string]any{"name": "backups.velero.io"}})
 	_, found := m.createFrom(t, &fakeAgents{})
 
