@@ -35,12 +35,12 @@ func TestResolve_ReturnsAddOnsInInstallOrder(t *testing.T) {
 	for _, a := range got {
 		names = append(names, a.Name+" "+a.Version+" "+a.Namespace+"/"+a.Release)
 	}
-	want := []string{"local-path-storage 0.0.30 local-path-storage/local-path-storage", "kotsadm 1.131.2 kotsadm/console-proxy", "registry 3.1.2 registry/registry", "velero 1.18.3 velero/velero"}
+	want := []string{"local-path-storage 0.0.30 local-path-storage/local-path-storage", "registry 3.1.2 registry/registry", "kotsadm 1.131.2 kotsadm/console-proxy", "velero 1.18.3 velero/velero"}
 	if strings.Join(names, "; ") != strings.Join(want, "; ") {
 		t.Errorf("got %q, want %q", names, want)
 	}
-	if got[1].Deploy != DeployKOTS || got[1].ImageRefs()[0] != "docker.io/kotsadm/kotsadm-migrations:v1.131.2" || len(got[1].ImageRefs()) != 4 {
-		t.Errorf("kotsadm is %+v", got[1])
+	if got[2].Deploy != DeployKOTS || got[2].ImageRefs()[0] != "docker.io/kotsadm/kotsadm-migrations:v1.131.2" || len(got[2].ImageRefs()) != 4 {
+		t.Errorf("kotsadm is %+v", got[2])
 	}
 }
 
@@ -86,8 +86,8 @@ func TestResolve_DerivesValuesFromTheInstaller(t *testing.T) {
 	}
 	for i, want := range []map[string]any{
 		{"path": "/srv/plinth/volumes"},
-		{"nodePort": 30880, "resolver": "172.20.0.10", "upstream": "kotsadm.console.svc.corp.local:3000"},
 		{"clusterIP": "172.20.0.11"},
+		{"nodePort": 30880, "resolver": "172.20.0.10", "upstream": "kotsadm.console.svc.corp.local:3000"},
 		{"kubeletDir": "/var/lib/k0s/kubelet", "consoleNamespace": "console"},
 	} {
 		if got[i].ClusterDomain != "corp.local" {

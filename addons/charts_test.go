@@ -27,7 +27,7 @@ func newest(key string) string {
 }
 
 func TestResolve_OrdersChartsByAfter(t *testing.T) {
-	const own = "local-path-storage %kotsadm registry"
+	const own = "local-path-storage %registry kotsadm"
 	for name, c := range map[string]struct {
 		charts []spec.Chart
 		want   string
@@ -35,7 +35,7 @@ func TestResolve_OrdersChartsByAfter(t *testing.T) {
 		"none":                         {nil, strings.ReplaceAll(own, "%", "")},
 		"between storage and console":  {[]spec.Chart{{Name: "b"}, {Name: "a"}}, strings.ReplaceAll(own, "%", "b a ")},
 		"after each other":             {[]spec.Chart{{Name: "b", After: []string{"a"}}, {Name: "a"}}, strings.ReplaceAll(own, "%", "a b ")},
-		"after an add-on, and another": {[]spec.Chart{{Name: "b", After: []string{"registry"}}, {Name: "a"}}, "local-path-storage kotsadm registry b a"},
+		"after an add-on, and another": {[]spec.Chart{{Name: "b", After: []string{"registry"}}, {Name: "a"}}, "local-path-storage registry b a kotsadm"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			all, err := Resolve(withCharts(c.charts...), "/data")

@@ -26,7 +26,7 @@ type Console struct {
 
 // addOnSteps returns the steps of an install that run inside the cluster.
 func (c Cluster) addOnSteps() []step.Step {
-	var steps []step.Step
+	var steps, announce []step.Step
 	for _, a := range c.AddOns {
 		release := c.installChart(stepID(a), "Install "+a.Title, releaseOf(a), a.Wait())
 		switch {
@@ -35,14 +35,17 @@ func (c Cluster) addOnSteps() []step.Step {
 		case a.Deploy == addons.DeployKOTS:
 			release.ID, release.Title = a.Release, "Put the console behind TLS"
 			steps = append(steps, c.installConsole(), c.ensureConsoleCertificate(), release, c.waitConsole())
+			// A new console that knows of the registry would look for its own images there.
+			steps, announce = append(steps, announce...), nil
 		case a.Name == registryName:
-			steps = append(steps, c.trustRegistry(a), release, c.configureKOTSRegistry(a))
+			steps, announce = append(steps, c.trustRegistry(a), release), []step.Step{c.configureKOTSRegistry(a)}
 		case a.Name == veleroName && snapshotStore(a) != nil:
 			steps = append(steps, c.prepareStore(a), release, c.configureLocation(a))
 		default:
 			steps = append(steps, release)
 		}
 	}
+	steps = append(steps, announce...)
 	if c.Console.App != nil {
 		steps = append(steps, c.installApp())
 	}

@@ -89,14 +89,19 @@ func Install(c Cluster) []step.Step {
 	}
 	steps = append(steps, c.applyNodePolicies(), c.secureNamespaces())
 	// Kubelet does not check whether CoreDNS is Ready until it has run for half a minute (k0s, pkg/component/controller,
-	// coredns.go). In that time, storage, the console and the registry start: none of them needs it for that.
-	own, others := c, c
-	own.AddOns, own.Console.App = c.ownAddOns(), nil
-	others.AddOns = slices.DeleteFunc(slices.Clone(c.AddOns), func(a addons.AddOn) bool { return !a.External })
-	for _, s := range own.addOnSteps() {
-		steps = append(steps, c.namingSystemPods(s))
+	// coredns.go). In that time, storage, the registry and the console start: none of them needs it for that. Of the
+	// vendor's charts, and of what comes after them, nothing is known.
+	all := c.addOnSteps()
+	late := slices.IndexFunc(all, func(s step.Step) bool {
+		return s.ID == ApplicationID || slices.ContainsFunc(c.AddOns, func(a addons.AddOn) bool { return a.External && s.ID == stepID(a) })
+	})
+	if late < 0 {
+		late = len(all)
 	}
-	steps = append(append(append(steps, c.waitSystemPodsReady()), others.addOnSteps()...), c.agentSteps()...)
+	for i := range all[:late] {
+		all[i] = c.namingSystemPods(all[i])
+	}
+	steps = append(append(steps, slices.Insert(all, late, c.waitSystemPodsReady())...), c.agentSteps()...)
 	return append(steps, c.scheduleSteps()...)
 }
 
