@@ -240,11 +240,23 @@ func (s Service) RegisterNeeded() (string, error) {
 	}
 	// It is enough that the unit contains each of the arguments.
 	for _, a := range s.startArguments() {
-		if !strings.Contains(unit, a) {
+		if !hasArgument(unit, a) {
 			return s.Unit() + " is registered without " + a, nil
 		}
 	}
 	return "", nil
+}
+
+// hasArgument reports whether the text of a unit contains the whole argument a, and not only a longer one, such as
+// another address that begins in the same way.
+func hasArgument(unit, a string) bool {
+	for rest := unit; ; {
+		_, after, found := strings.Cut(rest, a)
+		if !found || after == "" || strings.ContainsAny(after[:1], " \t\n\"'") {
+			return found
+		}
+		rest = after
+	}
 }
 
 // RegisteredToJoin reports whether the service on this host was registered as a controller that joins a cluster.

@@ -115,6 +115,29 @@ func TestConfigFiles_JoinGuardRemovesEtcdWithoutLog(t *testing.T) {
 	}
 }
 
+// An address that begins like another one is another one.
+func TestRegisterNeeded_ComparesWholeArguments(t *testing.T) {
+	for name, c := range map[string]struct {
+		registered, address string
+		needed              bool
+	}{
+		"the same":             {`"--kubelet-extra-args=--node-ip=10.0.0.5"`, "10.0.0.5", false},
+		"without quotes":       {`--kubelet-extra-args=--node-ip=10.0.0.5`, "10.0.0.5", false},
+		"with a further flag":  {`"--kubelet-extra-args=--node-ip=10.0.0.5 --v=2"`, "10.0.0.5", false},
+		"a longer one":         {`"--kubelet-extra-args=--node-ip=10.0.0.50"`, "10.0.0.5", true},
+		"another one":          {`"--kubelet-extra-args=--node-ip=10.0.0.6"`, "10.0.0.5", true},
+		"a longer one, and it": {`"--x=--kubelet-extra-args=--node-ip=10.0.0.50" "--kubelet-extra-args=--node-ip=10.0.0.5"`, "10.0.0.5", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := Service{Host: hosttest.New(t).Host(), Worker: true, Settings: Settings{Address: c.address}}
+			testkit.Must(t, s.Host.Write(s.UnitPath(), strings.NewReader("ExecStart=/usr/local/bin/k0s worker "+c.registered+"\n"), 0o644))
+			if why, err := s.RegisterNeeded(); err != nil || (why != "") != c.needed {
+				t.Errorf("%q, %v", why, err)
+			}
+		})
+	}
+}
+
 func TestStart_RestartsK0sWhoseFilesChanged(t *testing.T) {
 	running := host.UnitState{Load: "loaded", Active: "active", Sub: "running", Enable: "enabled"}
 	for name, c := range map[string]struct {
