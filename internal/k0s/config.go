@@ -35,6 +35,7 @@ const (
 	TokenPath            = "/etc/k0s/plinth.token"             // k0s's join token while a controller joins, mode 0600
 	KubeletConf          = "/var/lib/k0s/kubelet.conf"         // kubeconfig of this node
 	EtcdMemberDir        = "/var/lib/k0s/etcd/member"          // data of the local member of etcd
+	EtcdDatabase         = EtcdMemberDir + "/snap/db"          // its database
 	CACertPath           = "/var/lib/k0s/pki/ca.crt"           // the cluster's certificate authority
 	CAKeyPath            = "/var/lib/k0s/pki/ca.key"           // private key of the authority, on controllers only
 	SAKeyPath            = "/var/lib/k0s/pki/sa.key"           // private key that signs the tokens of service accounts, on controllers only

@@ -7,10 +7,30 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/node/cleanup"
 	"github.com/plinthdev/plinth/internal/ports"
 	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/wait"
 )
+
+// stopSteps returns the steps that stop k0s and, with a second id, end the pods, unless isDone reports that what runs now
+// was started after the change for which they end. k0s does not start at boot then.
+func (c Cluster) stopSteps(isDone func() (bool, error), ids ...string) (steps []step.Step) {
+	kinds := cleanup.StopKinds(cleanup.Finder{Host: c.Host, Scope: c.CleanupScope})
+	for i, id := range ids {
+		s := removeStep(kinds[i])
+		s.ID = id
+		check := s.Check
+		s.Check = func(ctx context.Context) (step.State, error) {
+			if done, err := isDone(); err != nil || done {
+				return step.Done(), err
+			}
+			return check(ctx)
+		}
+		steps = append(steps, s)
+	}
+	return steps
+}
 
 // apiReason returns why the API server on this host is not ready, or "". A worker has none.
 func (c Cluster) apiReason(ctx context.Context) string {
@@ -84,6 +104,43 @@ func (c Cluster) kubeletReason(ctx context.Context, since time.Time) string {
 		return "the kubelet of node " + c.NodeName + " has not reported since the restart"
 	}
 	return ""
+}
+
+// waitPodsStartedAfter returns the step id that waits until the cluster knows that its pods have ended and were started
+// again since the file mark was written: until then it has their state of before, in which they were Ready. started is the
+// id of the step that starts k0s.
+func (c Cluster) waitPodsStartedAfter(id, started, mark string) step.Step {
+	why := func(ctx context.Context) (string, error) {
+		info, err := c.Host.Lstat(mark)
+		if err != nil {
+			return "", err
+		}
+		client, err := c.kubeClient(ctx)
+		if err != nil {
+			return "", err
+		}
+		return client.NotRestarted(ctx, info.ModTime())
+	}
+	return step.Step{ID: id, Title: "Wait for the pods to start again",
+		Check: func(ctx context.Context) (step.State, error) {
+			reason, err := why(ctx)
+			if err != nil {
+				return step.Unknown(started), ctx.Err()
+			}
+			return stepState(reason, nil)
+		},
+		Apply: func(ctx context.Context, report step.Report) error {
+			return wait.Until(ctx, wait.Options{What: "the pods to start again", Timeout: 5 * time.Minute, Interval: time.Second, Diagnose: c.diagnosePodStart,
+				NextCommand: "sudo plinth kubectl get pods,events -A", OnReason: func(reason string) { report(reason, 0, 0) }},
+				func(ctx context.Context) (bool, string, error) {
+					reason, err := why(ctx)
+					if err != nil {
+						return false, err.Error(), nil
+					}
+					return reason == "", reason, nil
+				})
+		},
+	}
 }
 
 // waitSystemImages returns the step that waits until k0s has given the system pods the images of its version, which it

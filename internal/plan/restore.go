@@ -12,7 +12,6 @@ import (
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kube"
-	"github.com/plinthdev/plinth/internal/node/cleanup"
 	"github.com/plinthdev/plinth/internal/step"
 )
 
@@ -112,18 +111,7 @@ func (o restore) isRestored() (bool, error) {
 }
 
 // stop returns the step that stops k0s, and with it etcd. Pods keep running.
-func (o restore) stop() step.Step {
-	s := removeStep(cleanup.StopKinds(cleanup.Finder{Host: o.Host, Scope: o.CleanupScope})[0])
-	s.ID = "restore-stop"
-	check := s.Check
-	s.Check = func(ctx context.Context) (step.State, error) {
-		if done, err := o.isRestored(); err != nil || done {
-			return step.Done(), err
-		}
-		return check(ctx)
-	}
-	return s
-}
+func (o restore) stop() step.Step { return o.stopSteps(o.isRestored, "restore-stop")[0] }
 
 // save returns the step that stores the snapshot of etcd on this host. After that, the file of the backup is not
 // needed any more, and etcd's own data can be removed.
@@ -165,7 +153,7 @@ func (o restore) save() step.Step {
 // openOwnData opens the data of etcd on this host as a snapshot. A stopped etcd has written to it everything that it
 // knows to be committed.
 func (o restore) openOwnData(context.Context) (io.ReadCloser, error) {
-	db, err := o.Host.OpenFile(path.Join(k0s.EtcdMemberDir, "snap", "db"))
+	db, err := o.Host.OpenFile(k0s.EtcdDatabase)
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,6 @@ import (
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/node/cleanup"
 	"github.com/plinthdev/plinth/internal/step"
-	"github.com/plinthdev/plinth/internal/wait"
 )
 
 // NotRestored returns the error of an upgrade that has failed, and whose state before could not be restored because of err.
@@ -99,7 +98,7 @@ func Rollback(c Cluster, r Reversal) []step.Step {
 	}
 	steps = append(steps, b.startAgent(), b.startBackupTimer())
 	if c.Console.URL != "" {
-		steps = append(steps, c.waitConsole())
+		steps = append(steps, c.waitConsole(consoleTimeout))
 	}
 	return append(steps, b.compareHealth(), b.recordEnd(), b.removeSnapshot())
 }
@@ -117,21 +116,7 @@ func RollbackNode(c Cluster, r Reversal) []step.Step {
 
 // stop returns the steps that stop k0s and end the pods. k0s does not start at boot then.
 func (b rollback) stop() []step.Step {
-	kinds := cleanup.StopKinds(cleanup.Finder{Host: b.Host, Scope: b.CleanupScope})
-	var steps []step.Step
-	for i, id := range []string{"rollback-stop", "rollback-pods"} {
-		s := removeStep(kinds[i])
-		s.ID = id
-		check := s.Check
-		s.Check = func(ctx context.Context) (step.State, error) {
-			if b.Snapshot.isMarked(b.Host, etcdRestored) { // what runs now was started after that
-				return step.Done(), nil
-			}
-			return check(ctx)
-		}
-		steps = append(steps, s)
-	}
-	return steps
+	return b.stopSteps(func() (bool, error) { return b.Snapshot.isMarked(b.Host, etcdRestored), nil }, "rollback-stop", "rollback-pods")
 }
 
 // RollbackFilesID is the id of the step of a rollback that restores the files of the host. Not all of them are Plinth's.
@@ -256,37 +241,7 @@ func (b rollback) restoreEtcd() step.Step {
 // waitPodsRestarted returns the step that waits until the cluster knows that its pods have ended and were started
 // again. Until then it has the state of all pods from the snapshot, in which they were Ready.
 func (b rollback) waitPodsRestarted() step.Step {
-	why := func(ctx context.Context) (string, error) {
-		info, err := b.Host.Lstat(path.Join(b.Snapshot.Dir, etcdRestored))
-		if err != nil {
-			return "", err
-		}
-		client, err := b.kubeClient(ctx)
-		if err != nil {
-			return "", err
-		}
-		return client.NotRestarted(ctx, info.ModTime())
-	}
-	return step.Step{ID: "rollback-restarted", Title: "Wait for the pods to start again",
-		Check: func(ctx context.Context) (step.State, error) {
-			reason, err := why(ctx)
-			if err != nil {
-				return step.Unknown("rollback-start"), ctx.Err()
-			}
-			return stepState(reason, nil)
-		},
-		Apply: func(ctx context.Context, report step.Report) error {
-			return wait.Until(ctx, wait.Options{What: "the pods to start again", Timeout: 5 * time.Minute, Interval: time.Second, Diagnose: b.diagnosePodStart,
-				NextCommand: "sudo plinth kubectl get pods,events -A", OnReason: func(reason string) { report(reason, 0, 0) }},
-				func(ctx context.Context) (bool, string, error) {
-					reason, err := why(ctx)
-					if err != nil {
-						return false, err.Error(), nil
-					}
-					return reason == "", reason, nil
-				})
-		},
-	}
+	return b.waitPodsStartedAfter("rollback-restarted", "rollback-start", path.Join(b.Snapshot.Dir, etcdRestored))
 }
 
 // restoreConsole returns the step that restores the console's database.
