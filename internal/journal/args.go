@@ -6,7 +6,7 @@ package journal
 type Args struct {
 	Cluster      string   `json:"cluster,omitempty"`      // name of the cluster
 	Bundle       string   `json:"bundle,omitempty"`       // digest of the bundle
-	From         string   `json:"from,omitempty"`         // upgrade, rollback: digest of the bundle before the upgrade; restore: what is restored
+	From         string   `json:"from,omitempty"`         // upgrade, rollback: digest of the bundle before the upgrade; restore: what is restored; repair: the address before
 	PodCIDR      string   `json:"podCIDR,omitempty"`      // pod network
 	Node         string   `json:"node,omitempty"`         // install, join: name of this host's node
 	MachineID    string   `json:"machineId,omitempty"`    // install, join: machine id of this host

@@ -55,6 +55,14 @@ func (r Run) DescribeUnfinished() string {
 	return fmt.Sprintf("the %s started at %s is not finished", r.Verb, r.StartedAt.Format(time.RFC3339))
 }
 
+// Command returns the words after "plinth" of the command that makes such runs.
+func (r Run) Command() string {
+	if r.Verb == "repair" {
+		return "repair address"
+	}
+	return r.Verb
+}
+
 // IsOf reports whether the run is the one of h, which holds the lock now: it has no end, and h has begun it. An earlier run
 // without an end was killed.
 func (r Run) IsOf(h Holder) bool {

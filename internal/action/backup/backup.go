@@ -135,7 +135,7 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 		return err
 	}
 	if last, ok := env.Journal().LastUnfinished(); ok {
-		return problem.New(problem.ExitUsage, doing, errors.New(last.DescribeUnfinished()), "run the same `plinth "+last.Verb+"` again first")
+		return problem.New(problem.ExitUsage, doing, errors.New(last.DescribeUnfinished()), "run the same `plinth "+last.Command()+"` again first")
 	}
 	if why, err := (k0s.Service{Host: env.Host}).DownReason(ctx); err != nil || why != "" {
 		if err == nil {

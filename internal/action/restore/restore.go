@@ -26,7 +26,6 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/token"
-	"github.com/plinthdev/plinth/internal/wait"
 )
 
 // Options are the options of a restore. One of From, ControlPlane and FromThisNode is set.
@@ -79,7 +78,7 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 		opts.Install.Plan = opts.Plan
 		return runOnNewHost(ctx, env, opts)
 	}
-	o := operation{opts: opts, now: env.Now().UTC(), members: readMembers, answers: etcd.IsListening}
+	o := operation{opts: opts, now: env.Now().UTC(), members: action.ReadEtcdMembers, answers: etcd.IsListening}
 	out, err := action.Execute(ctx, env, o.engineOperation())
 	res := Result{Changed: out.Changed, Removed: opts.RemoveLost, Log: out.Log, Lost: o.lost()}
 	if opts.ControlPlane != "" {
@@ -150,8 +149,8 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 		return problem.New(problem.ExitUsage, doing, err, "the state of the unfinished restore cannot be read; nothing was changed")
 	}
 	if o.opts.FromThisNode && !stored {
-		if _, err := env.Host.Lstat(ownDatabase); err != nil {
-			return problem.New(problem.ExitUsage, doing, fmt.Errorf("this host has no data of etcd: %s: %w", ownDatabase, problem.PathCause(err)),
+		if _, err := env.Host.Lstat(k0s.EtcdDatabase); err != nil {
+			return problem.New(problem.ExitUsage, doing, fmt.Errorf("this host has no data of etcd: %s: %w", k0s.EtcdDatabase, problem.PathCause(err)),
 				"restore from a backup: plinth restore --control-plane FILE")
 		}
 	}
@@ -257,7 +256,7 @@ func (o *operation) checkRuns(env *action.Env) error {
 	what := last.DescribeUnfinished()
 	switch {
 	case last.Verb != Verb:
-		return problem.Newf(problem.ExitUsage, doing, "finish it first: run the same `plinth "+last.Verb+"` again; nothing was changed", "%s", what)
+		return problem.Newf(problem.ExitUsage, doing, "finish it first: run the same `plinth "+last.Command()+"` again; nothing was changed", "%s", what)
 	case last.Args.From != o.source && o.hasStored(env, last.Args.From):
 		return problem.Newf(problem.ExitUsage, doing, "finish it first: run the same `plinth restore` again; nothing was changed",
 			"%s, and restores other data", what)
@@ -332,37 +331,6 @@ func (o *operation) checkMembers(members []etcd.Member) error {
 	}
 	return nil
 }
-
-// membersTimeout is how long etcd may take to list its members.
-const membersTimeout = 20 * time.Second
-
-// readMembers returns the members of the etcd on this host: it is asked or, if it does not run, its database is
-// read. Without a quorum k0s ends and starts again, so either may fail for a moment.
-func readMembers(ctx context.Context, env *action.Env) (members []etcd.Member, err error) {
-	client, err := etcd.New(env.Host)
-	if err != nil {
-		return nil, err
-	}
-	err = wait.Until(ctx, wait.Options{What: "the members of etcd", Timeout: membersTimeout, Interval: time.Second,
-		NextCommand: "sudo journalctl -u " + k0s.ControllerUnit},
-		func(ctx context.Context) (bool, string, error) {
-			asked, err := client.Members(ctx)
-			if err == nil {
-				members = asked
-				return true, "", nil
-			}
-			stored, storedErr := etcd.StoredMembers(ownDatabase)
-			if storedErr == nil {
-				members = stored
-				return true, "", nil
-			}
-			return false, err.Error() + "; " + storedErr.Error(), nil
-		})
-	return members, err
-}
-
-// ownDatabase is the database of etcd on this host.
-const ownDatabase = k0s.EtcdMemberDir + "/snap/db"
 
 // lost returns the names of the other controllers.
 func (o *operation) lost() (names []string) {

@@ -156,7 +156,7 @@ func (o *operation) checkRuns(env *action.Env) error {
 	case last.Verb == RollbackVerb: // only in a plan: else finishRollback has finished it
 		return problem.Newf(problem.ExitUsage, "upgrade", "finish it first: sudo plinth upgrade --rollback; nothing was changed", "%s", doing)
 	}
-	return problem.Newf(problem.ExitUsage, "upgrade", "finish it first: run the same `plinth "+last.Verb+"` again; nothing was changed", "%s", doing)
+	return problem.Newf(problem.ExitUsage, "upgrade", "finish it first: run the same `plinth "+last.Command()+"` again; nothing was changed", "%s", doing)
 }
 
 // inspectHost refuses a host that is not the one on which the cluster was installed, and sets the facts
