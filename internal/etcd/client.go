@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -112,6 +113,13 @@ func (c *Client) Remove(ctx context.Context, id string) error {
 		return nil
 	}
 	return err
+}
+
+// SetPeerAddress tells the members that the one with this id is at the IP address. The others connect to it there;
+// where the member itself listens is in its configuration.
+func (c *Client) SetPeerAddress(ctx context.Context, id, address string) error {
+	url := "https://" + net.JoinHostPort(address, ports.EtcdPeerText)
+	return c.postJSON(ctx, "/v3/cluster/member/update", map[string]any{"ID": id, "peerURLs": []string{url}}, &struct{}{})
 }
 
 // postJSON posts in as JSON to path and decodes the response into out. An error

@@ -47,6 +47,27 @@ func TestMembers_MarksLeader(t *testing.T) {
 	}
 }
 
+func TestSetPeerAddress_UpdatesThePeerURL(t *testing.T) {
+	const update = "/v3/cluster/member/update"
+	for name, c := range map[string]struct{ address, answer, url, err string }{
+		"IPv4":         {"10.0.0.9", `{"members":[]}`, "https://10.0.0.9:2380", ""},
+		"IPv6":         {"2001:db8::9", `{"members":[]}`, "https://[2001:db8::9]:2380", ""},
+		"other member": {"10.0.0.9", "", "https://10.0.0.9:2380", "member not found"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answers := map[string]string{}
+			if c.answer != "" {
+				answers[update] = c.answer
+			}
+			client, asked := newGateway(t, answers)
+			err := client.SetPeerAddress(t.Context(), "7", c.address)
+			if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) || (*asked)[0] != update+` {"ID":"7","peerURLs":["`+c.url+`"]}` {
+				t.Errorf("%v, requests %v", err, *asked)
+			}
+		})
+	}
+}
+
 func TestAddLearner_AddsMemberOnce(t *testing.T) {
 	const list, add = "/v3/cluster/member/list", "/v3/cluster/member/add"
 	for name, c := range map[string]struct {

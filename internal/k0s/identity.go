@@ -221,6 +221,18 @@ func KubeletIdentityNeeded(h host.Files) (string, error) {
 	return "", nil
 }
 
+// KubeletAddressNeeded returns the reason why the identity must be placed for a node with this address, or "".
+func KubeletAddressNeeded(h host.Files, address string) (string, error) {
+	leaf, err := readPair(h, KubeletCertPath)
+	if err != nil {
+		return "", err
+	}
+	if leaf.VerifyHostname(address) != nil {
+		return KubeletCertPath + " is not for " + address, nil
+	}
+	return "", nil
+}
+
 // readPair returns the certificate in a file that contains its key too.
 func readPair(h host.Files, path string) (*x509.Certificate, error) {
 	both, err := h.ReadFile(path)

@@ -50,6 +50,7 @@ type Client struct {
 	mapper    meta.ResettableRESTMapper
 
 	ignored []string // names of nodes whose pods the waits leave out
+	only    string   // name of the node whose pods alone the waits await; "" for all nodes
 	kubectl string   // command of WithKubectl; "" for that of a host of the cluster
 }
 
@@ -70,6 +71,18 @@ func (c *Client) IgnoringNodes(names ...string) *Client {
 	return &with
 }
 
+// OnlyNode returns a copy of c whose waits for pods leave out the pods on all nodes but name, which may be away.
+func (c *Client) OnlyNode(name string) *Client {
+	with := *c
+	with.only = name
+	return &with
+}
+
+// ignores reports whether the waits leave out the pods on a node; "" is the node of pods that are not scheduled.
+func (c *Client) ignores(node string) bool {
+	return slices.Contains(c.ignored, node) || c.only != "" && node != "" && node != c.only
+}
+
 // awaitedPods returns the pods of a namespace, "" for all, except those on ignored nodes and those that only an ignored
 // node could run: no node has room for them, and another pod of their workload is Ready.
 func (c *Client) awaitedPods(ctx context.Context, namespace string) ([]corev1.Pod, error) {
@@ -77,10 +90,10 @@ func (c *Client) awaitedPods(ctx context.Context, namespace string) ([]corev1.Po
 	if err != nil {
 		return nil, err
 	}
-	if len(c.ignored) == 0 {
+	if len(c.ignored) == 0 && c.only == "" {
 		return list.Items, nil
 	}
-	pods := slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return slices.Contains(c.ignored, p.Spec.NodeName) })
+	pods := slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return c.ignores(p.Spec.NodeName) })
 	ready := map[string]bool{}
 	for i := range pods {
 		if p := &pods[i]; !isIgnoredPod(p) && podReason(p) == "" {

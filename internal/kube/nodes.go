@@ -19,6 +19,7 @@ type Node struct {
 	Reason   string    // why it is not Ready, reported by the cluster; empty if it is
 	Version  string    // version of kubelet
 	Cordoned bool      // no new pods are placed on it
+	Address  string    // internal address that kubelet reports; its record has the admitted one
 	Reported time.Time // when kubelet last reported whether it is Ready; precise to a second
 }
 
@@ -77,6 +78,11 @@ func (c *Client) WaitNode(ctx context.Context, w Wait, name string) error {
 
 func describeNode(n *corev1.Node) Node {
 	out := Node{Name: n.Name, Version: n.Status.NodeInfo.KubeletVersion, Reason: "kubelet has not reported", Cordoned: n.Spec.Unschedulable}
+	for _, a := range n.Status.Addresses {
+		if a.Type == corev1.NodeInternalIP && out.Address == "" {
+			out.Address = a.Address
+		}
+	}
 	for _, cond := range n.Status.Conditions {
 		if cond.Type != corev1.NodeReady {
 			continue

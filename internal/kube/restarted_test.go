@@ -72,7 +72,8 @@ func TestIgnoringNodes_LeavesOutThePodsOfALostNode(t *testing.T) {
 	for name, c := range map[string]struct {
 		client  *kube.Client
 		ignored bool
-	}{"all nodes": {all, false}, "without it": {all.IgnoringNodes("w1"), true}, "without another one": {all.IgnoringNodes("w2"), false}} {
+	}{"all nodes": {all, false}, "without it": {all.IgnoringNodes("w1"), true}, "without another one": {all.IgnoringNodes("w2"), false},
+		"only n1": {all.OnlyNode("n1"), true}, "only w1": {all.OnlyNode("w1"), false}} {
 		t.Run(name, func(t *testing.T) {
 			old, err := c.client.OldImage(t.Context(), "kube-system", []string{"kube-proxy"}, []string{"kube-proxy:2"})
 			testkit.Must(t, err)

@@ -34,7 +34,7 @@ func (c Cluster) addOnSteps() []step.Step {
 			steps = append(steps, c.tolerateFailure(release, a))
 		case a.Deploy == addons.DeployKOTS:
 			release.ID, release.Title = a.Release, "Put the console behind TLS"
-			steps = append(steps, c.installConsole(), c.ensureConsoleCertificate(), release, c.waitConsole())
+			steps = append(steps, c.installConsole(), c.ensureConsoleCertificate(c.Console.Hostname), release, c.waitConsole(consoleTimeout))
 			// A new console that knows of the registry would look for its own images there.
 			steps, announce = append(steps, announce...), nil
 		case a.Name == registryName:
@@ -146,10 +146,15 @@ func (c Cluster) kubeClient(ctx context.Context) (*kube.Client, error) {
 		return nil, err
 	}
 	client, err := kube.New(conf)
-	if err != nil || len(c.SkipNodes) == 0 {
-		return client, err
+	switch {
+	case err != nil:
+		return nil, err
+	case c.OnlyNode:
+		return client.OnlyNode(c.NodeName), nil
+	case len(c.SkipNodes) > 0:
+		return client.IgnoringNodes(c.SkipNodes...), nil
 	}
-	return client.IgnoringNodes(c.SkipNodes...), nil
+	return client, nil
 }
 
 // waitAPIServer waits until the API server answers and returns a client for it.

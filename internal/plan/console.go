@@ -86,17 +86,23 @@ func (c Cluster) enableConsoleHA() step.Step {
 		})
 }
 
-func (c Cluster) ensureConsoleCertificate() step.Step {
+// ensureConsoleCertificate returns the step that creates the certificate of the console, unless it has one that is for
+// host, the name in its URL. host is "" for the address of any node.
+func (c Cluster) ensureConsoleCertificate(host string) step.Step {
 	return c.consoleStep(step.Step{ID: "console-certificate", Title: "Give the console a certificate", Affects: []string{"namespace " + c.Console.Namespace}},
 		func(ctx context.Context, k *kots.Client) (string, error) {
-			return consoleProxy(k).CertificateNeeded(ctx, c.Console.Hostname, c.Now())
+			return consoleProxy(k).CertificateNeeded(ctx, host, c.Now())
 		},
 		func(ctx context.Context, k *kots.Client, _ step.Report) error {
 			return consoleProxy(k).EnsureCertificate(ctx, c.Console.CertificateHosts, c.Now())
 		})
 }
 
-func (c Cluster) waitConsole() step.Step {
+// consoleTimeout is how long the console may take to answer once its pods run.
+const consoleTimeout = 2 * time.Minute
+
+// waitConsole returns the step that waits until the console answers with its certificate.
+func (c Cluster) waitConsole(timeout time.Duration) step.Step {
 	ask := func(ctx context.Context, k *kots.Client) ([]byte, error) {
 		cert, _, err := consoleProxy(k).Certificate(ctx)
 		return cert, err
@@ -121,7 +127,7 @@ func (c Cluster) waitConsole() step.Step {
 			if err != nil {
 				return err
 			}
-			return kots.WaitConsoleHealthy(ctx, c.Console.URL, cert, c.Console.Desired.Version, kube.Wait{Timeout: 2 * time.Minute, Report: report, Diagnose: func(ctx context.Context) string { return k.Kube.Diagnose(ctx, c.Console.Namespace, "") }})
+			return kots.WaitConsoleHealthy(ctx, c.Console.URL, cert, c.Console.Desired.Version, kube.Wait{Timeout: timeout, Report: report, Diagnose: func(ctx context.Context) string { return k.Kube.Diagnose(ctx, c.Console.Namespace, "") }})
 		})
 }
 

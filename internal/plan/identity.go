@@ -41,7 +41,10 @@ func (c clusterIdentity) needed() (string, error) {
 	if why, err := k0s.EncryptionKeysNeeded(c.Host); err != nil || why != "" {
 		return why, err
 	}
-	return k0s.KubeletIdentityNeeded(c.Host)
+	if why, err := k0s.KubeletIdentityNeeded(c.Host); err != nil || why != "" {
+		return why, err
+	}
+	return k0s.KubeletAddressNeeded(c.Host, c.K0s.Settings.Address)
 }
 
 // create creates the cluster's authority, the key that encrypts Secrets in etcd, and the certificates
@@ -151,8 +154,11 @@ func (c clusterIdentity) policiesNeeded(ctx context.Context, client *kube.Client
 	if err != nil {
 		return "", err
 	}
-	if have, ok := records[c.NodeName]; !ok || have.UID != want.UID {
+	switch have, ok := records[c.NodeName]; {
+	case !ok || have.UID != want.UID:
 		return "node " + c.NodeName + " is not recorded as admitted", nil
+	case have.Address != want.Address:
+		return "node " + c.NodeName + " is recorded with the address " + have.Address, nil
 	}
 	return client.TrustNeeded(ctx)
 }
@@ -165,6 +171,9 @@ func (c clusterIdentity) applyPolicies(ctx context.Context, client *kube.Client)
 	}
 	want.Admitted = c.Now().UTC()
 	err = client.UpdateNodeRecords(ctx, func(all kube.NodeRecords) error {
+		if have, ok := all[c.NodeName]; ok && have.UID == want.UID { // the same admission at another address
+			want.Admitted, want.Token = have.Admitted, have.Token
+		}
 		all[c.NodeName] = want
 		return nil
 	})

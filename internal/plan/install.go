@@ -44,6 +44,7 @@ type Cluster struct {
 	Warn         func(text string) // receives what failed and is tolerated; nil for none
 
 	SkipNodes  []string                         // names of nodes that an upgrade or a rollback leaves out: their system pods do not count
+	OnlyNode   bool                             // the pods of all other nodes do not count: they may be away
 	APIAnswers func(ctx context.Context) string // returns why the API server does not answer, or ""; nil to ask it
 }
 

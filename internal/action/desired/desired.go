@@ -151,6 +151,14 @@ func RestoreSteps(target Target, is InstalledBundle, r plan.Restoration) []step.
 	return plan.Restore(installedCluster(target, is), r)
 }
 
+// ReaddressSteps returns the steps that move target s, the only controller of its cluster, on which is is installed, to
+// its address.
+func ReaddressSteps(target Target, is InstalledBundle) []step.Step {
+	c := installedCluster(target, is)
+	c.K0s.Settings.Images = is.Images // the configuration is written again, as the install has written it
+	return plan.Readdress(c, plan.Readdressing{})
+}
+
 // RestoreOnNewHostSteps returns the steps that install bundle b on target s, which has no cluster, with what is restored:
 // list returns them for the cluster.
 func RestoreOnNewHostSteps(ctx context.Context, target Target, b *airgap.Bundle, cfg config.Config, list func(plan.Cluster) []step.Step) ([]step.Step, error) {
