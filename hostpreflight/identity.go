@@ -25,7 +25,8 @@ func IdentityChanges(f facts.Facts, was facts.Identity) (found, fix string) {
 	if mayBeClone {
 		change(fmt.Sprintf("echo %s | sudo tee /etc/machine-id", was.MachineID), "its machine id was %s and is now %s", was.MachineID, cmp.Or(f.MachineID, "none"))
 	}
-	if was.Address.IsValid() && len(f.Network.Interfaces) > 0 && !f.Network.HasAddress(was.Address) && known(facts.FactNetwork) {
+	moved := was.Address.IsValid() && len(f.Network.Interfaces) > 0 && !f.Network.HasAddress(was.Address) && known(facts.FactNetwork)
+	if moved {
 		at, dev := formerPlace(f.Network, was.Address)
 		change(fmt.Sprintf("sudo ip address add %s dev %s, and make it permanent: a static address, or a reservation on the DHCP server", at, dev), "it no longer has its node's address %s", was.Address)
 	}
@@ -35,6 +36,9 @@ func IdentityChanges(f facts.Facts, was facts.Identity) (found, fix string) {
 	fix = "to undo this:\n  " + strings.Join(undos, "\n  ")
 	if was.Unit != "" {
 		fix += "\n  sudo systemctl restart " + was.Unit
+	}
+	if moved && len(changes) == 1 && was.Controller {
+		return changes[0], fix + "\nto keep it, on the only controller of a cluster: sudo plinth repair address\nto keep it on another host: let it leave the cluster with `sudo plinth reset node`, then join again"
 	}
 	fix += "\nto keep it: remove the cluster from this host with `sudo plinth reset node`, or `sudo plinth reset cluster` if it is the only node, then install or join again"
 	if mayBeClone { // its files contain the original's key, with which a reset acts as the original

@@ -38,7 +38,7 @@ func networkChecks() []hp.Check {
 			Run:       hp.RequireFact(facts.FactNetwork, checkDefaultRoute)},
 		{ID: "node-address", Group: "Network", Title: "Node address", Severity: hp.Fail, Strict: true,
 			Expected:  "one IPv4 address on an interface that is up, or the one that --address or --network-interface names",
-			Rationale: "the other nodes and the pods connect to this host at this address, and it cannot change later.",
+			Rationale: "the other nodes and the pods connect to this host at this address; only that of a cluster with one controller can change later.",
 			Run:       hp.RequireFact(facts.FactNetwork, checkNodeAddress)},
 		{ID: "cidr-pods", Group: "Network", Title: "Pod network", Severity: hp.Fail,
 			Expected:  "no overlap with the host's routes, addresses and name servers",
@@ -170,7 +170,7 @@ func checkDefaultRoute(f facts.Facts, req hp.Requirements) hp.Result {
 }
 
 // checkNodeAddress reports which address the node will have. Several candidates are a
-// warning, because the address cannot change later.
+// warning, because the address is hard to change later.
 func checkNodeAddress(f facts.Facts, req hp.Requirements) hp.Result {
 	at, err := f.Network.ChooseAddress(req.Address)
 	all, _ := f.Network.ChooseAddress(facts.AddressRequest{})

@@ -49,6 +49,7 @@ func newRootCommand(s *runner) *cobra.Command {
 		c.certificatesCommand(),
 		c.backupCommand(),
 		c.restoreCommand(),
+		c.repairCommand(),
 		c.resetCommand(),
 		c.debugCommand(),
 		c.versionCommand(),

@@ -238,10 +238,10 @@ func identityRules() []Rule {
 			}},
 		{ID: "address-changed", Area: areaIdentity, Culprit: "this host lost the address of its node",
 			Symptom: "k0s, etcd or the API do not start; other nodes do not reach it",
-			Fix:     "give the host its former address, statically or by a reservation on the DHCP server",
+			Fix:     "give the host its former address, statically or by a reservation on the DHCP server; or on the only controller: sudo plinth repair address",
 			Logs:    []LogPattern{{Source: LogK0s, Match: `bind: cannot assign requested address`}},
 			Find: func(s Snapshot) []Evidence {
-				return identityChange(s, facts.Identity{Address: s.Recorded.Address, Unit: s.Recorded.Unit})
+				return identityChange(s, facts.Identity{Address: s.Recorded.Address, Unit: s.Recorded.Unit, Controller: s.Recorded.Controller})
 			}},
 	}
 }

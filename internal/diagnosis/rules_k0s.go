@@ -65,7 +65,7 @@ func k0sRules() []Rule {
 			Symptom: "hosts cannot join, certificates are not renewed; a worker reaches the API no more",
 			Fix:     "sudo systemctl enable --now plinth-agent; its log: sudo journalctl -u plinth-agent -n 50",
 			Find: func(s Snapshot) (found []Evidence) {
-				if slices.Contains([]string{"upgrade", "rollback", "restore"}, s.Install.Verb) { // these stop it; their own end is the cause
+				if slices.Contains([]string{"upgrade", "rollback", "restore", "repair"}, s.Install.Verb) { // these stop it; their own end is the cause
 					return nil
 				}
 				if u, ok := s.unit("plinth-agent.service"); ok && !u.Running() && u.Active != "activating" && s.Install.Installed && s.Install.Removed == "" {

@@ -9,4 +9,6 @@ type Identity struct {
 	MachineID string
 	Address   netip.Addr
 	Unit      string // systemd unit of k0s; "" before k0s was set up
+
+	Controller bool // a controller whose install or join has ended
 }

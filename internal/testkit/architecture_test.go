@@ -93,6 +93,7 @@ var layers = map[string][]string{
 	"internal/action/agent":        {"*", "internal/action", "internal/action/certificates", "internal/action/desired", "internal/action/metrics", "internal/action/nodes", "internal/action/preflight"},
 	"internal/action/metrics":      {"*", "internal/action", "internal/action/backup", "internal/action/certificates"},
 	"internal/action/backup":       {"*", "internal/action", "internal/action/desired"},
+	"internal/action/repair":       {"*", "internal/action", "internal/action/desired", "internal/action/preflight"},
 	"internal/action/restore":      {"*", "internal/action", "internal/action/backup", "internal/action/desired", "internal/action/install", "internal/action/preflight", "internal/action/source"},
 	"internal/action/support":      {"*", "internal/action", "internal/action/certificates", "internal/action/desired", "internal/action/nodes", "internal/action/status"},
 	"internal/action/status":       {"*", "internal/action", "internal/action/backup", "internal/action/certificates", "internal/action/desired", "internal/action/nodes"},

@@ -22,7 +22,7 @@ func RecordedIdentity(j *journal.Journal, r journal.Receipt) facts.Identity {
 	if node == "" {
 		return facts.Identity{}
 	}
-	id := facts.Identity{Node: node, MachineID: machineID}
+	id := facts.Identity{Node: node, MachineID: machineID, Controller: r.Node != "" && r.Role != token.Worker}
 	id.Address, _ = netip.ParseAddr(address) // earlier builds recorded none: then the zero Addr
 	if startedK0s(runs) {
 		id.Unit = k0s.ControllerUnit

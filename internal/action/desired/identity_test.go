@@ -17,6 +17,7 @@ func TestRecordedIdentity_PrefersTheReceipt(t *testing.T) {
 	worker := args
 	worker.Role = "worker"
 	receipt := journal.Receipt{Role: "controller", Node: "n2", MachineID: "2", Address: "10.0.0.6"}
+	ofWorker := journal.Receipt{Role: "worker", Node: "n1", MachineID: "1", Address: "10.0.0.5"}
 	at := func(text string) netip.Addr { return netip.MustParseAddr(text) }
 	type run struct {
 		verb  string
@@ -32,7 +33,9 @@ func TestRecordedIdentity_PrefersTheReceipt(t *testing.T) {
 		"an unfinished install": {[]run{{"install", args, false}}, journal.Receipt{}, facts.Identity{Node: "n1", MachineID: "1", Address: at("10.0.0.5")}},
 		"one that started k0s":  {[]run{{"install", args, true}, {"install", args, false}}, journal.Receipt{}, facts.Identity{Node: "n1", MachineID: "1", Address: at("10.0.0.5"), Unit: k0s.ControllerUnit}},
 		"an unfinished join":    {[]run{{"join", worker, true}}, journal.Receipt{}, facts.Identity{Node: "n1", MachineID: "1", Address: at("10.0.0.5"), Unit: k0s.WorkerUnit}},
-		"a finished install":    {[]run{{"install", args, true}}, receipt, facts.Identity{Node: "n2", MachineID: "2", Address: at("10.0.0.6"), Unit: k0s.ControllerUnit}},
+		"a finished install":    {[]run{{"install", args, true}}, receipt, facts.Identity{Node: "n2", MachineID: "2", Address: at("10.0.0.6"), Unit: k0s.ControllerUnit, Controller: true}},
+		"a finished join":       {[]run{{"join", worker, true}}, ofWorker, facts.Identity{Node: "n1", MachineID: "1", Address: at("10.0.0.5"), Unit: k0s.WorkerUnit}},
+		"a killed repair":       {[]run{{"install", args, true}, {"repair", args, true}}, receipt, facts.Identity{Node: "n2", MachineID: "2", Address: at("10.0.0.6"), Unit: k0s.ControllerUnit, Controller: true}},
 		"after a reset":         {[]run{{"install", args, true}, {"reset", journal.Args{}, false}}, journal.Receipt{}, facts.Identity{}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -41,8 +41,8 @@ func JoinRefusal(files host.Files, dataDir string, j *journal.Journal) (why, fix
 		return last.DescribeUnfinished(), "finish it with the bundle " + last.Args.Bundle + ": plinth upgrade --bundle FILE; or roll it back: " + rollBack
 	case "rollback":
 		return fmt.Sprintf("the rollback of an upgrade, started at %s, is not finished", last.StartedAt.Format(time.RFC3339)), "finish it: " + rollBack
-	case "restore":
-		return last.DescribeUnfinished(), "finish it: run the same `plinth restore` again"
+	case "restore", "repair":
+		return last.DescribeUnfinished(), "finish it: run the same `plinth " + last.Command() + "` again"
 	}
 	return "", ""
 }

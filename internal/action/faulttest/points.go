@@ -58,7 +58,8 @@ func allVerbSteps() ([]verbSteps, error) {
 			restore = append(restore, s)
 		}
 	}
-	return []verbSteps{{"install", install, true}, {"join", join, true}, {"reset", reset, false}, {"upgrade", upgrade, true}, {"rollback", rollback, false}, {"backup", backup, false}, {"restore", restore, true}}, nil
+	return []verbSteps{{"install", install, true}, {"join", join, true}, {"reset", reset, false}, {"upgrade", upgrade, true}, {"rollback", rollback, false}, {"backup", backup, false}, {"restore", restore, true},
+		{"repair", plan.Readdress(cluster, plan.Readdressing{}), true}}, nil
 }
 
 // Points returns all failpoints in the order in which a run can reach them.

@@ -50,8 +50,8 @@ func (a AddressFlags) Request(doing string, f facts.Facts, recorded facts.Identi
 	}
 	own := facts.AddressRequest{Address: recorded.Address, Interface: r.Interface} // the interface may have other addresses, too
 	if _, err := f.Network.ChooseAddress(own); r.Interface != "" && err != nil || r.Address.IsValid() && r.Address != recorded.Address {
-		return r, problem.Newf(problem.ExitUsage, doing, "omit --address and --network-interface; for another address, first remove the cluster from this host: `sudo plinth reset node`, or `sudo plinth reset cluster` if it is the only node",
-			"the address of this host's node is %s and cannot change", recorded.Address)
+		return r, problem.Newf(problem.ExitUsage, doing, "omit --address and --network-interface; for another address, on the only controller of a cluster: `sudo plinth repair address --address ADDRESS`; on another host: `sudo plinth reset node`, then join again",
+			"the address of this host's node is %s, and this command does not change it", recorded.Address)
 	}
 	return facts.AddressRequest{Address: recorded.Address}, nil
 }

@@ -68,9 +68,9 @@ func TestRequest_KeepsTheRecordedAddress(t *testing.T) {
 		"recorded, the same address":     {AddressFlags{Address: "192.0.2.10"}, "192.0.2.10", "192.0.2.10", 0, ""},
 		"recorded, its interface":        {AddressFlags{Interface: "eth1"}, "192.0.2.10", "192.0.2.10", 0, ""},
 		"recorded, second of interface":  {AddressFlags{Interface: "eth1"}, "192.0.2.11", "192.0.2.11", 0, ""}, // a join took it toward the controllers, or DHCP has added the first
-		"recorded, another address":      {AddressFlags{Address: "10.0.0.5"}, "192.0.2.10", "", problem.ExitUsage, "is 192.0.2.10 and cannot change"},
-		"recorded, another interface":    {AddressFlags{Interface: "eth0"}, "192.0.2.10", "", problem.ExitUsage, "is 192.0.2.10 and cannot change"},
-		"recorded, an unknown interface": {AddressFlags{Interface: "eth7"}, "192.0.2.10", "", problem.ExitUsage, "is 192.0.2.10 and cannot change"},
+		"recorded, another address":      {AddressFlags{Address: "10.0.0.5"}, "192.0.2.10", "", problem.ExitUsage, "is 192.0.2.10, and this command does not change it"},
+		"recorded, another interface":    {AddressFlags{Interface: "eth0"}, "192.0.2.10", "", problem.ExitUsage, "is 192.0.2.10, and this command does not change it"},
+		"recorded, an unknown interface": {AddressFlags{Interface: "eth7"}, "192.0.2.10", "", problem.ExitUsage, "is 192.0.2.10, and this command does not change it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var recorded facts.Identity

@@ -277,6 +277,7 @@ func TestWithIdentity_WarnsFirstIfTheHostWasRenamed(t *testing.T) {
 	recorded := facts.Identity{Node: "n1", MachineID: "1", Address: netip.MustParseAddr("10.0.0.5"), Unit: "k0scontroller"}
 	at := facts.Network{Interfaces: []facts.Interface{{Name: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/24")}}}}
 	moved := facts.Network{Interfaces: []facts.Interface{{Name: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/24")}}}}
+	recorded.Controller = true
 	for name, c := range map[string]struct {
 		found facts.Facts
 		want  string // in the first warning; "" for none
@@ -285,6 +286,7 @@ func TestWithIdentity_WarnsFirstIfTheHostWasRenamed(t *testing.T) {
 		"renamed":            {facts.Facts{Hostname: "renamed", MachineID: "1", Network: at}, "sudo hostnamectl set-hostname n1\n  sudo systemctl restart k0scontroller"},
 		"another machine id": {facts.Facts{Hostname: "n1", MachineID: "2", Network: at}, "echo 1 | sudo tee /etc/machine-id"},
 		"another address":    {facts.Facts{Hostname: "n1", MachineID: "1", Network: moved}, "sudo ip address add 10.0.0.5/24 dev eth0"},
+		"and its way":        {facts.Facts{Hostname: "n1", MachineID: "1", Network: moved}, "on the only controller of a cluster: sudo plinth repair address"},
 		"nothing is known":   {facts.Facts{Unknown: []facts.Unknown{{Fact: facts.FactMachineID, Reason: "no answer"}}}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/action/install"
 	"github.com/plinthdev/plinth/internal/action/preflight"
+	"github.com/plinthdev/plinth/internal/action/repair"
 	"github.com/plinthdev/plinth/internal/action/status"
 	"github.com/plinthdev/plinth/internal/action/upgrade"
 )
@@ -214,6 +215,8 @@ func writeUnfinishedRun(w io.Writer, u status.Unfinished) {
 		fmt.Fprintf(w, ": %s", u.Failed)
 	}
 	switch u.Verb {
+	case repair.Verb:
+		fmt.Fprint(w, "\n\nNext: sudo plinth repair address   (to finish it)\n")
 	case upgrade.RollbackVerb:
 		fmt.Fprint(w, "\n\nNext: sudo plinth upgrade --rollback   (to finish it)\n")
 	case upgrade.Verb:

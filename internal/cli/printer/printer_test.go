@@ -16,6 +16,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action/nodes"
 	"github.com/plinthdev/plinth/internal/action/planfile"
 	"github.com/plinthdev/plinth/internal/action/preflight"
+	"github.com/plinthdev/plinth/internal/action/repair"
 	"github.com/plinthdev/plinth/internal/action/restore"
 	"github.com/plinthdev/plinth/internal/action/status"
 	archive "github.com/plinthdev/plinth/internal/backup"
@@ -227,6 +228,24 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 			failed := at.Add(-time.Hour)
 			WriteStatus(w, status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "active", Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, Warnings: []string{"the last backup of the control plane failed at 2026-01-02T02:04:05Z: no space left on device"},
 				Backup: &status.Backup{Record: backup.Record{Path: "/mnt/backup/my-app-20260101T030405Z.plinth-backup", TakenAt: at.Add(-24 * time.Hour), Size: 12e6, FailedAt: &failed}, AgeSeconds: 86400}}, false)
+		},
+		"status-repair-unfinished": func(w io.Writer) {
+			WriteStatus(w, status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "inactive", Unfinished: &status.Unfinished{Verb: "repair", StartedAt: at, Step: "etcd-address"}}, false)
+		},
+		"repair-done": func(w io.Writer) {
+			WriteRepairResult(w, repair.Result{Changed: true, Node: "n1", From: "10.0.0.5", To: "10.0.0.9", ConsoleURL: "https://10.0.0.9:8800", Log: "/var/log/plinth/repair-1.log"}, "")
+		},
+		"repair-workers": func(w io.Writer) {
+			WriteRepairResult(w, repair.Result{Changed: true, Node: "n1", From: "10.0.0.5", To: "10.0.0.9", Workers: []string{"w1", "w2"}}, "")
+		},
+		"repair-workers-api": func(w io.Writer) {
+			WriteRepairResult(w, repair.Result{Changed: true, Node: "n1", From: "10.0.0.5", To: "10.0.0.9", Workers: []string{"w1"}, API: "api.example.com"}, "")
+		},
+		"repair-nothing": func(w io.Writer) {
+			WriteRepairResult(w, repair.Result{Node: "n1", From: "10.0.0.5", To: "10.0.0.5"}, "")
+		},
+		"repair-plan": func(w io.Writer) {
+			WriteRepairResult(w, repair.Result{Plan: plannedSteps()}, "plinth repair address")
 		},
 		"restore-done": func(w io.Writer) {
 			WriteRestoreResult(w, restore.Result{Changed: true, Lost: []string{"n2", "n3"}, Log: "/var/log/plinth/restore-1.log"}, "", false)
