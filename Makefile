@@ -119,7 +119,7 @@ test-unit: ## run unit tests with the race detector, and each fuzz target on som
 	$(call need,iptables nftables)
 	go test -race -timeout 30m ./...
 	go test -tags devstates -run TestIsInstallable ./internal/spec
-	go test ./internal/action/install ./internal/action/reset ./internal/action/upgrade # single-threaded simulations with too many cases for the race detector
+	go test ./internal/action/install ./internal/action/repair ./internal/action/reset ./internal/action/upgrade # single-threaded simulations with too many cases for the race detector
 	scripts/fuzz-smoke 5000x
 
 .PHONY: test-e2e

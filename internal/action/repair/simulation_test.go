@@ -54,6 +54,9 @@ type simulation struct {
 
 func newSimulation(t *testing.T) *simulation {
 	t.Helper()
+	if raceDetector {
+		t.Skip("make test-unit runs this without the race detector, which takes several times as long")
+	}
 	raw, err := os.ReadFile("../../../installer.yaml")
 	testkit.Must(t, err)
 	in, findings := spec.ParseInstaller("installer.yaml", raw)
