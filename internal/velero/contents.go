@@ -22,7 +22,8 @@ import (
 // Contents are the contents of a snapshot, as far as a restore depends on them.
 type Contents struct {
 	Volumes []VolumeData // with data, sorted
-	// Missing are the volumes that a pod has marked and that are not in it: Velero leaves out volumes of the type hostPath.
+	// Missing are the volumes that a pod has marked and that are not in it: Velero leaves out volumes of the type hostPath, and
+	// those of markedNames.
 	Missing []string
 	// RegistryPassword is the password by which the application pulls its images from the built-in registry; "" for none.
 	// It is secret.
@@ -203,13 +204,15 @@ func objectPath(name string) (resource, namespace string, ok bool) {
 	return parts[1], parts[3], slices.Contains([]string{"pods", "secrets", "statefulsets.apps"}, parts[1])
 }
 
-// markedVolumes returns the volumes that a running pod has marked for snapshots.
+// markedVolumes returns the volumes that a running pod has marked for snapshots. A name that none of its volumes has marks
+// nothing, as for Velero.
 func markedVolumes(pod *unstructured.Unstructured) (marked []string) {
 	if phase, _, _ := unstructured.NestedString(pod.Object, "status", "phase"); phase != "Running" {
 		return nil
 	}
-	for name := range strings.SplitSeq(pod.GetAnnotations()[markAnnotation], ",") {
-		if name = strings.TrimSpace(name); name != "" {
+	volumes, _, _ := unstructured.NestedSlice(pod.Object, "spec", "volumes")
+	for _, name := range markedNames(pod.GetAnnotations()) {
+		if slices.ContainsFunc(volumes, func(v any) bool { m, _ := v.(map[string]any); return name != "" && m["name"] == name }) {
 			marked = append(marked, VolumeData{Namespace: pod.GetNamespace(), Pod: pod.GetName(), Name: name}.String())
 		}
 	}

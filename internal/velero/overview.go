@@ -23,7 +23,7 @@ type Overview struct {
 	Last   EndedSnapshot   // the newest complete one; zero for none
 	Failed []EndedSnapshot // the newest of each kind, if it failed
 	// Missing are the claims, as NAMESPACE/NAME, whose data Last should have and does not have, sorted. Velero leaves out the
-	// volumes of a pod that does not run, with a mere warning in its log.
+	// volumes of a pod that does not run, with a mere warning in its log, and those of markedNames.
 	Missing []string
 }
 
@@ -37,6 +37,16 @@ type EndedSnapshot struct {
 
 // markAnnotation is the annotation of pods with the names of the volumes to back up, separated by commas.
 const markAnnotation = "backup.velero.io/backup-volumes"
+
+// markedNames returns the names that annotations of a pod mark for backups, without the spaces around them. Velero keeps those
+// spaces, and knows no volume " b" of "a, b" (Velero 1.18.3, pkg/util/podvolume/pod_volume.go: GetVolumesToBackup): it leaves
+// out that volume without a word, so that it is missing in each snapshot.
+func markedNames(annotations map[string]string) (names []string) {
+	for name := range strings.SplitSeq(annotations[markAnnotation], ",") {
+		names = append(names, strings.TrimSpace(name))
+	}
+	return names
+}
 
 // clusterBackup is the part of a Backup of Velero that is read.
 type clusterBackup struct {
@@ -259,7 +269,7 @@ func (b clusterBackup) selects(namespace string, pod map[string]string) bool {
 
 // marks reports whether the pods of w mark the volume of a claim for backups.
 func (w workload) marks(claim string) bool {
-	for _, marked := range strings.Split(w.pods.Annotations[markAnnotation], ",") {
+	for _, marked := range markedNames(w.pods.Annotations) {
 		for _, v := range w.pods.Spec.Volumes {
 			if v.Name == marked && v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName == claim {
 				return true

@@ -120,6 +120,14 @@ func TestReadOverview_NamesWhatFailedAndWhatIsMissing(t *testing.T) {
 			putVolumeBackup(api, "good", "failed", "Failed", "")
 			putVolumeBackup(api, "another", "hello", "Completed", "")
 		}, Overview{Last: good, Missing: []string{"kotsadm/data-db-0", "kotsadm/failed", "kotsadm/hello"}}},
+		"a space in the list of volumes": {func(api *kubetest.Server) {
+			putBackup(api, "good", "Completed", 1, nil)
+			putClaim(api, "kotsadm", "hello", old)
+			putWorkload(api, "Deployment", "deployments", "kotsadm", "hello", old, marked, withClaim("hello"))
+			hello := api.Object("/apis/apps/v1/namespaces/kotsadm/deployments/hello")
+			hello["spec"].(map[string]any)["template"].(map[string]any)["metadata"].(map[string]any)["annotations"] = map[string]any{"backup.velero.io/backup-volumes": "cache, data"}
+			api.Put("/apis/apps/v1/namespaces/kotsadm/deployments/hello", hello)
+		}, Overview{Last: good, Missing: []string{"kotsadm/hello"}}},
 		"what does not belong in it": {func(api *kubetest.Server) {
 			putBackup(api, "good", "Completed", 1, nil)
 			putClaim(api, "kotsadm", "new", overviewTime)

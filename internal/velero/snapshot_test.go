@@ -114,6 +114,13 @@ func TestReadContents_ReadsVolumesImagesAndThePasswordOfTheRegistry(t *testing.T
 	}
 }
 
+// mark lets the console's pod, which has the volumes backup and cache, mark names for backups.
+func mark(s *storetest.Snapshot, names string) {
+	pod := s.Objects["resources/pods/namespaces/kotsadm/kotsadm-0.json"].(map[string]any)
+	pod["metadata"].(map[string]any)["annotations"] = map[string]any{"backup.velero.io/backup-volumes": names}
+	pod["spec"].(map[string]any)["volumes"] = []any{map[string]any{"name": "backup"}, map[string]any{"name": "cache"}}
+}
+
 func TestReadContents_NamesSkippedVolumesAndRefusesDamage(t *testing.T) {
 	for name, c := range map[string]struct {
 		change  func(s *storetest.Snapshot)
@@ -121,6 +128,8 @@ func TestReadContents_NamesSkippedVolumesAndRefusesDamage(t *testing.T) {
 		damage  string
 	}{
 		"a skipped volume":          {change: func(s *storetest.Snapshot) { s.Volumes = s.Volumes[1:] }, missing: []string{"kotsadm/kotsadm-0:backup"}},
+		"a space in the list":       {change: func(s *storetest.Snapshot) { mark(s, "backup, cache,") }, missing: []string{"kotsadm/kotsadm-0:cache"}},
+		"a name of no volume":       {change: func(s *storetest.Snapshot) { mark(s, "backup,other, ,") }},
 		"no file of volumes":        {change: func(s *storetest.Snapshot) { s.Without = []string{"-podvolumebackups.json.gz"} }, missing: []string{"kotsadm/kotsadm-0:backup"}},
 		"a volume that failed":      {change: func(s *storetest.Snapshot) { s.Volumes[1].Phase = "Failed" }, damage: "kotsadm/db-0:data"},
 		"no data of volumes":        {change: func(s *storetest.Snapshot) { s.Without = []string{"kopia.repository"} }, damage: "kopia/kotsadm/kopia.repository"},

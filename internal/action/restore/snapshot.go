@@ -127,7 +127,8 @@ func (s *snapshotRestore) readSnapshot(ctx context.Context, env *action.Env) (er
 	s.bytes = s.contents.Bytes()
 	s.warnNewer(env)
 	if len(s.contents.Missing) > 0 {
-		s.warnings = append(s.warnings, "the snapshot has no data of "+strings.Join(s.contents.Missing, ", ")+": Velero leaves out volumes of the type hostPath; they will be empty")
+		s.warnings = append(s.warnings, "the snapshot has no data of "+strings.Join(s.contents.Missing, ", ")+": Velero leaves out volumes of the type hostPath, and those "+
+			"that an annotation names with a space beside the comma; they will be empty")
 	}
 	if err := s.readAppBundle(); err != nil {
 		return err

@@ -60,7 +60,7 @@ func (s *snapshotState) addOverview(o velero.Overview, known []string, now time.
 	s.last = &Snapshot{Name: o.Last.Name, TakenAt: o.Last.TakenAt, AgeSeconds: int64(now.Sub(o.Last.TakenAt).Seconds())}
 	missing := slices.DeleteFunc(slices.Clone(o.Missing), func(claim string) bool { return slices.Contains(known, claim) })
 	if len(missing) > 0 {
-		s.warnings = append(s.warnings, fmt.Sprintf("the last snapshot, %s, has no data of the claims %s: their pods did not run; "+
-			"start them, and take another snapshot", o.Last.Name, strings.Join(missing, ", ")))
+		s.warnings = append(s.warnings, fmt.Sprintf("the last snapshot, %s, has no data of the claims %s: their pods did not run, "+
+			"or the annotation backup.velero.io/backup-volumes has a space beside a comma; start them, or remove the space, and take another snapshot", o.Last.Name, strings.Join(missing, ", ")))
 	}
 }

@@ -44,7 +44,7 @@ func ConsoleSnapshot(name string, takenAt time.Time) Snapshot {
 			"resources/pods/namespaces/kotsadm/kotsadm-0.json": map[string]any{"apiVersion": "v1", "kind": "Pod",
 				"metadata": map[string]any{"name": "kotsadm-0", "namespace": "kotsadm", "labels": map[string]any{"kots.io/kotsadm": "true"},
 					"annotations": map[string]any{"backup.velero.io/backup-volumes": "backup"}},
-				"spec": map[string]any{"initContainers": []any{map[string]any{"name": "schemahero-plan", "image": "docker.io/kotsadm/kotsadm-migrations:v1.131.2"}},
+				"spec": map[string]any{"volumes": []any{map[string]any{"name": "backup"}}, "initContainers": []any{map[string]any{"name": "schemahero-plan", "image": "docker.io/kotsadm/kotsadm-migrations:v1.131.2"}},
 					"containers": []any{map[string]any{"name": "kotsadm", "image": "docker.io/kotsadm/kotsadm:v1.131.2"}}},
 				"status": map[string]any{"phase": "Running"}},
 			"resources/pods/v1-preferredversion/namespaces/kotsadm/kotsadm-0.json": map[string]any{},
