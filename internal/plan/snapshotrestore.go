@@ -135,7 +135,7 @@ func (o snapshotRestore) inCluster(s step.Step, check func(context.Context, vele
 		if err != nil {
 			return step.Unknown("k0s-start"), nil
 		}
-		why, err := check(ctx, velero.Operator{Kube: client, Namespace: o.velero.Namespace})
+		why, err := check(ctx, velero.Operator{Kube: client, Namespace: o.velero.Namespace, Now: o.Now})
 		if err != nil {
 			return step.Needed(err.Error()), ctx.Err()
 		}
@@ -146,7 +146,7 @@ func (o snapshotRestore) inCluster(s step.Step, check func(context.Context, vele
 		if err != nil {
 			return err
 		}
-		return apply(ctx, velero.Operator{Kube: client, Namespace: o.velero.Namespace}, kube.Wait{Timeout: 5 * time.Minute, Report: report, Diagnose: o.K0s.Diagnose})
+		return apply(ctx, velero.Operator{Kube: client, Namespace: o.velero.Namespace, Now: o.Now}, kube.Wait{Timeout: 5 * time.Minute, Report: report, Diagnose: o.K0s.Diagnose})
 	}
 	return s
 }

@@ -19,6 +19,7 @@ import (
 type Operator struct {
 	Kube      *kube.Client
 	Namespace string
+	Now       func() time.Time // the clock; nil for time.Now
 }
 
 const apiVersion = "velero.io/v1"
@@ -256,11 +257,30 @@ const (
 	restoreStalled = 30 * time.Minute
 )
 
+// stall finds out that a state has not changed for longer than restoreStalled.
+type stall struct {
+	now   func() time.Time // nil for time.Now
+	state string
+	since time.Time
+}
+
+// isOver reports whether nothing has changed for too long, after the state was read again.
+func (s *stall) isOver(state string) bool {
+	now := time.Now
+	if s.now != nil {
+		now = s.now
+	}
+	at := now()
+	if s.since.IsZero() || state != s.state {
+		s.state, s.since = state, at
+	}
+	return at.Sub(s.since) > restoreStalled
+}
+
 // WaitRestore waits until a restore is done, as long as it makes progress, and reports the bytes of the volumes.
 func (o Operator) WaitRestore(ctx context.Context, w kube.Wait, name string) error {
 	w.Timeout = restoreTimeout
-	var last string
-	changed := time.Now()
+	progress := stall{now: o.Now}
 	return o.wait(ctx, w, "Velero to restore "+name, func(ctx context.Context) (bool, string, error) {
 		s, err := o.RestoreState(ctx, name)
 		if err != nil {
@@ -277,10 +297,7 @@ func (o Operator) WaitRestore(ctx context.Context, w kube.Wait, name string) err
 			w.Report("restoring volumes", done, total)
 		}
 		state := fmt.Sprintf("%s %d", s.Reason(), done)
-		if state != last {
-			last, changed = state, time.Now()
-		}
-		if time.Since(changed) > restoreStalled {
+		if progress.isOver(state) {
 			return false, "", &FailedError{Name: name, Reason: fmt.Sprintf("nothing has changed for %s: %s", restoreStalled, s.Reason())}
 		}
 		return false, s.Reason(), nil

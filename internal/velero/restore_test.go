@@ -86,6 +86,42 @@ func TestEnsureRestored_WaitsForOneThatRuns(t *testing.T) {
 	}
 }
 
+func TestWaitRestore_GivesUpOnlyWithoutProgress(t *testing.T) {
+	for name, c := range map[string]struct {
+		states string // one at each check, 20 minutes apart
+		over   int    // the check after which it is given up; 0 for none
+	}{
+		"nothing restored":          {"000", 3},
+		"a volume that ends":        {"012222", 5},
+		"slow progress":             {"0112233445", 0},
+		"as before, but in between": {"01010101", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			now, over := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC), 0
+			s := stall{now: func() time.Time { return now }}
+			for i, state := range c.states {
+				if over == 0 && s.isOver(string(state)) {
+					over = i + 1
+				}
+				now = now.Add(20 * time.Minute)
+			}
+			if over != c.over {
+				t.Errorf("given up after %d checks, want %d", over, c.over)
+			}
+		})
+	}
+	t.Run("by the clock", func(t *testing.T) {
+		o, s := newOperator(t, "Completed")
+		s.Put(restorePath, restoreObject("InProgress"))
+		now := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
+		o.Now = func() time.Time { now = now.Add(20 * time.Minute); return now }
+		err := o.EnsureRestored(t.Context(), quick(), Restore{Name: "s1.kotsadm", Snapshot: "s1"}, nil)
+		if err == nil || problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "nothing has changed for 30m0s: it is being restored: InProgress") || problem.Hint(err) == "" {
+			t.Errorf("%v → %s", err, problem.Hint(err))
+		}
+	})
+}
+
 func TestStart_WritesWhatVeleroReads(t *testing.T) {
 	o, s := newOperator(t, "Completed")
 	testkit.Must(t, o.Start(t.Context(), Restore{Name: "s1.kotsadm", Snapshot: "s1", Labels: map[string]string{"a": "b"}, Namespaces: []string{"n"}, Resources: []string{"pods"},
