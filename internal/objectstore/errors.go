@@ -68,6 +68,7 @@ const (
 	credentialsHint = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the file of --s3-credentials-file"
 	regionHint      = "name its region with --s3-region or AWS_REGION"
 	fullHint        = "remove old objects, raise the quota, or lower --keep"
+	listHint        = "give a prefix with fewer objects, such as one of its own for backups, or remove old objects"
 	caHint          = "name the PEM file of its authority with --s3-ca-file or AWS_CA_BUNDLE"
 )
 
@@ -75,6 +76,10 @@ const (
 func (s *Store) explain(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err
+	}
+	var explained *storeError
+	if errors.As(err, &explained) {
+		return explained
 	}
 	name := "the object store " + s.host
 	var unknown x509.UnknownAuthorityError

@@ -232,8 +232,9 @@ func Open(bucket string, s Settings) (*Store, error) {
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, TLSHandshakeTimeout: dialTimeout,
 		ResponseHeaderTimeout: answerTimeout, IdleConnTimeout: answerTimeout, MaxIdleConnsPerHost: 4, DisableCompression: true,
 		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
+	limited := limitedPages{transport, u.Host}
 	client, err := minio.New(u.Host, &minio.Options{Creds: credentials.NewStatic(creds.AccessKeyID, creds.SecretAccessKey, creds.SessionToken, creds.SignerType),
-		Secure: u.Scheme == "https", Region: s.region(), Transport: transport, MaxRetries: retries})
+		Secure: u.Scheme == "https", Region: s.region(), Transport: limited, MaxRetries: retries})
 	if err != nil {
 		return nil, newError(err.Error(), "check --s3-endpoint", err)
 	}
@@ -325,14 +326,28 @@ type Object struct {
 	Size int64 // bytes
 }
 
+// Limits of a list, so that a huge or malicious store cannot exhaust the memory.
+const (
+	maxObjects = 100_000
+	maxNames   = 16 << 20 // of all names, in bytes
+)
+
 // List returns the objects whose keys begin with prefix, which is "" or ends with a slash, sorted by key. Those below
-// further slashes are included only if it is recursive.
+// further slashes are included only if it is recursive; otherwise the names up to a slash count as objects, too.
 func (s *Store) List(ctx context.Context, prefix string, recursive bool) (all []Object, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the goroutine of the client
+	objects, names := 0, 0
 	for o := range s.client.ListObjects(ctx, s.where.Bucket, minio.ListObjectsOptions{Prefix: prefix, Recursive: recursive}) {
 		if o.Err != nil {
 			return nil, s.explain(o.Err)
+		}
+		objects, names = objects+1, names+len(o.Key)
+		switch where := (Location{s.where.Bucket, strings.TrimSuffix(prefix, "/")}); {
+		case objects > maxObjects:
+			return nil, newError(fmt.Sprintf("the object store %s has more than %d objects below %s", s.host, maxObjects, where), listHint, nil)
+		case names > maxNames:
+			return nil, newError(fmt.Sprintf("the object store %s has objects below %s whose names have more than %d bytes", s.host, where, maxNames), listHint, nil)
 		}
 		if !strings.HasSuffix(o.Key, "/") {
 			all = append(all, Object{o.Key, o.Size})

@@ -1,7 +1,9 @@
 package objectstore_test
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +15,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -255,4 +258,61 @@ func TestStoreWrite_RemovesPartsThatAKilledRunLeft(t *testing.T) {
 		}
 		testkit.Must(t, store.Write(t.Context(), "p/b", strings.NewReader("x")))
 	})
+}
+
+func TestStoreList_RefusesMoreThanFitsInMemory(t *testing.T) {
+	// page returns the objects of a list from the first on, of a store with total ones whose names have a length.
+	page := func(out io.Writer, first, count, total, length int) {
+		w := bufio.NewWriterSize(out, 1<<20)
+		defer w.Flush()
+		fmt.Fprintf(w, `<ListBucketResult><IsTruncated>%t</IsTruncated><NextContinuationToken>%d</NextContinuationToken>`, first+count < total, first+count)
+		for i := first; i < min(first+count, total); i++ {
+			fmt.Fprintf(w, "<Contents><Key>p/%0*d</Key></Contents>", length-len("p/"), i)
+		}
+		fmt.Fprint(w, "</ListBucketResult>")
+	}
+	for name, c := range map[string]struct {
+		total, perPage, length int
+		want                   string // in the error; "" for none
+	}{
+		"as many as are allowed": {100_000, 1000, 12, ""},
+		"one more":               {100_001, 1000, 12, "has more than 100000 objects below s3://bucket/p"},
+		"long names":             {20_000, 1000, 1024, "below s3://bucket/p whose names have more than 16777216 bytes"},
+		"one page without end":   {1 << 40, 1 << 40, 1024, `sends a list below "p/" of which a page has more than 8388608 bytes`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := storetest.New(t, "bucket")
+			server.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
+				first, _ := strconv.Atoi(r.URL.Query().Get("continuation-token"))
+				page(&stopped{w, r.Context()}, first, c.perPage, c.total, c.length)
+				return true
+			}
+			all, err := open(t, server.Settings).List(t.Context(), "p/", true)
+			switch {
+			case c.want == "":
+				if err != nil || len(all) != c.total {
+					t.Errorf("%d objects, %v", len(all), err)
+				}
+			case err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(problem.Hint(err), "prefix with fewer objects") || !objectstore.IsFailure(err) || len(all) > 0:
+				t.Errorf("%d objects, %v → %s", len(all), err, problem.Hint(err))
+			}
+		})
+	}
+}
+
+// stopped is a response that ends its handler when the client has closed the connection.
+type stopped struct {
+	io.Writer
+	ctx context.Context
+}
+
+func (s *stopped) Write(p []byte) (int, error) {
+	if s.ctx.Err() != nil {
+		panic(http.ErrAbortHandler)
+	}
+	n, err := s.Writer.Write(p)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	return n, nil
 }
