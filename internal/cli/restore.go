@@ -11,6 +11,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/restore"
 	"github.com/plinthdev/plinth/internal/cli/printer"
+	"github.com/plinthdev/plinth/internal/objectstore"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -65,6 +66,7 @@ func checkRestoreFlags(opts restore.Options, answered bool) error {
 		{opts.AppBundle != "" && opts.From == "", "--app-bundle needs --from: a backup of the control plane has no application", "add --from URL|FOLDER, or omit it"},
 		{opts.RemoveLost && opts.From != "", "a snapshot has no controllers", "omit --remove-lost-controllers"},
 		{hasKey && opts.ControlPlane == "", "only a backup of the control plane is encrypted to a key", "add --control-plane FILE, or omit --identity-file and --passphrase-file"},
+		{opts.FromThisNode && opts.Store != (objectstore.Settings{}), "the data of this host are in no object store", "omit the --s3- flags, or add --control-plane s3://BUCKET/NAME instead of --from-this-node"},
 		{keyFromInput && opts.Install.Bundle == "-", "both the bundle and the key are read from standard input", "name a file for one of them"},
 	} {
 		if c.refused {

@@ -8,6 +8,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action/config"
 	"github.com/plinthdev/plinth/internal/action/install"
 	"github.com/plinthdev/plinth/internal/action/restore"
+	"github.com/plinthdev/plinth/internal/objectstore"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -28,6 +29,7 @@ func TestCheckRestoreFlags_RefusesWhatDoesNotFit(t *testing.T) {
 		"controllers of a snapshot":  {restore.Options{From: "/s", RemoveLost: true}, true, "a snapshot has no controllers"},
 		"a key for a snapshot":       {restore.Options{From: "/s", Key: backup.KeyFlags{IdentityFile: "k"}}, true, "only a backup of the control plane is encrypted"},
 		"a passphrase of a survivor": {restore.Options{FromThisNode: true, Key: backup.KeyFlags{PassphraseFile: "p"}}, true, "only a backup of the control plane is encrypted"},
+		"a store of a survivor":      {restore.Options{FromThisNode: true, Store: objectstore.Settings{Region: "r"}}, true, "in no object store"},
 		"two inputs":                 {restore.Options{ControlPlane: "f", Key: backup.KeyFlags{PassphraseFile: "-"}, Install: fromInput}, true, "both the bundle and the key"},
 		"a question beside the key":  {restore.Options{ControlPlane: "f", Key: backup.KeyFlags{PassphraseFile: "-"}}, false, "standard input is the key"},
 		"a question and a bundle":    {restore.Options{From: "/s", Install: fromInput}, false, "standard input is the bundle"},

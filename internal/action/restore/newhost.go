@@ -39,13 +39,18 @@ type NewHost struct {
 }
 
 // isOnNewHost reports whether the control plane is to be restored on a host without a cluster: there is none, and a bundle
-// to install. A bundle for a host with a cluster is an error.
+// to install. A bundle for a host with a cluster is an error, and so is a flag that only has an effect on a new host.
 func (opts Options) isOnNewHost(env *action.Env) (bool, error) {
 	_, installed, err := journal.ReadReceipt(env.Host, env.DataDir)
-	given := opts.Install.Bundle != "" || opts.Install.Source.Source != ""
+	given, unused := opts.Install.Bundle != "" || opts.Install.Source.Source != "", opts.newHostFlags()
 	switch {
-	case err != nil || opts.FromThisNode && !given:
+	case err != nil:
 		return false, err
+	case (opts.FromThisNode || installed) && !given && len(unused) > 0:
+		return false, problem.Newf(problem.ExitUsage, doing, "omit what has no effect; nothing was changed",
+			"the host keeps its address and its configuration, and no host preflight runs: %s would have no effect", strings.Join(unused, ", "))
+	case opts.FromThisNode && !given:
+		return false, nil
 	case opts.FromThisNode:
 		return false, problem.New(problem.ExitUsage, doing, errors.New("--from-this-node needs no bundle"), "omit --bundle and --source; for a host without a cluster, use a backup: --control-plane FILE")
 	case installed && given:
@@ -56,6 +61,24 @@ func (opts Options) isOnNewHost(env *action.Env) (bool, error) {
 	}
 	err = requireBundle(opts, doing, "to replace controllers that are all lost by this host, name the bundle of the cluster with --bundle FILE; otherwise run it on a controller that survived")
 	return err == nil, err
+}
+
+// newHostFlags returns the names of the flags that are given and that only have an effect on a host without a cluster.
+func (opts Options) newHostFlags() (names []string) {
+	in := opts.Install
+	for _, f := range []struct {
+		given bool
+		name  string
+	}{
+		{in.NodeAddress.Address != "", "--address"}, {in.NodeAddress.Interface != "", "--network-interface"}, {in.APIAddress != "", "--api-address"},
+		{len(in.IgnorePreflights) > 0, "--ignore-host-preflight"}, {in.Source.Base != "", "--base"}, {in.Source.VerifyKey != "", "--verify-key"},
+		{in.Source.KeyRotation != "", "--key-rotation"}, {in.Source.AllowUnsigned, "--allow-unsigned"},
+	} {
+		if f.given {
+			names = append(names, f.name)
+		}
+	}
+	return names
 }
 
 // requireBundle returns a usage problem unless a bundle is given, or embedded in this executable.

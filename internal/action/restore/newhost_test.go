@@ -20,6 +20,8 @@ import (
 	"github.com/plinthdev/plinth/internal/action/backup"
 	"github.com/plinthdev/plinth/internal/action/config"
 	"github.com/plinthdev/plinth/internal/action/install"
+	"github.com/plinthdev/plinth/internal/action/preflight"
+	"github.com/plinthdev/plinth/internal/action/source"
 	format "github.com/plinthdev/plinth/internal/backup"
 	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/host"
@@ -258,6 +260,11 @@ func TestQuestion_NamesWhatIsLostAndWhoHasToJoinAgain(t *testing.T) {
 
 func TestIsOnNewHost_NeedsABundleAndNoCluster(t *testing.T) {
 	bundled := install.Options{LoadOptions: config.LoadOptions{Bundle: "b"}}
+	addressed := func(o install.Options) install.Options {
+		o.NodeAddress, o.APIAddress, o.IgnorePreflights = preflight.AddressFlags{Address: "10.0.0.9", Interface: "eth1"}, "api.example.com", []string{"memory"}
+		return o
+	}
+	const unused = ": --address, --network-interface, --api-address, --ignore-host-preflight would have no effect"
 	for name, c := range map[string]struct {
 		opts      Options
 		installed bool
@@ -271,6 +278,10 @@ func TestIsOnNewHost_NeedsABundleAndNoCluster(t *testing.T) {
 		"a cluster, and a bundle":         {opts: Options{ControlPlane: "f", Install: bundled}, installed: true, text: "this host has a cluster"},
 		"its own data, and a bundle":      {opts: Options{FromThisNode: true, Install: bundled}, installed: true, text: "needs no bundle"},
 		"its own data, without a cluster": {opts: Options{FromThisNode: true}},
+		"an address of a new host":        {opts: Options{ControlPlane: "f", Install: addressed(bundled)}, want: true},
+		"an address of a survivor":        {opts: Options{ControlPlane: "f", Install: addressed(install.Options{})}, installed: true, text: unused},
+		"an address, with its own data":   {opts: Options{FromThisNode: true, Install: addressed(install.Options{})}, installed: true, text: unused},
+		"a key of a survivor":             {opts: Options{FromThisNode: true, Install: install.Options{Source: source.Request{VerifyKey: "k"}}}, installed: true, text: ": --verify-key would"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFreshHost(t)
@@ -278,7 +289,7 @@ func TestIsOnNewHost_NeedsABundleAndNoCluster(t *testing.T) {
 				testkit.Must(t, journal.WriteReceipt(f.env.Host, dataDir, journal.Receipt{Name: "my-app"}))
 			}
 			got, err := c.opts.isOnNewHost(f.env)
-			if got != c.want || (err == nil) != (c.text == "") || err != nil && !strings.Contains(err.Error(), c.text) {
+			if got != c.want || (err == nil) != (c.text == "") || err != nil && (!strings.Contains(err.Error(), c.text) || problem.ExitCode(err) != problem.ExitUsage) {
 				t.Errorf("%v %v", got, err)
 			}
 		})
