@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -177,6 +178,15 @@ func killDuringRestore(t *testing.T, ctx context.Context, n *lab.Host, object st
 	}
 }
 
+// writeSecret writes a file on h that only root can read. Its content is in no argument.
+func writeSecret(t *testing.T, ctx context.Context, h *lab.Host, path, content string) {
+	t.Helper()
+	_, stderr, code := h.Start(ctx, lab.Cmd{Args: []string{"sh", "-c", `umask 077 && cat >"$1"`, "sh", path}, Stdin: strings.NewReader(content)}).Wait()
+	if code != 0 {
+		t.Fatalf("writing %s: exit %d\n%s", path, code, stderr)
+	}
+}
+
 // checkStoreRefusals uses the object store of a from n, a host outside of its cluster, and expects refusals before
 // anything on n has changed.
 func checkStoreRefusals(t *testing.T, ctx context.Context, a, n *lab.Host, bundle string) {
@@ -186,6 +196,7 @@ func checkStoreRefusals(t *testing.T, ctx context.Context, a, n *lab.Host, bundl
 	n.MustRun(ctx, "sh", "-c", "cat >/root/ca.pem <<'END'\n"+secret("object-store-ca", `tls\.crt`)+"\nEND")
 	n.MustRun(ctx, "ip", "route", "add", "10.96.0.12/32", "via", a.IP())
 	defer n.MustRun(ctx, "ip", "route", "del", "10.96.0.12/32")
+	defer n.MustRun(ctx, "rm", "-f", "/root/credentials")
 	id, key := secret("object-store", "access-key-id"), secret("object-store", "secret-access-key")
 	for name, c := range map[string]struct{ id, key, endpoint, ca, from, want string }{
 		"unreachable":       {id, key, "https://" + n.IP() + ":9", "/root/ca.pem", "s3://snapshots", "cannot be reached"},
@@ -196,7 +207,8 @@ func checkStoreRefusals(t *testing.T, ctx context.Context, a, n *lab.Host, bundl
 		"this host itself":  {id, key, "https://127.0.0.1:7070", "/root/ca.pem", "s3://snapshots", "pods cannot reach 127.0.0.1:7070"},
 		"":                  {id, key, "https://10.96.0.12", "/root/ca.pem", "s3://snapshots", ""},
 	} {
-		args := []string{"env", "AWS_ACCESS_KEY_ID=" + c.id, "AWS_SECRET_ACCESS_KEY=" + c.key, binary, "-o", "json", "restore", "--from", c.from, "--s3-endpoint", c.endpoint, "--bundle", bundle, "--plan",
+		writeSecret(t, ctx, n, "/root/credentials", fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", c.id, c.key))
+		args := []string{binary, "-o", "json", "restore", "--from", c.from, "--s3-endpoint", c.endpoint, "--s3-credentials-file", "/root/credentials", "--bundle", bundle, "--plan",
 			"--ignore-host-preflight", "cidr-services"} // the route to the store
 		if c.ca != "" {
 			args = append(args, "--s3-ca-file", c.ca)
