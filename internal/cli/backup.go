@@ -26,9 +26,10 @@ func (s commandSet) backupCommand() *cobra.Command {
 					"%d is negative", opts.Keep)
 			}
 			s.prepareKeyFlags(&opts.Lock)
-			opts.Store = opts.Store.WithEnvironment(os.Getenv)
+			given := opts.Store
+			opts.Store = given.WithEnvironment(os.Getenv)
 			res, err := backup.Run(ctx, env, opts)
-			return newOutput(res, func(w io.Writer) { printer.WriteBackupResult(w, res) }).OrError(err)
+			return newOutput(res, func(w io.Writer) { printer.WriteBackupResult(w, res, given) }).OrError(err)
 		}))
 	f := cmd.Flags()
 	f.StringVar(&opts.To, "to", "", "`file`, folder in which it gets a name, or s3://BUCKET/PREFIX")
@@ -47,7 +48,7 @@ func (s commandSet) listBackupsCommand() *cobra.Command {
 	cmd := s.NewCommand("list FOLDER", exactlyOne("FOLDER"), s.WithEnv(singleDocument, nil,
 		func(ctx context.Context, env *action.Env, args []string) (commandOutput, error) {
 			all, err := backup.List(ctx, env, args[0], store.WithEnvironment(os.Getenv))
-			return newOutput(all, func(w io.Writer) { printer.WriteBackupList(w, all) }).OrError(err)
+			return newOutput(all, func(w io.Writer) { printer.WriteBackupList(w, all, args[0], store) }).OrError(err)
 		}))
 	addStoreFlags(cmd, &store)
 	return cmd
@@ -60,7 +61,7 @@ func (s commandSet) verifyBackupCommand() *cobra.Command {
 		func(ctx context.Context, env *action.Env, args []string) (commandOutput, error) {
 			s.prepareKeyFlags(&key)
 			v, err := backup.Verify(ctx, env, args[0], key, store.WithEnvironment(os.Getenv))
-			return newOutput(v, func(w io.Writer) { printer.WriteBackupVerification(w, v) }).OrError(err)
+			return newOutput(v, func(w io.Writer) { printer.WriteBackupVerification(w, v, store) }).OrError(err)
 		}))
 	addKeyFileFlags(cmd, &key)
 	addStoreFlags(cmd, &store)

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/plinthdev/plinth/internal/cli/printer"
+	"github.com/plinthdev/plinth/internal/objectstore"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/ui"
 )
@@ -163,7 +164,7 @@ func (s *runner) writeForUser(w io.Writer, write func(io.Writer)) {
 // user needs that, and with the name of this program, unless it is the plinth on the PATH.
 func (s *runner) adaptCommands(text string) string {
 	if s.NeedsSudo {
-		text = printer.AddSudo(text)
+		text = printer.AddSudo(text, objectstore.InEnvironment(func(name string) string { return lookupVariable(s.Environ, name) }))
 	}
 	if name := s.commandName(text); name != programName {
 		text = printer.NameProgram(text, name)

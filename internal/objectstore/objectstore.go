@@ -98,6 +98,17 @@ func (s Settings) WithEnvironment(getenv func(string) string) Settings {
 	return s
 }
 
+// InEnvironment reports whether variables of the environment say how a store is reached. The home folder, where credentials
+// may be, is none of them.
+func InEnvironment(getenv func(string) string) bool {
+	return Settings{}.WithEnvironment(func(name string) string {
+		if name == "HOME" {
+			return ""
+		}
+		return getenv(name)
+	}) != Settings{}
+}
+
 // Access is how another program reaches the store of Settings: what those name is read.
 type Access struct {
 	Endpoint, Region                   string // Endpoint is "" for the store of AWS

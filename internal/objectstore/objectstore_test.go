@@ -200,6 +200,16 @@ func TestSettings_WithEnvironmentFillsWhatIsNotSet(t *testing.T) {
 	}
 }
 
+func TestInEnvironment_IgnoresTheHomeFolder(t *testing.T) {
+	for name, want := range map[string]bool{"HOME": false, "PATH": false, "AWS_ACCESS_KEY_ID": true, "AWS_REGION": true, "AWS_SHARED_CREDENTIALS_FILE": true} {
+		t.Run(name, func(t *testing.T) {
+			if got := objectstore.InEnvironment(func(n string) string { return map[string]string{name: "x"}[n] }); got != want {
+				t.Errorf("%v, want %v", got, want)
+			}
+		})
+	}
+}
+
 func FuzzParseURL(f *testing.F) {
 	for _, text := range []string{"s3://bucket/a/b", "s3://bucket", "s3://b/../c", "s3:///", "https://x"} {
 		f.Add(text)

@@ -24,7 +24,7 @@ const module = "github.com/plinthdev/plinth/"
 var layers = map[string][]string{
 	"cmd/plinth":            {"internal/cli"},
 	"internal/cli":          {"internal/cli/printer", "internal/action", "internal/objectstore", "internal/ui", "internal/spec", "internal/step", "airgap", "hostpreflight"},
-	"internal/cli/printer":  {"internal/action", "internal/diagnosis", "internal/kurl", "internal/lockfile", "internal/ui", "internal/spec", "internal/step", "airgap", "hostpreflight"},
+	"internal/cli/printer":  {"internal/action", "internal/diagnosis", "internal/kurl", "internal/lockfile", "internal/objectstore", "internal/ui", "internal/spec", "internal/step", "airgap", "hostpreflight"},
 	"internal/plan":         {"internal/step", "internal/host", "internal/ports", "internal/node", "internal/nodecert", "internal/pki", "internal/token", "internal/k0s", "internal/etcd", "internal/images", "internal/kube", "internal/helm", "internal/kots", "internal/registry", "internal/upgrade", "internal/velero", "internal/wait", "addons"},
 	"internal/step":         {},
 	"internal/failpoint":    {"internal/host"},

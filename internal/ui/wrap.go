@@ -8,7 +8,7 @@ import (
 )
 
 // RootCommands is a pattern of the commands of plinth that need root.
-const RootCommands = "install|join|token|status|reset|node|console|kubectl|kots|shell|debug"
+const RootCommands = "install|join|token|status|reset|node|console|kubectl|kots|shell|debug|backup|restore"
 
 // commandStart matches the beginning of a shell command. A command is not wrapped: users copy it.
 var commandStart = regexp.MustCompile("^[`(]?(?:sudo|echo|curl|systemctl|journalctl|(?:plinth|\\.{0,2}/\\S+) (?:-\\S+|" + RootCommands + "|bundle|lint|lock|convert|preflight|publish|completion|help|version)) ")

@@ -3,22 +3,24 @@ package printer
 import (
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/plinthdev/plinth/internal/action/backup"
 	"github.com/plinthdev/plinth/internal/action/status"
+	"github.com/plinthdev/plinth/internal/objectstore"
 	"github.com/plinthdev/plinth/internal/ui"
 )
 
-// WriteBackupResult writes where a backup is, and how far it is verified.
-func WriteBackupResult(w io.Writer, r backup.Result) {
+// WriteBackupResult writes where a backup is, and how far it is verified. store are the flags of its object store.
+func WriteBackupResult(w io.Writer, r backup.Result, store objectstore.Settings) {
 	fmt.Fprintf(w, "%s: %s, %s\n%s\n", r.Path, ui.FormatBytes(r.Size), r.Digest, describeVerified(r.Verified))
 	for _, p := range r.Removed {
 		fmt.Fprintf(w, "removed %s\n", p)
 	}
 	if r.Verified == backup.Bytes {
 		fmt.Fprintln(w, "Test now and then, where the private key is, that it decrypts:")
-		writeNextCommand(w, "plinth backup verify --identity-file KEY "+QuoteShellWord(r.Path))
+		writeNextCommand(w, "plinth backup verify --identity-file KEY"+storeFlags(store)+" "+QuoteShellWord(r.Path))
 		return
 	}
 	fmt.Fprintln(w, "Copy it to another place: this host may be what is lost.")
@@ -33,11 +35,23 @@ func describeVerified(v backup.Verified) string {
 	return "Read back: the file is as it was written. Its content was not decrypted, because that needs the private key."
 }
 
-// WriteBackupList writes a table of backups.
-func WriteBackupList(w io.Writer, all []backup.Entry) {
+// storeFlags returns the flags by which an object store was named, with a space before each. What was in the environment
+// still is, and a secret key is never an argument.
+func storeFlags(s objectstore.Settings) (flags string) {
+	for _, f := range []struct{ name, value string }{{"--s3-endpoint", s.Endpoint}, {"--s3-region", s.Region}, {"--s3-ca-file", s.CAFile},
+		{"--s3-credentials-file", s.CredentialsFile}} {
+		if f.value != "" {
+			flags += " " + f.name + " " + QuoteShellWord(f.value)
+		}
+	}
+	return flags
+}
+
+// WriteBackupList writes a table of the backups in a folder. store are the flags of its object store.
+func WriteBackupList(w io.Writer, all []backup.Entry, folder string, store objectstore.Settings) {
 	if len(all) == 0 {
-		fmt.Fprintln(w, "There is no backup in this folder.")
-		writeNextCommand(w, "plinth backup --to FOLDER")
+		fmt.Fprintf(w, "There is no backup in %s.\n", folder)
+		writeNextCommand(w, "plinth backup --to "+QuoteShellWord(folder)+storeFlags(store))
 		return
 	}
 	t := newTable(w, "TAKEN", "CLUSTER", "NODE", "K0S", "ENCRYPTED", "SIZE", "FILE")
@@ -49,11 +63,12 @@ func WriteBackupList(w io.Writer, all []backup.Entry) {
 		writeRow(t, e.TakenAt.Format(time.RFC3339), e.Cluster, e.Node, e.K0s, string(e.Encryption), ui.FormatBytes(e.Size), e.Path)
 	}
 	_ = t.Flush()
-	writeNextCommand(w, "plinth backup verify FILE")
+	newest := max(0, slices.IndexFunc(all, func(e backup.Entry) bool { return e.Problem == "" }))
+	writeNextCommand(w, "plinth backup verify"+storeFlags(store)+" "+QuoteShellWord(all[newest].Path))
 }
 
-// WriteBackupVerification writes what is known of a backup that was read completely.
-func WriteBackupVerification(w io.Writer, v backup.Verification) {
+// WriteBackupVerification writes what is known of a backup that was read completely. store are the flags of its object store.
+func WriteBackupVerification(w io.Writer, v backup.Verification, store objectstore.Settings) {
 	h := v.Backup
 	fmt.Fprintf(w, "%s: cluster %s, by node %s at %s, k0s %s\n", v.Path, h.Cluster, h.Node, h.TakenAt.Format(time.RFC3339), h.K0s)
 	if v.Verified == backup.Bytes {
@@ -62,7 +77,7 @@ func WriteBackupVerification(w io.Writer, v backup.Verification) {
 		if h.Encryption == "passphrase" {
 			key = "--passphrase-file FILE"
 		}
-		writeNextCommand(w, "plinth backup verify "+key+" "+QuoteShellWord(v.Path))
+		writeNextCommand(w, "plinth backup verify "+key+storeFlags(store)+" "+QuoteShellWord(v.Path))
 		return
 	}
 	fmt.Fprintf(w, "It was decrypted: each of its %s has its digest.\nNodes:", ui.FormatCount(v.Files, "file"))

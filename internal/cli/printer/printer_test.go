@@ -23,6 +23,7 @@ import (
 	"github.com/plinthdev/plinth/internal/compat"
 	"github.com/plinthdev/plinth/internal/etcd"
 	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/objectstore"
 	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/testkit"
@@ -96,6 +97,7 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 		AddOns:       []status.AddOnStatus{{Name: "kotsadm", Version: "1.131.2", Reason: "pod kotsadm-0: ImagePullBackOff"}, {Name: "localPathStorage", Version: "0.0.30", Ready: true}},
 		Console:      &status.ConsoleStatus{URL: "https://10.0.0.2:8800", Ready: true, Version: "v1.131.2"},
 		Certificates: []status.Certificate{{Name: "apiserver", Path: "/var/lib/k0s/pki/server.crt", Expires: at}, {}}, Warnings: []string{"host preflight memory failed and was ignored on request"}}
+	none, store := objectstore.Settings{}, objectstore.Settings{Endpoint: "https://store:9000", Region: "eu-1", CAFile: "/root/my ca.pem", CredentialsFile: "/root/credentials"}
 	going := status.Running{Holder: journal.Holder{PID: 42, Verb: "install", StartedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, Step: "images-boot", StepsStarted: 7, Steps: 23}
 	broken := status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "failed", Versions: map[string]string{"k0s": "v1.33.8+k0s.1"},
 		Unfinished: &status.Unfinished{Verb: "install", StartedAt: at, Step: "images-boot", Failed: "no space left"}}
@@ -280,23 +282,34 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 				Backup: &status.Backup{Schedule: "daily", To: "/mnt/backup/my-app"}}, false)
 		},
 		"backup-written": func(w io.Writer) {
-			WriteBackupResult(w, backup.Result{Path: "/mnt/my app.plinth-backup", Size: 12e6, Digest: "sha256:abc", Verified: backup.Bytes})
+			WriteBackupResult(w, backup.Result{Path: "/mnt/my app.plinth-backup", Size: 12e6, Digest: "sha256:abc", Verified: backup.Bytes}, none)
 		},
 		"backup-verified-content": func(w io.Writer) {
-			WriteBackupResult(w, backup.Result{Path: "/mnt/a.plinth-backup", Size: 12e6, Digest: "sha256:abc", Verified: backup.Content, Removed: []string{"/mnt/old.plinth-backup"}})
+			WriteBackupResult(w, backup.Result{Path: "/mnt/a.plinth-backup", Size: 12e6, Digest: "sha256:abc", Verified: backup.Content, Removed: []string{"/mnt/old.plinth-backup"}}, none)
 		},
 		"backup-list": func(w io.Writer) {
-			WriteBackupList(w, []backup.Entry{{Path: "/mnt/a.plinth-backup", Size: 12e6, Header: archive.Header{Cluster: "my-app", Node: "n1", TakenAt: at, K0s: "v1.33.8+k0s.1", Encryption: archive.ToRecipients}},
-				{Path: "/mnt/b.plinth-backup", Size: 7, Problem: "it is damaged: it ends within its header"}})
+			WriteBackupList(w, []backup.Entry{{Path: "/mnt/b.plinth-backup", Size: 7, Problem: "it is damaged: it ends within its header"},
+				{Path: "/mnt/a.plinth-backup", Size: 12e6, Header: archive.Header{Cluster: "my-app", Node: "n1", TakenAt: at, K0s: "v1.33.8+k0s.1", Encryption: archive.ToRecipients}}}, "/mnt", none)
 		},
-		"backup-list-empty": func(w io.Writer) { WriteBackupList(w, nil) },
+		"backup-list-empty": func(w io.Writer) { WriteBackupList(w, nil, "/mnt/my app", none) },
 		"backup-verify": func(w io.Writer) {
 			WriteBackupVerification(w, backup.Verification{Path: "a.plinth-backup", Verified: backup.Content, Files: 42, Nodes: []archive.Node{{Name: "n1", Role: "controller", Address: "10.0.0.2"}},
-				Backup: archive.Header{Cluster: "my-app", Node: "n1", TakenAt: at, K0s: "v1.33.8+k0s.1"}})
+				Backup: archive.Header{Cluster: "my-app", Node: "n1", TakenAt: at, K0s: "v1.33.8+k0s.1"}}, none)
 		},
 		"backup-verify-bytes": func(w io.Writer) {
 			WriteBackupVerification(w, backup.Verification{Path: "a.plinth-backup", Verified: backup.Bytes,
-				Backup: archive.Header{Cluster: "my-app", Node: "n1", TakenAt: at, K0s: "v1.33.8+k0s.1", Encryption: archive.WithPassphrase}})
+				Backup: archive.Header{Cluster: "my-app", Node: "n1", TakenAt: at, K0s: "v1.33.8+k0s.1", Encryption: archive.WithPassphrase}}, none)
+		},
+		"backup-written-store": func(w io.Writer) {
+			WriteBackupResult(w, backup.Result{Path: "s3://backups/my app/a.plinth-backup", Size: 12e6, Digest: "sha256:abc", Verified: backup.Bytes}, store)
+		},
+		"backup-list-store": func(w io.Writer) {
+			WriteBackupList(w, []backup.Entry{{Path: "s3://backups/a.plinth-backup", Size: 12e6, Header: archive.Header{Cluster: "my-app", Node: "n1", TakenAt: at, K0s: "v1.33.8+k0s.1", Encryption: archive.ToRecipients}}}, "s3://backups", store)
+		},
+		"backup-list-store-empty": func(w io.Writer) { WriteBackupList(w, nil, "s3://backups", store) },
+		"backup-verify-store": func(w io.Writer) {
+			WriteBackupVerification(w, backup.Verification{Path: "s3://backups/a.plinth-backup", Verified: backup.Bytes,
+				Backup: archive.Header{Cluster: "my-app", Node: "n1", TakenAt: at, K0s: "v1.33.8+k0s.1", Encryption: archive.ToRecipients}}, objectstore.Settings{Endpoint: "https://store:9000"})
 		},
 		"status-nothing": func(w io.Writer) { WriteStatus(w, status.Status{}, false) },
 	} {

@@ -4,21 +4,29 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/plinthdev/plinth/internal/objectstore"
 	"github.com/plinthdev/plinth/internal/ui"
 )
 
 // rootCommand matches a command that needs root, with the character or the sudo before it.
-var rootCommand = regexp.MustCompile("(?m)(sudo |^|[\\s`('\"])((?:\\./|/usr/local/bin/)?plinth (?:-\\S+ (?:/\\S+ )?)*(?:" + ui.RootCommands + ")\\b)")
+var rootCommand = regexp.MustCompile("(?m)(sudo (?:-E )?|^|[\\s`('\"])((?:\\./|/usr/local/bin/)?plinth (?:-\\S+ (?:/\\S+ )?)*(?:" + ui.RootCommands + ")\\b)")
 
 // AddSudo returns text with sudo before each plinth command in it that needs root. An install in an existing cluster needs
-// none.
-func AddSudo(text string) string {
+// none. storeFromEnvironment means that the environment says how an object store is reached: a command for one keeps it.
+func AddSudo(text string, storeFromEnvironment bool) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
+		sudo := "sudo "
+		if storeFromEnvironment && strings.Contains(line, objectstore.Scheme) {
+			sudo = "sudo -E "
+		}
 		if !strings.Contains(line, "--existing-cluster") {
 			line = rootCommand.ReplaceAllStringFunc(line, func(found string) string {
 				parts := rootCommand.FindStringSubmatch(found)
-				return strings.TrimSuffix(parts[1], "sudo ") + "sudo " + parts[2]
+				if strings.HasPrefix(parts[1], "sudo ") {
+					parts[1] = ""
+				}
+				return parts[1] + sudo + parts[2]
 			})
 		}
 		b.WriteString(line)

@@ -9,13 +9,29 @@ func TestAddSudo_BeforeCommandsThatNeedRoot(t *testing.T) {
 		"(`plinth kubectl` uses it)":                       "(`sudo plinth kubectl` uses it)",
 		"check: plinth --data-dir /d status; plinth lint":  "check: sudo plinth --data-dir /d status; plinth lint",
 		"plinth bundle verify a.bundle":                    "plinth bundle verify a.bundle",
+		"plinth backup verify s3://b/a.plinth-backup":      "sudo plinth backup verify s3://b/a.plinth-backup",
 		"echo TOKEN | sudo plinth join -":                  "echo TOKEN | sudo plinth join -",
 		"plinth install --existing-cluster --plan":         "plinth install --existing-cluster --plan",
 		"plinth reset node   (on b)":                       "sudo plinth reset node   (on b)",
 		"unexpected: my-plinth install, /srv/plinth reset": "unexpected: my-plinth install, /srv/plinth reset",
 	} {
 		t.Run(text, func(t *testing.T) {
-			if got := AddSudo(text); got != want || AddSudo(got) != want {
+			if got := AddSudo(text, false); got != want || AddSudo(got, false) != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+		})
+	}
+}
+
+func TestAddSudo_KeepsTheEnvironmentForAnObjectStore(t *testing.T) {
+	for text, want := range map[string]string{
+		"\nNext: plinth backup verify s3://b/a.plinth-backup\n":    "\nNext: sudo -E plinth backup verify s3://b/a.plinth-backup\n",
+		"Next: sudo plinth restore --from s3://b --bundle b":       "Next: sudo -E plinth restore --from s3://b --bundle b",
+		"s3://b/a: 12 MB\nNext: plinth backup verify /a\n":         "s3://b/a: 12 MB\nNext: sudo plinth backup verify /a\n",
+		"plinth backup list s3://b --s3-endpoint https://store:90": "sudo -E plinth backup list s3://b --s3-endpoint https://store:90",
+	} {
+		t.Run(text, func(t *testing.T) {
+			if got := AddSudo(text, true); got != want || AddSudo(got, true) != want {
 				t.Errorf("%q, want %q", got, want)
 			}
 		})
