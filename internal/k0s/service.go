@@ -248,11 +248,15 @@ func (s Service) RegisterNeeded() (string, error) {
 }
 
 // hasArgument reports whether the text of a unit contains the whole argument a, and not only a longer one, such as
-// another address that begins in the same way.
+// another address that begins in the same way. `k0s install` writes a flag without a value as --enable-worker=true.
 func hasArgument(unit, a string) bool {
+	end := " \t\n\"'"
+	if !strings.Contains(a, "=") {
+		end += "="
+	}
 	for rest := unit; ; {
 		_, after, found := strings.Cut(rest, a)
-		if !found || after == "" || strings.ContainsAny(after[:1], " \t\n\"'") {
+		if !found || after == "" || strings.ContainsAny(after[:1], end) {
 			return found
 		}
 		rest = after

@@ -138,6 +138,24 @@ func TestRegisterNeeded_ComparesWholeArguments(t *testing.T) {
 	}
 }
 
+func TestHasArgument_AcceptsTheFormsOfK0s(t *testing.T) {
+	for unit, c := range map[string]struct {
+		argument string
+		want     bool
+	}{
+		`k0s controller "--enable-worker=true" "--config=/etc/k0s/k0s.yaml"`: {"--enable-worker", true},
+		`k0s controller --enable-worker`:                                     {"--enable-worker", true},
+		`k0s controller --enable-workers=2`:                                  {"--enable-worker", false},
+		`k0s controller "--config=/etc/k0s/k0s.yaml=x"`:                      {"--config=/etc/k0s/k0s.yaml", false},
+	} {
+		t.Run(unit, func(t *testing.T) {
+			if got := hasArgument(unit, c.argument); got != c.want {
+				t.Errorf("%v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
 func TestStart_RestartsK0sWhoseFilesChanged(t *testing.T) {
 	running := host.UnitState{Load: "loaded", Active: "active", Sub: "running", Enable: "enabled"}
 	for name, c := range map[string]struct {
