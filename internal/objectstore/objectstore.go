@@ -35,6 +35,9 @@ type Location struct {
 	Key    string // "" for the whole bucket; does not begin or end with a slash
 }
 
+// bucketName matches the name of a bucket.
+var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
+
 // ParseURL returns the location with the URL s3://BUCKET/KEY.
 func ParseURL(text string) (Location, error) {
 	rest, ok := strings.CutPrefix(text, Scheme)
@@ -43,9 +46,13 @@ func ParseURL(text string) (Location, error) {
 	switch {
 	case !ok:
 		return l, errors.New("it does not begin with " + Scheme)
-	case !regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`).MatchString(bucket):
+	case strings.ContainsAny(rest, "?#"): // the message must not show what can be a secret
+		return l, errors.New("the URL of a bucket has no query")
+	case strings.Contains(rest, "@") && !bucketName.MatchString(bucket):
+		return l, errors.New("the URL of a bucket has no credentials: they are in the environment, or in the file of --s3-credentials-file")
+	case !bucketName.MatchString(bucket):
 		return l, fmt.Errorf("%q is not the name of a bucket", bucket)
-	case strings.ContainsAny(key, "?#\x00\n") || strings.Contains(key, "//") || strings.Contains("/"+key+"/", "/../"):
+	case strings.ContainsAny(key, "\x00\n") || strings.Contains(key, "//") || strings.Contains("/"+key+"/", "/../"):
 		return l, fmt.Errorf("%q is not a prefix", key)
 	}
 	return l, nil

@@ -210,6 +210,25 @@ func TestInEnvironment_IgnoresTheHomeFolder(t *testing.T) {
 	}
 }
 
+func TestParseURL_RefusesSecretsWithoutShowingThem(t *testing.T) {
+	for name, c := range map[string]struct{ url, want string }{
+		"a query":               {"s3://bucket/x?secret=p4ssw0rd", "the URL of a bucket has no query"},
+		"a query of the bucket": {"s3://bucket?secret=p4ssw0rd", "the URL of a bucket has no query"},
+		"a fragment":            {"s3://bucket/x#p4ssw0rd", "the URL of a bucket has no query"},
+		"keys":                  {"s3://AKIA:p4ssw0rd@bucket/x", "the URL of a bucket has no credentials: they are in the environment, or in the file of --s3-credentials-file"},
+		"keys with a slash":     {"s3://AKIA:p4ssw0rd/x@bucket/x", "the URL of a bucket has no credentials: they are in the environment, or in the file of --s3-credentials-file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := objectstore.ParseURL(c.url); err == nil || err.Error() != c.want {
+				t.Errorf("%v, want %s", err, c.want)
+			}
+		})
+	}
+	if l, err := objectstore.ParseURL("s3://bucket/user@host/x"); err != nil || l.Key != "user@host/x" {
+		t.Errorf("%+v, %v", l, err)
+	}
+}
+
 func FuzzParseURL(f *testing.F) {
 	for _, text := range []string{"s3://bucket/a/b", "s3://bucket", "s3://b/../c", "s3:///", "https://x"} {
 		f.Add(text)

@@ -297,9 +297,9 @@ func JoinPath(path, key string) string {
 }
 
 // QuoteValue returns value quoted for a message. It hides a value that can contain
-// a password in a URL, and truncates a long value.
+// a password in a URL or in the query of one, and truncates a long value.
 func QuoteValue(value string) string {
-	if strings.Contains(value, "@") {
+	if _, rest, isURL := strings.Cut(value, "://"); strings.Contains(value, "@") || isURL && strings.ContainsAny(rest, "?#") {
 		return "(hidden, it may contain a password)"
 	}
 	if r := []rune(value); len(r) > 60 {

@@ -118,6 +118,8 @@ func TestQuoteValue_HidesSecretsAndTruncates(t *testing.T) {
 		"short":              {"a", `"a"`},
 		"control characters": {"\x1b[31m", `"\x1b[31m"`},
 		"password":           {"http://u:p@x", "(hidden, it may contain a password)"},
+		"query":              {"s3://b/x?secret=p", "(hidden, it may contain a password)"},
+		"question":           {"what?", `"what?"`},
 		"long":               {strings.Repeat("ä", 1000), `"` + strings.Repeat("ä", 60) + `…"`},
 	} {
 		t.Run(name, func(t *testing.T) {
