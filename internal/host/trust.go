@@ -51,3 +51,15 @@ func WritableByOthers(path string) (reason string, err error) {
 		at, rest = filepath.Join(at, rest[0]), rest[1:]
 	}
 }
+
+// ResolveExisting returns the absolute path p with the symbolic links in its existing part resolved.
+func ResolveExisting(p string) string {
+	for dir, rest := filepath.Clean(p), ""; ; dir, rest = filepath.Dir(dir), filepath.Join(filepath.Base(dir), rest) {
+		if target, err := filepath.EvalSymlinks(dir); err == nil {
+			return filepath.Join(target, rest)
+		}
+		if dir == filepath.Dir(dir) {
+			return p
+		}
+	}
+}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -94,7 +93,7 @@ WantedBy=multi-user.target
 // NewAgentService returns the service of Plinth's agent, which runs program. The data folder stays
 // visible to the agent below /home, /root or /tmp, also through symbolic links.
 func NewAgentService(h host.Host, program Artifact, dataDir string) Service {
-	home, tmp, target := "yes", "yes", resolveExisting(dataDir)
+	home, tmp, target := "yes", "yes", host.ResolveExisting(dataDir)
 	if isBelow(target, "/home", "/root", "/run/user") {
 		home = "read-only"
 	}
@@ -110,18 +109,6 @@ func NewAgentService(h host.Host, program Artifact, dataDir string) Service {
 // quoteUnitPath returns p for use between double quotes in a unit file.
 func quoteUnitPath(p string) string {
 	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, "%", "%%").Replace(p)
-}
-
-// resolveExisting returns p with the symbolic links in its existing part resolved.
-func resolveExisting(p string) string {
-	for dir, rest := path.Clean(p), ""; ; dir, rest = path.Dir(dir), path.Join(path.Base(dir), rest) {
-		if target, err := filepath.EvalSymlinks(dir); err == nil {
-			return path.Join(target, rest)
-		}
-		if dir == path.Dir(dir) {
-			return p
-		}
-	}
 }
 
 // isBelow reports whether the absolute path p is one of dirs, or in one of them.

@@ -103,9 +103,9 @@ func NewBackupTimer(program, dataDir string, s BackupSchedule) BackupTimer {
 		return BackupTimer{}
 	}
 	home, tmp, target, environment := "yes", "yes", "", "EnvironmentFile=-"+BackupEnvFile+"\n"
-	dirs := []string{resolveExisting(dataDir)}
+	dirs := []string{host.ResolveExisting(dataDir)}
 	if path.IsAbs(s.To) {
-		dirs = append(dirs, resolveExisting(s.To))
+		dirs = append(dirs, host.ResolveExisting(s.To))
 		environment = ""
 		target = fmt.Sprintf(` "-%s"`, quoteUnitPath(s.To))
 	}

@@ -124,6 +124,12 @@ func checkHostname(value string) (message, hint string) {
 	return strictyaml.QuoteValue(value) + " is not a DNS name", "such as console.example.com"
 }
 
+// LostFolders returns the folders whose files a reset or the next boot removes. A backup in one of them would be lost.
+func LostFolders() []string {
+	return []string{"/dev", "/etc/k0s", "/proc", "/run/k0s", "/sys", "/usr/libexec/k0s", "/var/lib/k0s", "/var/lib/kubelet", "/var/lib/plinth",
+		"/var/log/containers", "/var/log/pods"}
+}
+
 // checkHostFolder checks that value is the absolute path of a folder that belongs to no program. example is the hint.
 func checkHostFolder(value, example string) (message, hint string) {
 	clean := path.Clean(value)
@@ -133,8 +139,8 @@ func checkHostFolder(value, example string) (message, hint string) {
 	case value != clean:
 		return strictyaml.QuoteValue(value) + " is not written as expected", "did you mean " + strictyaml.QuoteValue(clean) + "?"
 	}
-	for _, taken := range []string{"/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys", "/tmp", "/usr",
-		"/var/cache", "/var/lib/k0s", "/var/lib/kubelet", "/var/lib/plinth", "/var/log", "/var/run", "/var/tmp"} {
+	for _, taken := range append([]string{"/bin", "/boot", "/etc", "/lib", "/lib64", "/root", "/run", "/sbin", "/tmp", "/usr",
+		"/var/cache", "/var/log", "/var/run", "/var/tmp"}, LostFolders()...) {
 		if clean == taken || strings.HasPrefix(clean, taken+"/") {
 			return strictyaml.QuoteValue(value) + " is in " + taken + ", whose files belong to the system or are removed by a reset", example
 		}

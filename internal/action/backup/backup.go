@@ -25,6 +25,7 @@ import (
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/node/cleanup"
 	"github.com/plinthdev/plinth/internal/objectstore"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -203,15 +204,17 @@ func (o *operation) chooseFile(ctx context.Context, env *action.Env) error {
 	case err != nil:
 		return err
 	}
-	for _, dir := range []string{env.DataDir, k0s.DataDir} {
-		if to == dir || strings.HasPrefix(to, dir+"/") {
-			return refuse("name a folder on another disk, or on a mounted share", "a reset removes %s", dir)
-		}
+	const elsewhere = "name a folder on another disk, or on a mounted share"
+	if dir := lostFolder(env.DataDir, to); dir != "" {
+		return refuse(elsewhere, "a reset or the next boot removes what is in %s", dir)
 	}
 	_, missing := env.Host.ReadDir(to)
 	switch {
 	case missing == nil && o.opts.PerNode:
 		o.dir = path.Join(to, o.receipt.Node)
+		if dir := lostFolder(env.DataDir, o.dir); dir != "" {
+			return refuse(elsewhere, "%s leads to %s, and a reset or the next boot removes what is in it", o.dir, dir)
+		}
 		o.file = path.Join(o.dir, fileName(o.manifest.Header))
 		return nil
 	case missing == nil:
@@ -232,6 +235,18 @@ func (o *operation) chooseFile(ctx context.Context, env *action.Env) error {
 		return refuse("name a new file, or a folder", "it exists already")
 	}
 	return nil
+}
+
+// lostFolder returns the folder that p is in, as it is or by symbolic links, and in which a backup would be lost; "" for none.
+func lostFolder(dataDir, p string) string {
+	for _, dir := range append(spec.LostFolders(), dataDir) {
+		for _, at := range []string{p, host.ResolveExisting(p)} {
+			if cleanup.IsWithin(at, dir) || cleanup.IsWithin(at, host.ResolveExisting(dir)) {
+				return dir
+			}
+		}
+	}
+	return ""
 }
 
 // chooseObject sets the path of a backup in an object store, which has to answer.

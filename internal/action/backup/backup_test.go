@@ -174,7 +174,8 @@ func TestRun_RefusesByName(t *testing.T) {
 		"no such folder":       {opts: Options{To: "/mnt/other/", Lock: good}, exit: 2, text: "no such folder"},
 		"no parent folder":     {opts: Options{To: "/mnt/other/file", Lock: good}, exit: 2, text: "its folder cannot be read"},
 		"existing file":        {opts: Options{To: "/mnt/backup/other.txt", Lock: good}, exit: 2, text: "exists already"},
-		"inside the data":      {opts: Options{To: dataDir + "/b", Lock: good}, exit: 2, text: "a reset removes"},
+		"inside the data":      {opts: Options{To: dataDir + "/b", Lock: good}, exit: 2, text: "a reset or the next boot removes what is in " + dataDir},
+		"a device":             {opts: Options{To: "/dev/sdz", Lock: good}, exit: 2, text: "removes what is in /dev"},
 		"no folder for nodes":  {opts: Options{To: "/mnt/other", PerNode: true, Lock: good}, exit: 2, text: "no such folder"},
 		"keep with a file":     {opts: Options{To: "/mnt/backup/b", Keep: 3, Lock: good}, exit: 2, text: "--keep needs a folder"},
 		"nothing installed": {opts: Options{To: "/mnt/backup", Lock: good}, exit: 2, text: "no finished install",
@@ -212,6 +213,33 @@ func TestRun_RefusesByName(t *testing.T) {
 			}
 			if left, _ := List(t.Context(), env, "/mnt/backup", objectstore.Settings{}); len(left) != 0 {
 				t.Errorf("%+v", left)
+			}
+		})
+	}
+}
+
+func TestLostFolder_FollowsLinks(t *testing.T) {
+	dir := t.TempDir()
+	data := filepath.Join(dir, "data")
+	testkit.Must(t, os.Mkdir(data, 0o700), os.Symlink(data, filepath.Join(dir, "plinth")), os.Symlink("/proc", filepath.Join(dir, "link")),
+		os.Symlink("link", filepath.Join(dir, "second")))
+	for p, want := range map[string]string{
+		"/var/lib/k0s":         "/var/lib/k0s",
+		"/var/lib/kubelet/x":   "/var/lib/kubelet",
+		"/run/k0s/x":           "/run/k0s",
+		"/etc/k0s/x":           "/etc/k0s",
+		"/sys/x":               "/sys",
+		"/run/media/disk":      "",
+		"/var/lib/k0s-backups": "",
+		dir + "/link":          "/proc",
+		dir + "/second/x":      "/proc",
+		dir + "/data/x":        dir + "/plinth", // where the folder of Plinth leads
+		dir + "/plinth/x":      dir + "/plinth",
+		dir + "/new/x":         "",
+	} {
+		t.Run(p, func(t *testing.T) {
+			if got := lostFolder(dir+"/plinth", p); got != want {
+				t.Errorf("%q, want %q", got, want)
 			}
 		})
 	}
