@@ -82,6 +82,13 @@ func (h Header) encode() ([]byte, error) {
 	return append(out, '\n'), nil
 }
 
+// IsBackup reports whether r begins like a backup.
+func IsBackup(r io.Reader) bool {
+	first := make([]byte, len(magic))
+	_, err := io.ReadFull(r, first)
+	return err == nil && string(first) == magic
+}
+
 // ReadHeader reads the header at the beginning of a file.
 func ReadHeader(r io.Reader) (h Header, err error) {
 	raw := make([]byte, headerSize)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -433,6 +434,38 @@ func TestRun_KeepsTheNewestOfThisCluster(t *testing.T) {
 	testkit.Must(t, err)
 	if len(all) != 3 || all[0].Path != paths[4] || all[1].Path != res.Path || all[2].Problem == "" {
 		t.Errorf("%+v", all)
+	}
+}
+
+func TestList_FindsBackupsWithOtherNames(t *testing.T) {
+	f, env := newController(t)
+	lock := KeyFlags{Unencrypted: true}
+	res, err := run(t, env, Options{To: "/mnt/backup/my-app.backup", Lock: lock}, fakeData{etcd: "etcd"})
+	testkit.Must(t, err)
+	raw, err := os.ReadFile(f.Root + res.Path)
+	testkit.Must(t, err)
+	testkit.WriteFiles(t, f.Root, 0o600, map[string]string{"/mnt/backup/short": string(raw[:20]), "/mnt/backup/empty": "", "/mnt/backup/.x.plinth-tmp": string(raw),
+		"/mnt/backup/n1/other": string(raw)})
+	testkit.Must(t, os.Symlink("my-app.backup", f.Root+"/mnt/backup/link"))
+	paths := func() (all []string) {
+		entries, err := List(t.Context(), env, "/mnt/backup", objectstore.Settings{})
+		testkit.Must(t, err)
+		for _, e := range entries {
+			all = append(all, e.Path+" "+e.Problem)
+		}
+		return all
+	}
+	want := []string{"/mnt/backup/my-app.backup ", "/mnt/backup/n1/other ", "/mnt/backup/short it is damaged: it ends within its header"}
+	if got := paths(); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	env.Now = func() time.Time { return clock().Add(time.Hour) }
+	if res, err := run(t, env, Options{To: "/mnt/backup", Keep: 1, Lock: lock}, fakeData{etcd: "etcd"}); err != nil || res.Removed != nil {
+		t.Errorf("%v, %v: it has removed what the user has named", res.Removed, err)
+	}
+	opened := 1
+	if all, err := (folders{env.Host, env.Now}).list(t.Context(), "/mnt/backup", false, &opened); err != nil || len(all) != 1 || opened != 0 {
+		t.Errorf("%+v, %v, %d left: it has opened too many files", all, err, opened)
 	}
 }
 

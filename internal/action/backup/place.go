@@ -105,7 +105,16 @@ func (f folders) OpenHeader(_ context.Context, p string) (io.ReadCloser, error) 
 
 func (f folders) Remove(_ context.Context, p string) error { return f.RemoveAll(p) }
 
+// maxOpened is how many files with other names a list opens to find out whether they are backups.
+const maxOpened = 10_000
+
+// List includes backups whose names the user gave.
 func (f folders) List(ctx context.Context, dir string, deep bool) ([]Entry, error) {
+	return f.list(ctx, dir, deep, new(maxOpened))
+}
+
+// list is List, and opens no more than remaining files.
+func (f folders) list(ctx context.Context, dir string, deep bool, remaining *int) ([]Entry, error) {
 	names, err := f.ReadDir(dir)
 	if err != nil {
 		return nil, err
@@ -114,11 +123,13 @@ func (f folders) List(ctx context.Context, dir string, deep bool) ([]Entry, erro
 	for _, n := range names {
 		p := path.Join(dir, n.Name())
 		switch {
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
 		case n.IsDir() && deep:
-			if more, err := f.List(ctx, p, false); err == nil { // lost+found and others are not ours
+			if more, err := f.list(ctx, p, false, remaining); err == nil { // lost+found and others are not ours
 				all = append(all, more...)
 			}
-		case strings.HasSuffix(n.Name(), format.Suffix) && n.Type().IsRegular():
+		case n.Type().IsRegular() && (strings.HasSuffix(n.Name(), format.Suffix) || f.isBackup(p, remaining)):
 			e := Entry{Path: p}
 			if info, err := n.Info(); err == nil {
 				e.Size = info.Size()
@@ -127,6 +138,20 @@ func (f folders) List(ctx context.Context, dir string, deep bool) ([]Entry, erro
 		}
 	}
 	return all, nil
+}
+
+// isBackup reports whether a file that has not the name of a backup is one. What a killed run has left is none.
+func (f folders) isBackup(p string, remaining *int) bool {
+	if strings.HasSuffix(p, ".plinth-tmp") || *remaining <= 0 {
+		return false
+	}
+	*remaining--
+	r, err := f.OpenFile(p)
+	if err != nil {
+		return false
+	}
+	is := format.IsBackup(r)
+	return r.Close() == nil && is
 }
 
 // bucket is a bucket of an object store.

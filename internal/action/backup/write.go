@@ -199,7 +199,9 @@ func (w writer) removeOlder(ctx context.Context, _ step.Report) error {
 	if err != nil {
 		return err
 	}
-	all = slices.DeleteFunc(all, func(e Entry) bool { return e.Problem != "" || e.ClusterID != w.manifest.ClusterID || e.Path == w.file })
+	all = slices.DeleteFunc(all, func(e Entry) bool { // what the user has named stays
+		return e.Problem != "" || e.ClusterID != w.manifest.ClusterID || e.Path == w.file || !strings.HasSuffix(e.Path, format.Suffix)
+	})
 	for len(all) > w.opts.Keep-1 { // the oldest is the last
 		oldest := all[len(all)-1]
 		if err := w.place.Remove(ctx, oldest.Path); err != nil {
