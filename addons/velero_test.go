@@ -104,7 +104,7 @@ func TestVelero_FollowsTheInstaller(t *testing.T) {
 		change       func(*spec.Spec)
 		want, absent []string
 	}{
-		"default": {func(*spec.Spec) {}, []string{"clusterIP: 10.96.0.12", "path: /var/lib/k0s/kubelet/pods"},
+		"default": {func(*spec.Spec) {}, []string{"clusterIP: 10.96.0.12", "path: /var/lib/k0s/kubelet/pods", "umask 077 && mkdir -p /data/objects/snapshots", "chmod o= /data/objects /data/metadata"},
 			[]string{"disable-copy-file-range", "envFrom", "PROXY", "SSL_CERT_DIR", "trusted-cas", "checksum/"}},
 		"a folder":        {func(s *spec.Spec) { s.Velero.ObjectStore.Folder = "/srv/snapshots" }, []string{"- --disable-copy-file-range"}, []string{"/srv/snapshots"}},
 		"no object store": {func(s *spec.Spec) { s.Velero.ObjectStore.Mode = "none" }, []string{"name: node-agent"}, []string{"object-store", "versitygw"}},

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"time"
 
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/velero"
 )
@@ -86,18 +88,40 @@ func (c Cluster) prepareStore(a addons.AddOn) step.Step {
 		})
 }
 
-// ensureFolder creates a folder of this host with mode 0700. An existing one, such as a mount, is left as it is.
-func (c Cluster) ensureFolder(path string) error {
-	info, err := c.Host.Lstat(path)
+// ensureFolder creates a folder of this host with mode 0700. The mode of an existing one, such as a mount, stays, but it is
+// refused if other users could replace what is in it. They cannot read what an earlier store has left there: the pod of the
+// store protects what it creates, but not what belongs to another user since it was copied.
+func (c Cluster) ensureFolder(folder string) error {
+	info, err := c.Host.Lstat(folder)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return c.Host.MkdirAll(path, 0o700)
+		return c.Host.MkdirAll(folder, 0o700)
 	case err != nil:
 		return err
 	case !info.IsDir():
-		return fmt.Errorf("%s is not a folder: remove it, or set another spec.velero.objectStore.folder", path)
+		return fmt.Errorf("%s is not a folder: remove it, or set another spec.velero.objectStore.folder", folder)
+	case info.Mode().Perm()&0o002 != 0:
+		return fmt.Errorf("all users can write to %s (mode %04o), and snapshots contain secrets: run sudo chmod o-w %s, or mount it so that only root can write to it",
+			folder, info.Mode().Perm(), problem.QuoteWord(folder))
+	}
+	for _, name := range []string{"objects", "metadata"} {
+		if err := c.hideFromOthers(path.Join(folder, name)); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// hideFromOthers takes the rights of other users from a folder, if it exists.
+func (c Cluster) hideFromOthers(folder string) error {
+	info, err := c.Host.Lstat(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil || !info.IsDir() || info.Mode().Perm()&0o007 == 0 {
+		return err
+	}
+	return c.Host.MkdirAll(folder, info.Mode()&(fs.ModePerm|fs.ModeSetgid)&^0o007)
 }
 
 // snapshotLocationID is the id of the step that sets the location of snapshots.

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -66,7 +67,14 @@ func TestEnsureFolder_LeavesAnExistingOne(t *testing.T) {
 	}{
 		"missing":  {func(string) error { return nil }, 0o700, ""},
 		"existing": {func(path string) error { return os.MkdirAll(path, 0o750) }, 0o750, ""},
+		"a mount":  {func(path string) error { return os.MkdirAll(path, 0o755) }, 0o755, ""},
 		"a file":   {func(path string) error { return os.WriteFile(path, nil, 0o600) }, 0, "is not a folder"},
+		"writable for all": {func(path string) error { return errors.Join(os.MkdirAll(path, 0o755), os.Chmod(path, 0o777)) }, 0,
+			"all users can write to /srv/snapshots (mode 0777), and snapshots contain secrets: run sudo chmod o-w /srv/snapshots,"},
+		"writable for all, like /tmp": {func(path string) error {
+			return errors.Join(os.MkdirAll(path, 0o755), os.Chmod(path, 0o777|os.ModeSticky))
+		}, 0,
+			"sudo chmod o-w /srv/snapshots"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cluster, f := example(t)
@@ -87,6 +95,35 @@ func TestEnsureFolder_LeavesAnExistingOne(t *testing.T) {
 			}
 			if info, statErr := os.Stat(path); err != nil || statErr != nil || info.Mode().Perm() != c.mode {
 				t.Errorf("%v, %v, %v", info, err, statErr)
+			}
+		})
+	}
+}
+
+// Every local user could read the secrets in what an earlier store has left in a folder that all can enter.
+func TestEnsureFolder_HidesAnEarlierStore(t *testing.T) {
+	for name, c := range map[string]struct{ have, want os.FileMode }{
+		"of an earlier version":   {0o775 | os.ModeSetgid, 0o770 | os.ModeSetgid},
+		"copied by root":          {0o755, 0o750},
+		"of this version":         {0o700, 0o700},
+		"of this version, by k8s": {0o770 | os.ModeSetgid, 0o770 | os.ModeSetgid},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cluster, f := example(t)
+			cluster.Host = f.Host()
+			root := filepath.Join(f.Root, "srv/snapshots")
+			for _, dir := range []string{"objects", "metadata"} {
+				if err := errors.Join(os.MkdirAll(filepath.Join(root, dir), 0o755), os.Chmod(filepath.Join(root, dir), c.have)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := cluster.ensureFolder("/srv/snapshots"); err != nil {
+				t.Fatal(err)
+			}
+			for _, dir := range []string{"objects", "metadata"} {
+				if info, err := os.Stat(filepath.Join(root, dir)); err != nil || info.Mode()&^os.ModeDir != c.want {
+					t.Errorf("%s: %v, %v, want %v", dir, info.Mode(), err, c.want)
+				}
 			}
 		})
 	}
