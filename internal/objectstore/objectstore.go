@@ -21,6 +21,8 @@ import (
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"github.com/plinthdev/plinth/internal/problem"
 )
 
 // Scheme is the beginning of the URL of a bucket.
@@ -170,7 +172,7 @@ func (s Settings) credentials() (credentials.Value, error) {
 	case err != nil || statErr != nil:
 		return v, newError("its credentials cannot be read", hint, errors.Join(err, statErr))
 	case info.Mode().Perm()&0o077 != 0:
-		return v, newError("other users can read its credentials in "+s.CredentialsFile, "chmod 600 "+s.CredentialsFile, nil)
+		return v, newError("other users can read its credentials in "+s.CredentialsFile, "chmod 600 "+problem.QuoteWord(s.CredentialsFile), nil)
 	}
 	profile := s.Profile
 	if profile == "" {

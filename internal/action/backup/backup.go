@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/opencontainers/go-digest"
 
@@ -32,6 +33,7 @@ import (
 	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/token"
+	"github.com/plinthdev/plinth/internal/ui"
 	"github.com/plinthdev/plinth/internal/velero"
 )
 
@@ -189,7 +191,7 @@ func (o *operation) checkClock() error {
 
 // chooseFile sets the path of the backup.
 func (o *operation) chooseFile(ctx context.Context, env *action.Env) error {
-	doing := "write the backup to " + o.opts.To
+	doing := "write the backup to " + ui.CleanLine(o.opts.To)
 	refuse := func(hint, text string, args ...any) error {
 		return problem.Newf(problem.ExitUsage, doing, hint, text, args...)
 	}
@@ -203,6 +205,8 @@ func (o *operation) chooseFile(ctx context.Context, env *action.Env) error {
 		return refuse("give a file, a folder, which may be a mounted share, or s3://BUCKET/PREFIX", "of URLs, only those of S3 are supported")
 	case err != nil:
 		return err
+	case strings.ContainsFunc(to, unicode.IsControl):
+		return refuse("give another name", "its name has control characters")
 	}
 	const elsewhere = "name a folder on another disk, or on a mounted share"
 	if dir := lostFolder(env.DataDir, to); dir != "" {
@@ -220,7 +224,7 @@ func (o *operation) chooseFile(ctx context.Context, env *action.Env) error {
 	case missing == nil:
 		o.file = path.Join(to, fileName(o.manifest.Header))
 	case strings.HasSuffix(o.opts.To, "/") || o.opts.PerNode:
-		return refuse("create the folder first: sudo mkdir -p "+to, "there is no such folder")
+		return refuse("create the folder first: sudo mkdir -p "+problem.QuoteWord(to), "there is no such folder")
 	default:
 		o.file = to
 	}
@@ -229,7 +233,7 @@ func (o *operation) chooseFile(ctx context.Context, env *action.Env) error {
 	}
 	o.dir = path.Dir(o.file)
 	if _, err := env.Host.ReadDir(o.dir); err != nil {
-		return refuse("create the folder first: sudo mkdir -p "+o.dir, "its folder cannot be read: %w", problem.PathCause(err))
+		return refuse("create the folder first: sudo mkdir -p "+problem.QuoteWord(o.dir), "its folder cannot be read: %w", problem.PathCause(err))
 	}
 	if _, err := env.Host.Lstat(o.file); !errors.Is(err, fs.ErrNotExist) {
 		return refuse("name a new file, or a folder", "it exists already")

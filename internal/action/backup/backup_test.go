@@ -177,6 +177,7 @@ func TestRun_RefusesByName(t *testing.T) {
 		"existing file":        {opts: Options{To: "/mnt/backup/other.txt", Lock: good}, exit: 2, text: "exists already"},
 		"inside the data":      {opts: Options{To: dataDir + "/b", Lock: good}, exit: 2, text: "a reset or the next boot removes what is in " + dataDir},
 		"a device":             {opts: Options{To: "/dev/sdz", Lock: good}, exit: 2, text: "removes what is in /dev"},
+		"a name of two lines":  {opts: Options{To: "/mnt/backup/a\nb", Lock: good}, exit: 2, text: `to /mnt/backup/a\u{a}b: its name has control characters`},
 		"no folder for nodes":  {opts: Options{To: "/mnt/other", PerNode: true, Lock: good}, exit: 2, text: "no such folder"},
 		"keep with a file":     {opts: Options{To: "/mnt/backup/b", Keep: 3, Lock: good}, exit: 2, text: "--keep needs a folder"},
 		"nothing installed": {opts: Options{To: "/mnt/backup", Lock: good}, exit: 2, text: "no finished install",
@@ -214,6 +215,20 @@ func TestRun_RefusesByName(t *testing.T) {
 			}
 			if left, _ := List(t.Context(), env, "/mnt/backup", objectstore.Settings{}); len(left) != 0 {
 				t.Errorf("%+v", left)
+			}
+		})
+	}
+}
+
+func TestChooseFile_QuotesTheCommandThatItNames(t *testing.T) {
+	_, env := newController(t)
+	for to, want := range map[string]string{
+		"/mnt/q q/not there/": "create the folder first: sudo mkdir -p '/mnt/q q/not there'",
+		"/mnt/q q/not there":  "create the folder first: sudo mkdir -p '/mnt/q q'",
+	} {
+		t.Run(to, func(t *testing.T) {
+			if _, err := run(t, env, Options{To: to, Lock: KeyFlags{Unencrypted: true}}, fakeData{etcd: "etcd"}); problem.Hint(err) != want {
+				t.Errorf("%v → %s, want %s", err, problem.Hint(err), want)
 			}
 		})
 	}

@@ -14,6 +14,7 @@ import (
 	format "github.com/plinthdev/plinth/internal/backup"
 	"github.com/plinthdev/plinth/internal/objectstore"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/ui"
 )
 
 // Entry is a backup in a folder. Its JSON format is public.
@@ -37,7 +38,7 @@ func List(ctx context.Context, env *action.Env, folder string, store objectstore
 		all, err = listBackups(ctx, p, dir, true)
 	}
 	if err != nil {
-		return nil, problem.New(problem.ExitUsage, "list the backups in "+folder, err, cmp.Or(problem.Hint(err), "give the folder of --to"))
+		return nil, problem.New(problem.ExitUsage, "list the backups in "+ui.CleanLine(folder), err, cmp.Or(problem.Hint(err), "give the folder of --to"))
 	}
 	return all, nil
 }
@@ -124,7 +125,7 @@ func Verify(ctx context.Context, env *action.Env, file string, flags KeyFlags, s
 	}
 	h, _, err := format.VerifyBytes(open)
 	if err != nil {
-		return v, Refusal(ctx, "verify the backup "+file, err)
+		return v, Refusal(ctx, "verify the backup "+ui.CleanLine(file), err)
 	}
 	v.Backup, v.Verified = h, Bytes
 	if !given && h.Encryption != format.Unencrypted {
@@ -132,7 +133,7 @@ func Verify(ctx context.Context, env *action.Env, file string, flags KeyFlags, s
 	}
 	m, err := format.Verify(open, key)
 	if err != nil {
-		return v, Refusal(ctx, "verify the backup "+file, err)
+		return v, Refusal(ctx, "verify the backup "+ui.CleanLine(file), err)
 	}
 	v.Verified, v.Nodes, v.Files = Content, m.Nodes, len(m.Files)
 	return v, nil
@@ -144,7 +145,7 @@ func OpenFile(ctx context.Context, env *action.Env, file string, store objectsto
 	if err != nil {
 		return nil, err
 	}
-	doing := "open the backup " + file
+	doing := "open the backup " + ui.CleanLine(file)
 	from, err := placeOf(env, p, store)
 	if err != nil {
 		return nil, problem.New(problem.ExitUsage, doing, err, problem.Hint(err))

@@ -225,8 +225,8 @@ func Inspect(ctx context.Context, h host.Host, dataDir string, now func() time.T
 		}
 	}
 	if why := (node.Volumes{DataDir: dataDir}).Exposed(h); why != "" {
-		s.Warnings = append(s.Warnings, "users of this host other than root can reach the volumes: "+why+"; fix it with: chown root:root "+
-			filepath.Join(dataDir, node.VolumesDir)+" && chmod 0700 "+filepath.Join(dataDir, node.VolumesDir))
+		dir := problem.QuoteWord(filepath.Join(dataDir, node.VolumesDir))
+		s.Warnings = append(s.Warnings, "users of this host other than root can reach the volumes: "+why+"; fix it with: chown root:root "+dir+" && chmod 0700 "+dir)
 	}
 	if err := s.addBackup(ctx, h, dataDir, now()); err != nil {
 		return s, err

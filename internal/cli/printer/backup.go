@@ -14,9 +14,9 @@ import (
 
 // WriteBackupResult writes where a backup is, and how far it is verified. store are the flags of its object store.
 func WriteBackupResult(w io.Writer, r backup.Result, store objectstore.Settings) {
-	fmt.Fprintf(w, "%s: %s, %s\n%s\n", r.Path, ui.FormatBytes(r.Size), r.Digest, describeVerified(r.Verified))
+	fmt.Fprintf(w, "%s: %s, %s\n%s\n", ui.CleanLine(r.Path), ui.FormatBytes(r.Size), r.Digest, describeVerified(r.Verified))
 	for _, p := range r.Removed {
-		fmt.Fprintf(w, "removed %s\n", p)
+		fmt.Fprintf(w, "removed %s\n", ui.CleanLine(p))
 	}
 	if r.Verified == backup.Bytes {
 		fmt.Fprintln(w, "Test now and then, where the private key is, that it decrypts:")
@@ -50,7 +50,7 @@ func storeFlags(s objectstore.Settings) (flags string) {
 // WriteBackupList writes a table of the backups in a folder. store are the flags of its object store.
 func WriteBackupList(w io.Writer, all []backup.Entry, folder string, store objectstore.Settings) {
 	if len(all) == 0 {
-		fmt.Fprintf(w, "There is no backup in %s.\n", folder)
+		fmt.Fprintf(w, "There is no backup in %s.\n", ui.CleanLine(folder))
 		writeNextCommand(w, "plinth backup --to "+QuoteShellWord(folder)+storeFlags(store))
 		return
 	}
@@ -70,7 +70,8 @@ func WriteBackupList(w io.Writer, all []backup.Entry, folder string, store objec
 // WriteBackupVerification writes what is known of a backup that was read completely. store are the flags of its object store.
 func WriteBackupVerification(w io.Writer, v backup.Verification, store objectstore.Settings) {
 	h := v.Backup
-	fmt.Fprintf(w, "%s: cluster %s, by node %s at %s, k0s %s\n", v.Path, h.Cluster, h.Node, h.TakenAt.Format(time.RFC3339), h.K0s)
+	fmt.Fprintf(w, "%s: cluster %s, by node %s at %s, k0s %s\n", ui.CleanLine(v.Path), ui.CleanLine(h.Cluster), ui.CleanLine(h.Node),
+		h.TakenAt.Format(time.RFC3339), ui.CleanLine(h.K0s))
 	if v.Verified == backup.Bytes {
 		fmt.Fprintln(w, "The file is complete, and its digest matches. Its content was not decrypted.")
 		key := "--identity-file KEY"
@@ -82,7 +83,7 @@ func WriteBackupVerification(w io.Writer, v backup.Verification, store objectsto
 	}
 	fmt.Fprintf(w, "It was decrypted: each of its %s has its digest.\nNodes:", ui.FormatCount(v.Files, "file"))
 	for _, n := range v.Nodes {
-		fmt.Fprintf(w, " %s (%s, %s)", n.Name, n.Role, n.Address)
+		fmt.Fprintf(w, " %s", ui.CleanLine(fmt.Sprintf("%s (%s, %s)", n.Name, n.Role, n.Address)))
 	}
 	fmt.Fprintln(w)
 	writeNextCommand(w, "plinth status")
@@ -98,7 +99,7 @@ func writeLastBackup(w io.Writer, b *status.Backup) {
 		return
 	}
 	fmt.Fprintf(w, "\nLast backup: %s (%s ago), %s, %s\n", b.TakenAt.Format(time.RFC3339), describeAge(time.Duration(b.AgeSeconds)*time.Second),
-		ui.FormatBytes(b.Size), b.Path)
+		ui.FormatBytes(b.Size), ui.CleanLine(b.Path))
 	if b.Schedule != "" {
 		fmt.Fprintf(w, "Scheduled: %s, to %s\n", b.Schedule, b.To)
 	}
