@@ -41,7 +41,10 @@ type Image struct {
 // Inspect reads and renders the charts of an Installer without errors, and checks what they render to. It returns
 // those that could be rendered, in the order of installation, and what is wrong with all.
 func Inspect(in *spec.Installer, src Source) (charts []Chart, violations []spec.Violation) {
-	x := inspection{in: in, src: src, kubernetes: KubernetesVersion(in.Spec.K0s.Version), hostPorts: map[string]string{}, nodePorts: map[string]string{}, counts: map[[2]string]int{}}
+	x := inspection{in: in, src: src, kubernetes: KubernetesVersion(in.Spec.K0s.Version), portUsers: map[string][]portUser{}, counts: map[[2]string]int{}}
+	if len(in.Spec.Charts) > 0 {
+		x.addOwnPorts()
+	}
 	for _, c := range in.Spec.SortedCharts() {
 		i := slices.IndexFunc(in.Spec.Charts, func(other spec.Chart) bool { return other.Name == c.Name })
 		x.path = fmt.Sprintf("spec.charts[%d]", i)
@@ -97,10 +100,9 @@ type inspection struct {
 	in         *spec.Installer
 	src        Source
 	kubernetes string
-	path       string            // of the chart that is inspected, such as spec.charts[0]
-	apis       []string          // that the charts so far define
-	hostPorts  map[string]string // users of host ports by port and protocol
-	nodePorts  map[string]string // users of node ports by port and protocol
+	path       string                // of the chart that is inspected, such as spec.charts[0]
+	apis       []string              // that the charts so far define
+	portUsers  map[string][]portUser // users of ports of the hosts by port and protocol
 	violations []spec.Violation
 	counts     map[[2]string]int // violations by path and rule
 }

@@ -2,12 +2,10 @@ package charts
 
 import (
 	"bytes"
-	"cmp"
 	_ "embed"
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -15,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/plinthdev/plinth/internal/helm"
-	"github.com/plinthdev/plinth/internal/ports"
 	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/upgrade"
 )
@@ -37,12 +34,11 @@ var removedBefore = sync.OnceValue(func() (rows []upgrade.RemovedAPI) {
 func (x *inspection) checkObjects(c spec.Chart, objects []Object) {
 	x.checkKinds(objects)
 	for _, obj := range objects {
-		x.checkNodePorts(c, obj)
+		x.checkPorts(c, obj)
 		for _, pod := range podTemplates(obj) {
 			if pod.isForWindows() {
 				continue
 			}
-			x.checkHostPorts(c, pod)
 			x.checkPrivileges(pod)
 			x.checkPullPolicy(pod)
 		}
@@ -67,87 +63,6 @@ func (x *inspection) checkKinds(objects []Object) {
 			x.report("chart-kind", "", fmt.Sprintf("%s is of %s, which neither Kubernetes 1.%d, this chart nor a chart before it defines", obj, apiVersion, spec.KubernetesMinor(x.in.Spec.K0s.Version)),
 				"add the chart that defines it, and name it in after")
 		}
-	}
-}
-
-// numberOf returns a whole number of an object; 0 if there is none.
-func numberOf(v any) int {
-	switch v := v.(type) {
-	case int64:
-		return int(v)
-	case float64:
-		return int(v)
-	}
-	return 0
-}
-
-// checkNodePorts checks the fixed node ports of a service.
-func (x *inspection) checkNodePorts(c spec.Chart, obj Object) {
-	if obj.GetKind() != "Service" || obj.GetAPIVersion() != "v1" {
-		return
-	}
-	root, _ := obj.Object["spec"].(map[string]any)
-	items, _ := root["ports"].([]any)
-	items = append(slices.Clone(items), map[string]any{"nodePort": root["healthCheckNodePort"]})
-	for _, item := range items {
-		port, _ := item.(map[string]any)
-		number := numberOf(port["nodePort"])
-		if number == 0 {
-			continue
-		}
-		first, last := x.in.Spec.Network.NodePorts()
-		if number < first || number > last {
-			x.report("chart-port", "", fmt.Sprintf("%s has node port %d, which is outside spec.network.nodePortRange %s", obj, number, x.in.Spec.Network.NodePortRange), "choose another port in the values of the chart")
-		}
-		x.checkPort(c, obj, portUse{"node port", number, cmp.Or(textOf(port, "protocol"), "TCP"), x.nodePorts})
-	}
-}
-
-// checkHostPorts checks the ports of the host that a pod listens on.
-func (x *inspection) checkHostPorts(c spec.Chart, pod podTemplate) {
-	onHost := pod.spec["hostNetwork"] == true
-	for _, container := range pod.containers() {
-		items, _ := container["ports"].([]any)
-		for _, item := range items {
-			port, _ := item.(map[string]any)
-			number := numberOf(port["hostPort"])
-			if number == 0 && onHost {
-				number = numberOf(port["containerPort"])
-			}
-			if number != 0 {
-				x.checkPort(c, pod.Object, portUse{"host port", number, cmp.Or(textOf(port, "protocol"), "TCP"), x.hostPorts})
-			}
-		}
-	}
-}
-
-// portUse is the use of a port of the hosts.
-type portUse struct {
-	what     string // "host port" or "node port"
-	number   int
-	protocol string
-	users    map[string]string // charts and objects by port, of the same sort
-}
-
-// checkPort checks that neither Plinth nor another chart uses a port.
-func (x *inspection) checkPort(c spec.Chart, obj Object, use portUse) {
-	const hint = "choose another port in the values of the chart"
-	if use.protocol == "TCP" {
-		console := x.in.Spec.Kotsadm
-		if p, reserved := ports.Reserved(use.number); reserved {
-			x.report("chart-port", "", fmt.Sprintf("%s has %s %d, which %s uses on hosts of the cluster", obj, use.what, use.number, p.Use), hint)
-		} else if console != nil && console.UIBindPort == use.number {
-			x.report("chart-port", "", fmt.Sprintf("%s has %s %d, which the console uses (spec.kotsadm.uiBindPort)", obj, use.what, use.number), hint)
-		}
-	}
-	key := strconv.Itoa(use.number) + "/" + use.protocol
-	for _, users := range []map[string]string{x.hostPorts, x.nodePorts} {
-		if user, taken := users[key]; taken && !strings.HasPrefix(user, c.Name+" ") {
-			x.report("chart-port", "", fmt.Sprintf("%s has %s %d, which chart %s uses, too", obj, use.what, use.number, user), hint)
-		}
-	}
-	if use.users[key] == "" {
-		use.users[key] = c.Name + " (" + obj.String() + ")"
 	}
 }
 
