@@ -3,18 +3,17 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/backup"
 	"github.com/plinthdev/plinth/internal/cli/printer"
 	"github.com/plinthdev/plinth/internal/objectstore"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/ui"
 )
 
 func (s commandSet) backupCommand() *cobra.Command {
@@ -89,24 +88,26 @@ func addKeyFileFlags(cmd *cobra.Command, key *backup.KeyFlags) {
 func (s commandSet) prepareKeyFlags(k *backup.KeyFlags) {
 	k.In, k.Secrets = s.In, s.secrets
 	if in, ok := s.In.(*os.File); ok && isTerminal(in) && isTerminal(s.Err) {
-		k.Ask = func(isNew bool) (string, error) { return s.askPassphrase(int(in.Fd()), isNew) }
+		k.Ask = func(ctx context.Context, isNew bool) (string, error) { return s.askPassphrase(ctx, in, isNew) }
 	}
 }
 
 // askPassphrase reads a passphrase from the terminal, which does not show it; twice if it is a new one.
-func (s commandSet) askPassphrase(terminal int, isNew bool) (string, error) {
+func (s *runner) askPassphrase(ctx context.Context, terminal *os.File, isNew bool) (string, error) {
 	const doing = "read the passphrase"
-	read := func(question string) (string, error) {
-		fmt.Fprint(s.Err, question+": ")
-		raw, err := term.ReadPassword(terminal)
-		fmt.Fprintln(s.Err)
-		if err == nil && len(raw) == 0 {
+	read := func(question string) (line string, err error) {
+		p := ui.SecretPrompt{In: terminal, Out: s.Err, Question: question, Hide: func() (func() error, error) { return action.HideInput(terminal) }}
+		err = s.waitForAnswer(ctx, func() (err error) {
+			line, err = p.Ask(ctx)
+			return err
+		})
+		if err == nil && line == "" {
 			err = errors.New("it is empty")
 		}
-		if err != nil {
-			return "", problem.New(problem.ExitUsage, doing, err, "type it, or give a file with --passphrase-file")
+		if err != nil && problem.ExitCode(err) != problem.ExitInterrupted {
+			err = problem.New(problem.ExitUsage, doing, err, "type it, or give a file with --passphrase-file; nothing was changed")
 		}
-		return string(raw), nil
+		return line, err
 	}
 	first, err := read("Passphrase of the backup")
 	if err != nil || !isNew {

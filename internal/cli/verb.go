@@ -76,12 +76,22 @@ func (s *runner) confirmTyped(ctx context.Context, question, word, instead strin
 // cause declined: the user decided, and nothing was interrupted.
 func (s *runner) ask(ctx context.Context, p ui.Prompt, declined string) error {
 	p.In, p.Out, p.TTY, p.Width = s.In, s.Err, isTerminal(s.In) && isTerminal(s.Err), terminalWidth(s.Err)
+	var agreed bool
+	err := s.waitForAnswer(ctx, func() (err error) {
+		agreed, err = p.Confirm(ctx)
+		return err
+	})
+	return answerError(agreed, err, declined)
+}
+
+// waitForAnswer calls ask, during which an interrupt ends the command at once.
+func (s *runner) waitForAnswer(ctx context.Context, ask func() error) error {
 	s.idle.Store(true)
-	agreed, err := p.Confirm(ctx)
+	err := ask()
 	if ctx.Err() == nil {
 		s.idle.Store(false)
 	}
-	return answerError(agreed, err, declined)
+	return err
 }
 
 // answerError returns err, or the problem of an answer that does not agree.

@@ -52,6 +52,6 @@ func (p Prompt) Confirm(ctx context.Context) (bool, error) {
 		return a == "y" || a == "yes", nil
 	case <-ctx.Done():
 		fmt.Fprintln(p.Out)
-		return false, problem.New(problem.ExitInterrupted, "continue", context.Cause(ctx), "nothing was changed")
+		return false, interruptedPrompt(context.Cause(ctx))
 	}
 }

@@ -75,7 +75,7 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 	if err := env.RequireHost("backup"); err != nil {
 		return Result{}, err
 	}
-	lock, err := opts.Lock.lock()
+	lock, err := opts.Lock.lock(ctx)
 	if err != nil {
 		return Result{}, err
 	}

@@ -89,7 +89,7 @@ func run(t *testing.T, env *action.Env, opts Options, d data) (Result, error) {
 func runUntil(ctx context.Context, t *testing.T, env *action.Env, opts Options, d data) (Result, error) {
 	t.Helper()
 	opts.Lock.Secrets = env.Secrets
-	lock, err := opts.Lock.lock()
+	lock, err := opts.Lock.lock(ctx)
 	if err != nil {
 		return Result{}, err
 	}

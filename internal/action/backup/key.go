@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"context"
 	"errors"
 	"io"
 	"strings"
@@ -22,7 +23,7 @@ type KeyFlags struct {
 	In             io.Reader
 	Secrets        *ui.Secrets // gets the passphrase, so that no message shows it
 	// Ask asks for the passphrase on a terminal: twice, if it is a new one. nil without a terminal.
-	Ask func(isNew bool) (string, error)
+	Ask func(ctx context.Context, isNew bool) (string, error)
 }
 
 // minPassphrase is the least number of characters of a new passphrase: users of a backup can try passphrases offline.
@@ -32,7 +33,7 @@ const minPassphrase = 12
 const maxPassphraseFile = 4 << 10
 
 // lock returns to what a new backup is encrypted. Without any flag it asks for a passphrase.
-func (k KeyFlags) lock() (l format.Lock, err error) {
+func (k KeyFlags) lock(ctx context.Context) (l format.Lock, err error) {
 	const doing = "encrypt the backup"
 	if l.Recipients, err = action.ReadRecipients(k.Recipients); err != nil {
 		return l, err
@@ -42,7 +43,7 @@ func (k KeyFlags) lock() (l format.Lock, err error) {
 	case k.PassphraseFile != "":
 		l.Passphrase, err = k.readPassphrase()
 	case len(k.Recipients) == 0 && !k.Unencrypted && k.Ask != nil:
-		l.Passphrase, err = k.Ask(true)
+		l.Passphrase, err = k.Ask(ctx, true)
 		k.Secrets.Hide(l.Passphrase)
 	}
 	if err == nil && l.Passphrase != "" && utf8.RuneCountInString(l.Passphrase) < minPassphrase {
@@ -78,12 +79,12 @@ func (k KeyFlags) key() (key format.Key, given bool, err error) {
 }
 
 // RequireKey returns the key for a backup with the header h. It asks for a passphrase if no flag names one.
-func (k KeyFlags) RequireKey(h format.Header) (format.Key, error) {
+func (k KeyFlags) RequireKey(ctx context.Context, h format.Header) (format.Key, error) {
 	key, given, err := k.key()
 	if err != nil || given || h.Encryption != format.WithPassphrase || k.Ask == nil {
 		return key, err
 	}
-	key.Passphrase, err = k.Ask(false)
+	key.Passphrase, err = k.Ask(ctx, false)
 	k.Secrets.Hide(key.Passphrase)
 	return key, err
 }

@@ -150,7 +150,7 @@ func (n *newHost) readBackup(ctx context.Context, env *action.Env) (err error) {
 	if err := n.checkNewest(ctx, env); err != nil { // without a key
 		return err
 	}
-	if n.key, err = n.opts.Key.RequireKey(n.header); err != nil {
+	if n.key, err = n.opts.Key.RequireKey(ctx, n.header); err != nil {
 		return err
 	}
 	wanted := map[string]bool{}

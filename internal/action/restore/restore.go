@@ -191,7 +191,7 @@ func (o *operation) inspectBackup(ctx context.Context, env *action.Env) (err err
 	if err := o.checkHeader(env, doing); err != nil { // without a key
 		return err
 	}
-	if o.key, err = o.opts.Key.RequireKey(o.header); err != nil {
+	if o.key, err = o.opts.Key.RequireKey(ctx, o.header); err != nil {
 		return err
 	}
 	m, err := format.Verify(o.file, o.key)
