@@ -111,6 +111,7 @@ func TestExtract_RefusesByName(t *testing.T) {
 	_, otherKey, _ := newKeys(t)
 	raw := writeBackup(t, toKey)
 	passphrase := writeBackup(t, Lock{Passphrase: "right"})
+	plain := writeBackup(t, Lock{Unencrypted: true})
 	changed := func(at int) []byte {
 		c := bytes.Clone(raw)
 		c[at] ^= 1
@@ -137,6 +138,8 @@ func TestExtract_RefusesByName(t *testing.T) {
 		"no key":                      {raw, Key{}, ErrKey, "needs the private key"},
 		"another passphrase":          {passphrase, Key{Passphrase: "wrong"}, ErrKey, "another one"},
 		"private key for passphrase":  {passphrase, withKey, ErrKey, "with a passphrase"},
+		"private key for plain text":  {plain, withKey, ErrPlain, "it is not encrypted, and a key is given"},
+		"passphrase for plain text":   {plain, Key{Passphrase: "right"}, ErrPlain, "it is not encrypted, and a key is given"},
 		"a bundle":                    {[]byte("index.json" + strings.Repeat("\x00", 6000)), withKey, ErrNotBackup, ""},
 		"nothing":                     {nil, withKey, ErrNotBackup, ""},
 		"a newer format":              {append([]byte(magic+"2\n{}"), bytes.Repeat([]byte(" "), 5000)...), withKey, ErrNewer, "format version"},

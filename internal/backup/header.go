@@ -61,6 +61,7 @@ var (
 	ErrNewer     = errors.New("a newer version of Plinth wrote it")
 	ErrDamaged   = errors.New("it is damaged")
 	ErrKey       = errors.New("it cannot be decrypted with this key")
+	ErrPlain     = errors.New("it is not encrypted, and a key is given")
 )
 
 // damagedf returns an error that wraps ErrDamaged.

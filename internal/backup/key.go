@@ -77,9 +77,12 @@ type plainWriter struct{ io.Writer }
 
 func (plainWriter) Close() error { return nil }
 
-// Check returns an error if the key is not of the kind that decrypts e.
+// Check returns an error if the key is not of the kind that decrypts e. A key for what is not encrypted is one: its
+// owner expects a file that only owners of the key could have written or read, and another one may be in its place.
 func (k Key) Check(e Encryption) error {
 	switch {
+	case e == Unencrypted && (len(k.Identities) > 0 || k.Passphrase != ""):
+		return ErrPlain
 	case e == Unencrypted:
 		return nil
 	case e == ToRecipients && len(k.Identities) == 0:

@@ -343,6 +343,21 @@ func TestRun_ToAPublicKeyVerifiesBytes(t *testing.T) {
 	}
 }
 
+// Those who can write to the folder can put another file in the place of an encrypted one.
+func TestVerify_RefusesAKeyForPlainText(t *testing.T) {
+	_, env := newController(t)
+	_, err := run(t, env, Options{To: "/mnt/backup/plain", Lock: KeyFlags{Unencrypted: true}}, fakeData{etcd: "etcd"})
+	testkit.Must(t, err)
+	secret := passphraseFile(t, "five random words here")
+	_, err = Verify(t.Context(), env, "/mnt/backup/plain", KeyFlags{PassphraseFile: secret, Secrets: env.Secrets}, objectstore.Settings{})
+	if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), "it is not encrypted, and a key is given") || !strings.Contains(problem.Hint(err), "may have been replaced") {
+		t.Errorf("exit %d, %v → %s", problem.ExitCode(err), err, problem.Hint(err))
+	}
+	if v, err := Verify(t.Context(), env, "/mnt/backup/plain", KeyFlags{}, objectstore.Settings{}); err != nil || v.Verified != Content {
+		t.Errorf("%+v %v", v, err)
+	}
+}
+
 // unreadable is a host on which what was written reads differently.
 type unreadable struct{ host.Streams }
 

@@ -107,8 +107,8 @@ type Verification struct {
 	Path     string        `json:"path"`
 	Backup   format.Header `json:"backup"`
 	Verified Verified      `json:"verified"`
-	Nodes    []format.Node `json:"nodes,omitempty"` // only if it was decrypted
-	Files    int           `json:"files,omitempty"` // only if it was decrypted
+	Nodes    []format.Node `json:"nodes,omitempty"` // only if its content was read
+	Files    int           `json:"files,omitempty"` // only if its content was read
 }
 
 // Verify reads a whole backup. Without a key for an encrypted one, it compares the file with the digest at
@@ -170,6 +170,8 @@ func Refusal(ctx context.Context, operation string, err error) error {
 		hint = "use another copy or an older backup: plinth backup list FOLDER"
 	case errors.Is(err, format.ErrKey):
 		hint = "name its private key with --identity-file, or its passphrase with --passphrase-file"
+	case errors.Is(err, format.ErrPlain):
+		hint = "find out who wrote it: an encrypted backup may have been replaced; omit the key only for one that was written with --unencrypted"
 	case errors.Is(err, format.ErrNotBackup):
 		hint = "name a file that `plinth backup` has written"
 	case errors.Is(err, format.ErrNewer):

@@ -81,7 +81,11 @@ func WriteBackupVerification(w io.Writer, v backup.Verification, store objectsto
 		writeNextCommand(w, "plinth backup verify "+key+storeFlags(store)+" "+QuoteShellWord(v.Path))
 		return
 	}
-	fmt.Fprintf(w, "It was decrypted: each of its %s has its digest.\nNodes:", ui.FormatCount(v.Files, "file"))
+	how := "It was decrypted"
+	if h.Encryption == "none" {
+		how = "It is not encrypted"
+	}
+	fmt.Fprintf(w, "%s: each of its %s has its digest.\nNodes:", how, ui.FormatCount(v.Files, "file"))
 	for _, n := range v.Nodes {
 		fmt.Fprintf(w, " %s", ui.CleanLine(fmt.Sprintf("%s (%s, %s)", n.Name, n.Role, n.Address)))
 	}

@@ -296,6 +296,10 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 			WriteBackupVerification(w, backup.Verification{Path: "a.plinth-backup", Verified: backup.Content, Files: 42, Nodes: []archive.Node{{Name: "n1", Role: "controller", Address: "10.0.0.2"}},
 				Backup: archive.Header{Cluster: "my-app", Node: "n1", TakenAt: at, K0s: "v1.33.8+k0s.1"}}, none)
 		},
+		"backup-verify-plain": func(w io.Writer) {
+			WriteBackupVerification(w, backup.Verification{Path: "a.plinth-backup", Verified: backup.Content, Files: 42, Nodes: []archive.Node{{Name: "n1", Role: "controller", Address: "10.0.0.2"}},
+				Backup: archive.Header{Cluster: "my-app", Node: "n1", TakenAt: at, K0s: "v1.33.8+k0s.1", Encryption: archive.Unencrypted}}, none)
+		},
 		"backup-verify-bytes": func(w io.Writer) {
 			WriteBackupVerification(w, backup.Verification{Path: "a.plinth-backup", Verified: backup.Bytes,
 				Backup: archive.Header{Cluster: "my-app", Node: "n1", TakenAt: at, K0s: "v1.33.8+k0s.1", Encryption: archive.WithPassphrase}}, none)
