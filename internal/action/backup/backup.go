@@ -269,7 +269,7 @@ func (o *operation) chooseObject(ctx context.Context, env *action.Env, doing str
 		all, err = p.List(ctx, o.dir, false)
 	}
 	if err != nil {
-		return problem.New(problem.ExitUsage, doing, err, problem.Hint(err))
+		return orInterrupt(ctx, problem.New(problem.ExitUsage, doing, err, problem.Hint(err)))
 	}
 	if slices.ContainsFunc(all, func(e Entry) bool { return e.Path == o.file }) {
 		return problem.Newf(problem.ExitUsage, doing, "wait a second, and run the command again", "%s exists already", o.file)

@@ -38,7 +38,7 @@ func List(ctx context.Context, env *action.Env, folder string, store objectstore
 		all, err = listBackups(ctx, p, dir, true)
 	}
 	if err != nil {
-		return nil, problem.New(problem.ExitUsage, "list the backups in "+ui.CleanLine(folder), err, cmp.Or(problem.Hint(err), "give the folder of --to"))
+		return nil, orInterrupt(ctx, problem.New(problem.ExitUsage, "list the backups in "+ui.CleanLine(folder), err, cmp.Or(problem.Hint(err), "give the folder of --to")))
 	}
 	return all, nil
 }
@@ -58,7 +58,11 @@ func listBackups(ctx context.Context, p place, dir string, deep bool) ([]Entry, 
 		return nil, err
 	}
 	for i := range all {
-		if all[i].Header, err = readHeader(ctx, p, all[i].Path); err != nil {
+		all[i].Header, err = readHeader(ctx, p, all[i].Path)
+		switch {
+		case ctx.Err() != nil: // the others cannot be read either
+			return nil, context.Cause(ctx)
+		case err != nil:
 			all[i].Problem = err.Error()
 		}
 	}
@@ -153,9 +157,18 @@ func OpenFile(ctx context.Context, env *action.Env, file string, store objectsto
 	open := func() (io.ReadCloser, error) { return from.Open(ctx, p) }
 	r, err := open()
 	if err != nil {
-		return nil, problem.New(problem.ExitUsage, doing, problem.PathCause(err), cmp.Or(problem.Hint(err), "check the path; a backup can be read by root only"))
+		return nil, orInterrupt(ctx, problem.New(problem.ExitUsage, doing, problem.PathCause(err), cmp.Or(problem.Hint(err), "check the path; a backup can be read by root only")))
 	}
 	return open, r.Close()
+}
+
+// orInterrupt returns the failure of what waited for a store or a disk, or an interrupt if ctx has ended: then the failure
+// is its consequence.
+func orInterrupt(ctx context.Context, failure *problem.Problem) error {
+	if ctx.Err() != nil {
+		return problem.New(problem.ExitInterrupted, failure.Operation, context.Cause(ctx), "nothing was changed")
+	}
+	return failure
 }
 
 // Refusal returns the problem of a backup that cannot be used because of err, or the cause of ctx if that has ended.

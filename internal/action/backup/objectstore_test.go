@@ -1,6 +1,8 @@
 package backup
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -9,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/plinthdev/plinth/internal/action"
 	format "github.com/plinthdev/plinth/internal/backup"
 	"github.com/plinthdev/plinth/internal/objectstore"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -116,5 +119,40 @@ func TestRefusal_DoesNotCallABackupDamagedWhoseStoreFails(t *testing.T) {
 	err := Refusal(t.Context(), "verify it", fmt.Errorf("%w: %w", format.ErrDamaged, failure))
 	if problem.ExitCode(err) != problem.ExitUsage || problem.Hint(err) == "" {
 		t.Errorf("exit %d, %v", problem.ExitCode(err), err)
+	}
+}
+
+func TestStore_ThatDoesNotAnswerIsLeftAtAnInterrupt(t *testing.T) {
+	interrupted := errors.New("interrupted")
+	for name, do := range map[string]func(context.Context, *action.Env, objectstore.Settings) error{
+		"list": func(ctx context.Context, env *action.Env, s objectstore.Settings) error {
+			_, err := List(ctx, env, "s3://bucket/x", s)
+			return err
+		},
+		"verify": func(ctx context.Context, env *action.Env, s objectstore.Settings) error {
+			_, err := Verify(ctx, env, "s3://bucket/x", KeyFlags{}, s)
+			return err
+		},
+		"backup": func(ctx context.Context, env *action.Env, s objectstore.Settings) error {
+			_, err := runUntil(ctx, t, env, Options{To: "s3://bucket/x", Lock: KeyFlags{Unencrypted: true}, Store: s}, fakeData{etcd: "etcd"})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, env := newController(t)
+			store := storetest.New(t, "bucket")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			store.Intercept = func(_ http.ResponseWriter, r *http.Request) bool {
+				cancel(interrupted)
+				<-r.Context().Done()
+				return true
+			}
+			if err := do(ctx, env, store.Settings); problem.ExitCode(err) != problem.ExitInterrupted || !errors.Is(err, interrupted) || problem.Hint(err) != "nothing was changed" {
+				t.Errorf("exit %d, %v → %s", problem.ExitCode(err), err, problem.Hint(err))
+			}
+			if r, _, err := ReadRecord(env.Host, dataDir); err != nil || r.FailedAt != nil {
+				t.Errorf("%+v %v", r, err)
+			}
+		})
 	}
 }
