@@ -53,7 +53,7 @@ func TestRestore_ControlPlane(t *testing.T) {
 	lost = joinControllers("f", "g")
 	t.Run("a survivor with a backup", func(t *testing.T) {
 		identity := newIdentity(t)
-		a.MustRun(ctx, "sh", "-c", "echo '"+identity.String()+"' > /root/key.txt")
+		a.MustRun(ctx, "sh", "-c", "umask 077; echo '"+identity.String()+"' > /root/key.txt")
 		a.MustRun(ctx, binary, "kubectl", "create", "configmap", "before")
 		runPlinth(t, ctx, a, 0, "backup", "--to", "/root/second", "--recipient", identity.Recipient().String())
 		a.MustRun(ctx, binary, "kubectl", "create", "configmap", "after")
@@ -95,7 +95,7 @@ func TestRestore_NewHost(t *testing.T) {
 	before, lost := sleeperState(t, ctx, w), a.IP()
 	n := startHostWithPlinth(t, "n")
 	n.Copy(file, "/root/b.plinth-backup")
-	n.MustRun(ctx, "sh", "-c", "echo '"+identity.String()+"' > /root/key.txt")
+	n.MustRun(ctx, "sh", "-c", "umask 077; echo '"+identity.String()+"' > /root/key.txt")
 	args := []string{"restore", "--control-plane", "/root/b.plinth-backup", "--identity-file", "/root/key.txt", "--bundle", bundle, "--yes"}
 
 	t.Run("a controller that runs is not lost", func(t *testing.T) {

@@ -1,6 +1,8 @@
 package action
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,4 +39,33 @@ func TestReadInput_ReadsFilesUpToTheLimit(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestReadSecret_RefusesAFileOfAllUsers(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f")
+	for mode, want := range map[os.FileMode]error{0o600: nil, 0o400: nil, 0o640: ErrReadableByOthers, 0o604: ErrReadableByOthers, 0o666: ErrReadableByOthers} {
+		t.Run(mode.String(), func(t *testing.T) {
+			_ = os.Remove(file)
+			if err := errors.Join(os.WriteFile(file, []byte("1234"), 0o600), os.Chmod(file, mode)); err != nil {
+				t.Fatal(err)
+			}
+			if raw, err := ReadSecret(nil, file, 4); !errors.Is(err, want) || err == nil && string(raw) != "1234" {
+				t.Errorf("%q, %v, want %v", raw, err, want)
+			}
+		})
+	}
+	t.Run("a pipe of the shell", func(t *testing.T) {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = r.Close() }()
+		_, err = w.WriteString("1234")
+		if err = errors.Join(err, w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if raw, err := ReadSecret(nil, fmt.Sprintf("/dev/fd/%d", r.Fd()), 4); err != nil || string(raw) != "1234" {
+			t.Errorf("%q, %v", raw, err)
+		}
+	})
 }

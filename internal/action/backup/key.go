@@ -68,12 +68,12 @@ func (k KeyFlags) key() (key format.Key, given bool, err error) {
 	if k.IdentityFile == "" {
 		return key, false, nil
 	}
-	raw, err := action.ReadInput(k.In, k.IdentityFile, action.MaxKeyFile)
+	raw, err := action.ReadSecret(k.In, k.IdentityFile, action.MaxKeyFile)
 	if err == nil {
 		key.Identities, err = agekey.ParseIdentities(string(raw))
 	}
 	if err != nil {
-		err = problem.New(problem.ExitUsage, "read the private key in "+k.IdentityFile, err, "give the file that age-keygen has written")
+		err = secretProblem("read the private key in ", k.IdentityFile, err, "give the file that age-keygen has written")
 	}
 	return key, true, err
 }
@@ -89,17 +89,43 @@ func (k KeyFlags) RequireKey(ctx context.Context, h format.Header) (format.Key, 
 	return key, err
 }
 
-// readPassphrase reads the passphrase: the first line of its file.
+// readPassphrase reads the passphrase: the only line of its file.
 func (k KeyFlags) readPassphrase() (string, error) {
-	raw, err := action.ReadInput(k.In, k.PassphraseFile, maxPassphraseFile)
-	text, _, _ := strings.Cut(string(raw), "\n")
-	text = strings.TrimSuffix(text, "\r")
-	if err == nil && text == "" {
-		err = errors.New("its first line is empty")
+	raw, err := action.ReadSecret(k.In, k.PassphraseFile, maxPassphraseFile)
+	text, hint := "", "give a file whose only line is the passphrase"
+	switch {
+	case err != nil:
+	case strings.Contains(strings.ToUpper(string(raw)), "AGE-SECRET-KEY-"):
+		err = errors.New("it contains a private key of age, not a passphrase")
+		hint = "give a private key with --identity-file, or, to encrypt, its public key with --recipient"
+	default:
+		text, err = onlyLine(string(raw))
 	}
 	if err != nil {
-		return "", problem.New(problem.ExitUsage, "read the passphrase in "+k.PassphraseFile, err, "give a file whose first line is the passphrase")
+		return "", secretProblem("read the passphrase in ", k.PassphraseFile, err, hint)
 	}
 	k.Secrets.Hide(text)
 	return text, nil
+}
+
+// onlyLine returns the first line of a text, which has to be its only one: that a file was confused with another one, whose
+// first line can be guessed, must not go unnoticed.
+func onlyLine(text string) (string, error) {
+	line, rest, _ := strings.Cut(text, "\n")
+	line = strings.TrimSuffix(line, "\r")
+	switch {
+	case line == "":
+		return "", errors.New("its first line is empty")
+	case strings.TrimSpace(rest) != "":
+		return "", errors.New("it has several lines")
+	}
+	return line, nil
+}
+
+// secretProblem returns the problem of a file with a secret that cannot be used because of err.
+func secretProblem(doing, path string, err error, hint string) error {
+	if errors.Is(err, action.ErrReadableByOthers) {
+		hint = "chmod 600 " + path
+	}
+	return problem.New(problem.ExitUsage, doing+path, err, hint)
 }
