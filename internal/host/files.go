@@ -33,9 +33,20 @@ func (f localFiles) OpenFile(path string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	file, err := os.Open(p)
+	// Without O_NONBLOCK, to open a pipe without a writer would take for ever. It has no effect on a file.
+	file, err := os.OpenFile(p, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if errors.Is(err, unix.ENXIO) {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: errPipe}
+	}
 	if err != nil {
 		return nil, err
+	}
+	info, err := file.Stat()
+	if err == nil && info.Mode().Type()&fs.ModeNamedPipe != 0 {
+		err = &fs.PathError{Op: "open", Path: path, Err: errPipe}
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
 }

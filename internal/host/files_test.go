@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -338,5 +339,21 @@ func TestOpenFile_ReturnsNilWithError(t *testing.T) {
 	}
 	if f, err := host.CreateLogFile(dir); err == nil || f != nil {
 		t.Errorf("%#v, %v", f, err)
+	}
+}
+
+func TestOpenFile_DoesNotWaitForAWriter(t *testing.T) {
+	dir := t.TempDir()
+	socket, err := net.Listen("unix", filepath.Join(dir, "socket"))
+	if err := errors.Join(err, unix.Mkfifo(filepath.Join(dir, "pipe"), 0o600), os.Symlink("pipe", filepath.Join(dir, "link"))); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = socket.Close() }()
+	for _, name := range []string{"pipe", "link", "socket"} {
+		t.Run(name, func(t *testing.T) {
+			if f, err := host.Local(dir).OpenFile("/" + name); f != nil || err == nil || !strings.Contains(err.Error(), "it is a pipe or a socket, not a file") {
+				t.Errorf("%v, %v", f, err)
+			}
+		})
 	}
 }

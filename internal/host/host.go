@@ -59,7 +59,7 @@ type Links interface {
 
 // Streams reads and writes files that may be larger than memory.
 type Streams interface {
-	// OpenFile opens a file for reading.
+	// OpenFile opens a file for reading. It refuses a pipe and a socket, which have no end.
 	OpenFile(path string) (io.ReadCloser, error)
 	// Place creates the file path with the content of r, complete and synced. The error is
 	// fs.ErrExist if path exists. The file has no name until it is complete, so that a run that

@@ -14,6 +14,9 @@ import (
 // shellPipes are the folders in which a shell names its pipes: <(command) is /dev/fd/63.
 var shellPipes = []string{"/dev/fd", "/proc/self/fd"}
 
+// errPipe is the cause of a name that is refused because to open it could take for ever.
+var errPipe = errors.New("it is a pipe or a socket, not a file")
+
 // OpenInput opens a file that the user named, to read it. It refuses a pipe in a folder, and a socket: to
 // open a pipe without a writer would take for ever. A pipe of the shell is allowed. The error does not
 // name the file.
@@ -24,7 +27,7 @@ func OpenInput(path string) (*os.File, error) {
 	}
 	isPipe := info.Mode().Type()&fs.ModeNamedPipe != 0 && path != "/dev/stdin" && !slices.Contains(shellPipes, filepath.Dir(path))
 	if isPipe || info.Mode().Type()&fs.ModeSocket != 0 {
-		return nil, errors.New("it is a pipe or a socket, not a file")
+		return nil, errPipe
 	}
 	file, err := os.Open(path)
 	if err != nil {

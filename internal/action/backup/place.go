@@ -95,6 +95,15 @@ func (f folders) Open(ctx context.Context, p string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
+	if file, ok := r.(fs.File); ok {
+		info, err := file.Stat()
+		if err == nil && !info.IsDir() && !info.Mode().IsRegular() {
+			err = errors.New("it is a device, not a file")
+		}
+		if err != nil {
+			return nil, errors.Join(err, r.Close())
+		}
+	}
 	return struct {
 		io.Reader
 		io.Closer
