@@ -265,16 +265,22 @@ func (v *vendorRules) late(begun time.Time) bool {
 // measure adds the time since start to that of the rules.
 func (v *vendorRules) measure(start time.Time) { v.spent.Add(int64(time.Since(start))) }
 
-// redactDocument returns doc, a file that was decoded, with the values at the rules' paths replaced.
+// redactDocument returns doc, a file that was decoded, with the values at the rules' paths replaced. If that takes too long,
+// nothing of doc is returned.
 func (v *vendorRules) redactDocument(name string, doc any) any {
 	if v == nil {
 		return doc
 	}
+	begun := time.Now()
+	defer v.measure(begun)
 	for _, r := range v.rules {
-		if !r.matches(name) {
+		if len(r.paths) == 0 || !r.matches(name) {
 			continue
 		}
 		for _, p := range r.paths {
+			if v.late(begun) {
+				return mark(ruleVendorTime)
+			}
 			doc = maskPath(doc, p, r.mark)
 		}
 	}
@@ -308,7 +314,8 @@ func (v *vendorRules) redactLines(name, text string) string {
 	return text
 }
 
-// bytesPerCheck is how much text is searched between two looks at the clock.
+// bytesPerCheck is how much text is searched before the clock is checked again. In a longer line, such as a string of JSON, it
+// is checked for each expression.
 const bytesPerCheck = 64 << 10
 
 // applyRule applies the values and the expressions of r to a text; ok is false if the time that began at begun is over.
@@ -332,6 +339,9 @@ func (v *vendorRules) applyRule(r VendorRule, text string, begun time.Time) (cle
 		}
 		whole := line // selectors see what no expression has changed
 		for i, e := range r.lines {
+			if len(line) >= bytesPerCheck && v.late(begun) {
+				return "", false
+			}
 			if e.selector == nil || selected[i] {
 				line = cutLine(line, regexCuts(line, e.redactor), r.mark)
 			}

@@ -183,6 +183,30 @@ func TestVendorRules_AreBounded(t *testing.T) {
 			t.Errorf("%.100s", got)
 		}
 	})
+	t.Run("time of paths", func(t *testing.T) {
+		paths := compileRemoval(t, Removal{Files: []string{"a.*"}, YAMLPaths: slices.Repeat([]string{"*.*.x"}, 1000)})
+		for name, want := range map[string]string{"a.json": "\"***REDACTED:" + ruleVendorTime + "***\"\n", "a.yaml": "***REDACTED:" + ruleVendorTime + "***\n"} {
+			redactor, _ := NewRedactor().WithVendorRules([]VendorRule{paths})
+			redactor.vendor.limit = time.Nanosecond
+			if got := string(redactor.Redact(name, []byte(`{"a": {"b": {"x": "acme"}}}`))); got != want {
+				t.Errorf("%s: %.100q", name, got)
+			}
+		}
+	})
+	t.Run("time of one long line", func(t *testing.T) {
+		line := strings.Repeat("abcdefghij klmnop ", 2*bytesPerCheck/18)
+		apply := func(count int, limit time.Duration) (ok bool, took time.Duration) {
+			v := &vendorRules{limit: limit}
+			rule := compileRemoval(t, Removal{Regexes: slices.Repeat([]LineRegex{{Redactor: `(?:[a-z]{20}|x*y?){5}(?P<mask>\d{50})`}}, count)})
+			begun := time.Now()
+			_, ok = v.applyRule(rule, line, begun)
+			return ok, time.Since(begun)
+		}
+		_, one := apply(1, time.Hour)
+		if ok, took := apply(100, one/2); ok || took > 50*one {
+			t.Errorf("%v after %s, one expression takes %s", ok, took, one)
+		}
+	})
 	t.Run("number", func(t *testing.T) {
 		rules := slices.Repeat([]VendorRule{slow}, 2*maxVendorEffort/slow.effort)
 		if _, dropped := NewRedactor().WithVendorRules(rules); dropped < len(rules)/3 || dropped == len(rules) {

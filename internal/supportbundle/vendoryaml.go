@@ -38,7 +38,8 @@ func maskPath(v any, p []string, mark string) any {
 }
 
 // redactYAML returns a file with the values at the rules' paths replaced, if it is YAML and has such values: its name ends
-// in .yaml or .yml, or a rule with a path names it. All documents of it are searched.
+// in .yaml or .yml, or a rule with a path names it. All documents of it are searched. If that takes too long, nothing of the file
+// is returned.
 func (v *vendorRules) redactYAML(name string, content []byte) []byte {
 	if v == nil || len(content) > maxYAML {
 		return content
@@ -53,7 +54,8 @@ func (v *vendorRules) redactYAML(name string, content []byte) []byte {
 	if use == nil {
 		return content
 	}
-	defer v.measure(time.Now())
+	begun := time.Now()
+	defer v.measure(begun)
 	documents, err := readYAML(content)
 	if err != nil {
 		return content // it is not YAML
@@ -62,6 +64,9 @@ func (v *vendorRules) redactYAML(name string, content []byte) []byte {
 	for _, doc := range documents {
 		for _, r := range use {
 			for _, p := range r.paths {
+				if v.late(begun) {
+					return []byte(mark(ruleVendorTime) + "\n")
+				}
 				masked = maskNode(doc, p, r.mark) || masked
 			}
 		}
