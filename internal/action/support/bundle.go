@@ -263,8 +263,12 @@ func (p packer) addCluster(ctx context.Context, b *supportbundle.Writer, s diagn
 		b.Add("helm/releases.json", encodeFile("", s.Cluster.Releases).content)
 	}
 	if !s.Cluster.Partial {
-		for _, f := range p.podLogFiles(ctx, s.Cluster.Pods) {
+		logs, left := p.podLogFiles(ctx, s.Cluster.Pods)
+		for _, f := range logs {
 			b.Add(f.name, f.content)
+		}
+		if left > 0 {
+			b.LeaveOut(folderCluster+"pods/logs", fmt.Sprintf("the logs of %d containers are left out: at most %d are collected", left, maxBundleLogs))
 		}
 	}
 }

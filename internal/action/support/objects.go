@@ -151,8 +151,9 @@ const (
 	bundleLogLines = 2000 // of each, and at most 256 KiB
 )
 
-// podLogFiles returns the logs of containers: of those that are not Ready, those of the system and of Plinth's add-ons.
-func (c *collector) podLogFiles(ctx context.Context, pods []corev1.Pod) []file {
+// podLogFiles returns the logs of containers: of those that are not Ready, those of the system and of Plinth's add-ons. left is
+// the number of containers above the limit, whose logs are left out.
+func (c *collector) podLogFiles(ctx context.Context, pods []corev1.Pod) (all []file, left int) {
 	logs := logsToRead(pods)
 	own := []string{metav1.NamespaceSystem}
 	for _, a := range c.receipt.AddOns {
@@ -168,7 +169,6 @@ func (c *collector) podLogFiles(ctx context.Context, pods []corev1.Pod) []file {
 	}
 	var mu sync.Mutex
 	var reads sync.WaitGroup
-	var all []file
 	slots := make(chan struct{}, maxConcurrency)
 	for _, l := range logs[:min(maxBundleLogs, len(logs))] {
 		reads.Go(func() {
@@ -188,7 +188,7 @@ func (c *collector) podLogFiles(ctx context.Context, pods []corev1.Pod) []file {
 	}
 	reads.Wait()
 	slices.SortFunc(all, func(a, b file) int { return strings.Compare(a.name, b.name) })
-	return all
+	return all, max(0, len(logs)-maxBundleLogs)
 }
 
 // file returns the name of the log in a bundle.

@@ -27,8 +27,8 @@ import (
 // Limits of what specs request.
 const (
 	maxSpecItems    = 500     // files of all specs together
-	maxSpecLogs     = 200     // containers of one collector
-	maxSpecFiles    = 100     // files of one collector
+	maxSpecLogs     = 200     // logs of containers of one collector
+	maxSpecFiles    = 100     // files or objects of one collector
 	specLogBytes    = 4 << 20 // of one container
 	defaultLogLines = 10_000  // of troubleshoot.sh (v0.133.0, pkg/collect/logs.go)
 	folderMetrics   = "node-metrics/"
@@ -142,7 +142,17 @@ func (p packer) logItems(c supportspec.Collector, pods []corev1.Pod) (items []it
 			}
 		}
 	}
-	return items[:min(len(items), maxSpecLogs)]
+	return limitItems(items, maxSpecLogs, "logs", cmp.Or(c.Name, folderCluster+"pods/logs"))
+}
+
+// limitItems returns the first limit of items, which are what, such as "logs". If there are more, it adds an item that fails
+// as name, so that the bundle tells how many are left out.
+func limitItems(items []item, limit int, what, name string) []item {
+	left := len(items) - limit
+	if left <= 0 {
+		return items
+	}
+	return append(items[:limit:limit], failedItem(name, fmt.Errorf("%d %s are left out: one collector collects at most %d", left, what, limit)))
 }
 
 func (p packer) logItem(name string, pod corev1.Pod, container string, o kube.LogOptions) item {
@@ -200,7 +210,7 @@ func (p packer) objectItems(ctx context.Context, c supportspec.Collector, from s
 		return []item{failedItem(path.Join(folder, cmp.Or(c.Name, c.CollectorName, "selected")), err)}
 	}
 	outputs := []objectOutput{}
-	for _, o := range found[:min(len(found), maxSpecFiles)] {
+	for _, o := range found {
 		outputs = append(outputs, describeObject(c, namespace, o))
 	}
 	if c.Name != "" && len(found) == 0 {
@@ -215,7 +225,7 @@ func (p packer) objectItems(ctx context.Context, c supportspec.Collector, from s
 		}
 		items = append(items, specItem(path.Join(folder, o.Name, key)+".json", func(context.Context) ([]byte, error) { return json.Marshal(o) }))
 	}
-	return items
+	return limitItems(items, maxSpecFiles, "objects", folder)
 }
 
 func (o *objectOutput) setExists(kind string, exists bool) {
@@ -348,12 +358,12 @@ func (p packer) copyItems(ctx context.Context, c supportspec.Collector) (items [
 		return []item{failedItem(folder+pattern, err)}
 	}
 	for _, info := range infos {
-		if ok, _ := path.Match(pattern, info.Name()); ok && info.Mode().IsRegular() && len(items) < maxSpecFiles {
+		if ok, _ := path.Match(pattern, info.Name()); ok && info.Mode().IsRegular() {
 			items = append(items, p.fileItem(folder+info.Name(), path.Join(dir, info.Name())))
 		}
 	}
 	if len(items) == 0 {
 		return []item{failedItem(folder+pattern, fmt.Errorf("no file is at %s", source))}
 	}
-	return items
+	return limitItems(items, maxSpecFiles, "files", folder+pattern)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -268,6 +269,47 @@ func TestCreateBundle_RefusesSpecsByName(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestCreateBundle_NamesWhatIsAboveALimit: what a limit leaves out of a bundle must not look as if it did not exist.
+func TestCreateBundle_NamesWhatIsAboveALimit(t *testing.T) {
+	m := newShop(t)
+	files := map[string]string{}
+	for i := range maxSpecFiles + 2 {
+		name := fmt.Sprintf("c-%03d", i)
+		files["/etc/many/"+name] = "x"
+		m.api.Put("/api/v1/namespaces/shop/configmaps/"+name, map[string]any{"metadata": map[string]any{"namespace": "shop", "name": name, "labels": map[string]any{"part": "many"}}, "data": map[string]any{}})
+	}
+	testkit.WriteFiles(t, m.fake.Root, 0o600, files)
+	var statuses, containers []any
+	for i := range maxBundleLogs + 60 {
+		name := fmt.Sprintf("c-%03d", i)
+		containers = append(containers, map[string]any{"name": name, "image": "x"})
+		statuses = append(statuses, map[string]any{"name": name, "ready": false, "restartCount": 0, "state": map[string]any{"running": map[string]any{}}})
+	}
+	m.api.Put("/api/v1/namespaces/shop/pods/many", map[string]any{"metadata": map[string]any{"namespace": "shop", "name": "many", "labels": map[string]any{"app": "many"}},
+		"spec": map[string]any{"containers": containers}, "status": map[string]any{"phase": "Running", "containerStatuses": statuses}})
+	r, found := m.createWithSpecs(t, writeSpec(t, `apiVersion: troubleshoot.sh/v1beta2
+kind: SupportBundle
+metadata: {name: my-app}
+spec:
+  collectors:
+    - logs: {name: many-logs, namespace: shop, selector: [app=many]}
+    - configMap: {selector: [part=many], namespace: shop}
+  hostCollectors:
+    - copy: {collectorName: many, path: /etc/many}
+`))
+	for name, want := range map[string]string{
+		"many-logs": "10 logs are left out: one collector collects at most 200", "configmaps/shop": "2 objects are left out: one collector collects at most 100",
+		"host-collectors/many/many/*": "2 files are left out: one collector collects at most 100", "cluster-resources/pods/logs": "the logs of 60 containers are left out: at most 150 are collected",
+	} {
+		if got := reasonsOf(r, name); !slices.Equal(got, []string{want}) {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	if found["host-collectors/many/many/c-099"] != "x" || found["host-collectors/many/many/c-100"] != "" || found["configmaps/shop/c-099.json"] == "" || found["configmaps/shop/c-100.json"] != "" {
+		t.Error("the limits are wrong")
 	}
 }
 
