@@ -26,6 +26,9 @@ func parseTrustedCAs(value string) ([]*x509.Certificate, error) {
 		if block, rest = pem.Decode(rest); block == nil || !bytes.HasPrefix(before, []byte("-----BEGIN ")) {
 			return nil, errors.New("has text that is not a certificate in PEM")
 		}
+		if bytes.Count(before[:len(before)-len(rest)], []byte("-----BEGIN ")) > 1 { // pem.Decode skips a block that it cannot decode
+			return nil, errors.New("has a block that is not valid PEM")
+		}
 		rest = bytes.TrimSpace(rest)
 		if strings.HasSuffix(block.Type, "PRIVATE KEY") {
 			return nil, errors.New("contains a private key, which does not belong in an Installer")

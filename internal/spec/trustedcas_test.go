@@ -25,6 +25,24 @@ func TestTrustedCAs_AreOneFile(t *testing.T) {
 	}
 }
 
+// TestLint_NamesDamagedTrustedCAs: the PEM library skips a damaged block when a good one follows.
+func TestLint_NamesDamagedTrustedCAs(t *testing.T) {
+	good := string(readFile(t, "testdata/trusted-cas.yaml").Data)
+	first := strings.Index(good, "-----BEGIN CERTIFICATE-----")
+	for name, block := range map[string]string{
+		"a certificate": "-----BEGIN CERTIFICATE-----\n      !!!!\n      -----END CERTIFICATE-----\n      ",
+		"a private key": "-----BEGIN PRIVATE KEY-----\n      k3y!\n      -----END PRIVATE KEY-----\n      ",
+		"no end":        "-----BEGIN CERTIFICATE-----\n      AAAA\n      ",
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, findings := spec.ParseInstaller("trusted-cas.yaml", []byte(good[:first]+block+good[first:]))
+			if len(findings) != 1 || !strings.Contains(findings[0].String(), "has a block that is not valid PEM") || strings.Contains(findings[0].String(), "k3y!") {
+				t.Errorf("%v", findings)
+			}
+		})
+	}
+}
+
 func TestLint_LimitsTrustedCAs(t *testing.T) {
 	file := readFile(t, "testdata/trusted-cas.yaml")
 	_, entry, _ := strings.Cut(string(file.Data), "additionalTrustedCAs:\n")
