@@ -239,6 +239,22 @@ func TestCreateBundle_DoesNotWaitForADeadDisk(t *testing.T) {
 	}
 }
 
+// TestCreateBundle_NamesSecretsItCannotRead: their values cannot be removed.
+func TestCreateBundle_NamesSecretsItCannotRead(t *testing.T) {
+	m := newMachine(t, nil)
+	m.fake.Expect("journalctl").AnyTimes()
+	testkit.WriteFiles(t, m.fake.Root, 0o600, map[string]string{k0s.EncryptionConfPath + "/a-folder": "", k0s.KubeletPKIDir: "a file"})
+	r, _ := m.createWithSpecs(t)
+	for _, p := range []string{k0s.EncryptionConfPath, k0s.KubeletPKIDir} {
+		if got := reasonsOf(r, "secrets in "+p+", which are not removed by value"); len(got) != 1 || !strings.Contains(got[0], "directory") {
+			t.Errorf("%s: %q", p, got)
+		}
+	}
+	if got := reasonsOf(r, "secrets in "); len(got) != 2 {
+		t.Errorf("what does not exist is named: %q", got)
+	}
+}
+
 func TestCreateBundle_Encrypts(t *testing.T) {
 	m := newMachine(t, nil)
 	m.fake.Expect("journalctl").AnyTimes().Return("", nil)

@@ -2,7 +2,9 @@ package support
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"regexp"
 	"slices"
@@ -41,14 +43,22 @@ func (c *collector) knownSecrets(ctx context.Context) ([]string, error) {
 	return append(ofHost, c.clusterSecrets(ctx)...), nil
 }
 
-// hostSecrets returns the secrets of this host.
+// hostSecrets returns the secrets of this host. A file of them that cannot be read is recorded as missing.
 func (c *collector) hostSecrets() (values []string) {
+	recordUnread := func(p string, err error) {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			c.recordMissing("secrets in "+p+", which are not removed by value", err)
+		}
+	}
+	read := func(p string) string {
+		raw, err := c.env.Host.ReadFile(p)
+		recordUnread(p, err)
+		return string(raw)
+	}
 	keys := []string{node.IdentityPath(c.env.DataDir)}
 	for _, dir := range []string{k0s.DataDir + "/pki", k0s.DataDir + "/pki/etcd", k0s.KubeletPKIDir} {
 		entries, err := c.env.Host.ReadDir(dir)
-		if err != nil {
-			continue
-		}
+		recordUnread(dir, err)
 		for _, e := range entries {
 			if ext := path.Ext(e.Name()); ext == ".key" || ext == ".pem" {
 				keys = append(keys, path.Join(dir, e.Name()))
@@ -56,21 +66,14 @@ func (c *collector) hostSecrets() (values []string) {
 		}
 	}
 	for _, p := range keys {
-		if raw, err := c.env.Host.ReadFile(p); err == nil {
-			values = append(values, privateKeyBlock.FindAllString(string(raw), -1)...)
-		}
+		values = append(values, privateKeyBlock.FindAllString(read(p), -1)...)
 	}
 	for _, p := range []string{k0s.AdminConf, k0s.KubeletConf, k0s.EncryptionConfPath} {
-		if raw, err := c.env.Host.ReadFile(p); err == nil {
-			for _, m := range secretField.FindAllStringSubmatch(string(raw), -1) {
-				values = append(values, m[1])
-			}
+		for _, m := range secretField.FindAllStringSubmatch(read(p), -1) {
+			values = append(values, m[1])
 		}
 	}
-	if raw, err := c.env.Host.ReadFile(k0s.TokenPath); err == nil {
-		values = append(values, string(raw))
-	}
-	return values
+	return append(values, read(k0s.TokenPath))
 }
 
 // clusterSecrets returns the values of the Secrets in the cluster, if this host may read them.
