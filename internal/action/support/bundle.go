@@ -58,7 +58,6 @@ func CreateBundle(ctx context.Context, env *action.Env, o BundleOptions) (Bundle
 
 // createBundle is CreateBundle with the agents of other nodes; nil for those of the cluster.
 func createBundle(ctx context.Context, env *action.Env, o BundleOptions, agents nodeAPI) (BundleResult, error) {
-	const doing = "create a support bundle"
 	if err := action.RequireRoot(doing); err != nil {
 		return BundleResult{}, err
 	}
@@ -79,14 +78,8 @@ func createBundle(ctx context.Context, env *action.Env, o BundleOptions, agents 
 	c := openCollector(collecting, env)
 	c.diskPaths = diskPaths(specs)
 	root, target := bundlePath(o, c.hostname, env.Now(), recipients != nil)
-	_, err = readInTime(collecting, func() (fs.FileInfo, error) { return env.Host.Lstat(target) })
-	switch {
-	case ctx.Err() != nil:
-		return BundleResult{}, context.Cause(ctx)
-	case errors.Is(err, wait.ErrNoReply):
-		return BundleResult{}, problem.Newf(problem.ExitUsage, doing, "name a file on another disk with --to", "the disk of %s does not answer", target)
-	case !errors.Is(err, fs.ErrNotExist):
-		return BundleResult{}, problem.Newf(problem.ExitUsage, doing, "name another file with --to", "%s exists already", target)
+	if err := requireNewFile(collecting, env, target); err != nil {
+		return BundleResult{}, err
 	}
 	nodes, err := c.findNodes(collecting, o.Nodes)
 	if err != nil {
@@ -104,10 +97,30 @@ func createBundle(ctx context.Context, env *action.Env, o BundleOptions, agents 
 	case errors.As(err, &asIs):
 		return BundleResult{}, err
 	case err != nil:
-		return BundleResult{}, problem.New(problem.ExitUsage, doing, errors.Join(err, env.Host.RemoveAll(target)), "name a file on a disk with free space with --to")
+		return BundleResult{}, problem.New(problem.ExitUsage, doing, errors.Join(err, env.Host.RemoveAll(target)), "name another file with --to, on a disk with free space")
 	}
 	result.Path, result.Encrypted = target, recipients != nil
 	return result, nil
+}
+
+// doing is what a failed CreateBundle could not do.
+const doing = "create a support bundle"
+
+// requireNewFile refuses a target that exists, or whose disk does not answer.
+func requireNewFile(ctx context.Context, env *action.Env, target string) error {
+	const hint = "name another file with --to"
+	_, err := readInTime(ctx, func() (fs.FileInfo, error) { return env.Host.Lstat(target) })
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case errors.Is(ctx.Err(), context.Canceled):
+		return context.Cause(ctx)
+	case errors.Is(err, wait.ErrNoReply):
+		return problem.Newf(problem.ExitUsage, doing, "name a file on another disk with --to", "the disk of %s does not answer", target)
+	case err != nil:
+		return problem.New(problem.ExitUsage, doing, err, hint)
+	}
+	return problem.Newf(problem.ExitUsage, doing, hint, "%s exists already", target)
 }
 
 // notInNames matches what does not belong in the name of a file.

@@ -255,6 +255,23 @@ func TestCreateBundle_NamesSecretsItCannotRead(t *testing.T) {
 	}
 }
 
+func TestCreateBundle_RefusesATargetByName(t *testing.T) {
+	for name, c := range map[string]struct{ to, want string }{
+		"a file that exists": {"/root/file", "cannot create a support bundle: /root/file exists already"},
+		"below a file":       {"/root/file/bundle.tar.gz", "/root/file/bundle.tar.gz: not a directory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := &machine{fake: hosttest.New(t)} // on which nothing may run
+			m.Env = newEnv(m.fake)
+			testkit.WriteFiles(t, m.fake.Root, 0o600, map[string]string{"/root/file": "x"})
+			_, err := CreateBundle(t.Context(), m.Env, BundleOptions{Dir: "/root", To: c.to, Since: time.Hour})
+			if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("exit %d: %v", problem.ExitCode(err), err)
+			}
+		})
+	}
+}
+
 func TestCreateBundle_Encrypts(t *testing.T) {
 	m := newMachine(t, nil)
 	m.fake.Expect("journalctl").AnyTimes().Return("", nil)

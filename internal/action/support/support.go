@@ -41,7 +41,7 @@ func Diagnose(ctx context.Context, env *action.Env) (Report, error) {
 const likelyCauseTimeout = 6 * time.Second
 
 // LikelyCause returns the most likely cause of a run that has failed on this host; ok is false if none is known. It takes
-// at most some seconds.
+// at most 8 seconds: likelyCauseTimeout, and grace.
 func LikelyCause(ctx context.Context, env *action.Env) (f diagnosis.Finding, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, likelyCauseTimeout)
 	defer cancel()
