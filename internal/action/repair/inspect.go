@@ -15,8 +15,8 @@ import (
 	"github.com/plinthdev/plinth/internal/token"
 )
 
-// inspect chooses the address, and refuses a host whose node cannot get it in place. It reads no more than the address if
-// nothing has changed.
+// inspect chooses the address, and refuses a host whose node cannot get it in place. If the host still has the address of
+// its node, it checks no more.
 func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	if o.receipt, err = env.RequireInstalled(doing); err != nil {
 		return err
@@ -139,9 +139,10 @@ func (o *operation) checkNetworks(n facts.Network) error {
 		return refuse("%s is the additional address of the API", o.address)
 	}
 	at := hostNetwork(n, o.address)
-	for field, text := range map[string]string{"podCIDR": o.installed.Installer.Spec.Network.PodCIDR, "serviceCIDR": o.installed.Installer.Spec.Network.ServiceCIDR} {
-		if cidr, err := netip.ParsePrefix(text); err == nil && cidr.Overlaps(at) {
-			return refuse("%s overlaps with spec.network.%s of the cluster, %s", at, field, cidr)
+	network := o.installed.Installer.Spec.Network
+	for _, n := range []struct{ field, cidr string }{{"podCIDR", network.PodCIDR}, {"serviceCIDR", network.ServiceCIDR}} {
+		if cidr, err := netip.ParsePrefix(n.cidr); err == nil && cidr.Overlaps(at) {
+			return refuse("%s overlaps with spec.network.%s of the cluster, %s", at, n.field, cidr)
 		}
 	}
 	return nil
