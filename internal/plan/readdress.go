@@ -28,10 +28,10 @@ type readdress struct {
 	Readdressing
 }
 
-// Readdress returns the steps that move the only controller of a cluster to the address of c. They are those of Install
-// whose result depends on the address, between a stop of all pods, which have seen the former one, and waits for them.
-// etcd keeps its data: its only member needs no other one to start, and learns its new address when it runs. The
-// pods of other nodes do not count: workers do not know the new address yet.
+// Readdress returns the steps that move the only controller of a cluster to the address of c. They first stop all pods on
+// the host, which have read the former address, then run the steps of Install whose result depends on it, and wait for the
+// pods. etcd keeps its data: its only member starts alone, and learns its new address when it runs. The pods of other nodes
+// do not count: workers do not know the new address yet.
 func Readdress(c Cluster, r Readdressing) []step.Step {
 	c.OnlyNode = true
 	a := readdress{c, r}
@@ -61,8 +61,8 @@ func retitled(s step.Step, title string) step.Step {
 	return s
 }
 
-// stop returns the steps that stop k0s and end the pods: what they know of the address is as old as they are. What runs
-// with a unit for the new address was started with it.
+// stop returns the steps that stop k0s and end the pods, which read the address only when they start. They are done once the
+// unit of k0s has the new address: k0s and the pods that run then were started after that.
 func (a readdress) stop() []step.Step {
 	isDone := func() (bool, error) {
 		why, err := a.K0s.RegisterNeeded()
@@ -130,8 +130,8 @@ func (a readdress) memberReason(m etcd.Member) string {
 	return "etcd knows its member by the address " + m.Address
 }
 
-// waitNode returns the step that waits until the node is Ready at its new address. A kubelet that reports it runs with
-// the new configuration, so that Ready is of now.
+// waitNode returns the step that waits until the node is Ready at its new address. A kubelet that reports this address runs
+// with the new configuration, so its Ready condition is not one from before the repair.
 func (a readdress) waitNode() step.Step {
 	why := func(ctx context.Context) (string, error) {
 		client, err := a.kubeClient(ctx)

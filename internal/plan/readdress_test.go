@@ -67,15 +67,14 @@ func TestUpdateEtcd_TellsTheOnlyMemberItsAddress(t *testing.T) {
 		members         int
 		silent, leading int
 		before          step.StateKind
-		updates         int
 	}{
-		"k0s does not run":     {host.UnitState{}, "10.0.0.4", 1, 0, 0, step.KindUnknown, 0},
-		"the former address":   {running, "10.0.0.4", 1, 0, 0, step.KindNeeded, 1},
-		"no leader yet":        {running, "10.0.0.4", 1, 0, 2, step.KindNeeded, 1},
-		"etcd starts":          {running, "10.0.0.4", 1, 2, 1, step.KindNeeded, 1},
-		"the new address":      {running, "10.0.0.5", 1, 0, 0, step.KindDone, 0},
-		"one of several":       {running, "10.0.0.4", 2, 0, 0, step.KindNeeded, 0},
-		"several, and the new": {running, "10.0.0.5", 2, 0, 0, step.KindNeeded, 0},
+		"k0s does not run":     {host.UnitState{}, "10.0.0.4", 1, 0, 0, step.KindUnknown},
+		"the former address":   {running, "10.0.0.4", 1, 0, 0, step.KindNeeded},
+		"no leader yet":        {running, "10.0.0.4", 1, 0, 2, step.KindNeeded},
+		"etcd starts":          {running, "10.0.0.4", 1, 2, 1, step.KindNeeded},
+		"the new address":      {running, "10.0.0.5", 1, 0, 0, step.KindDone},
+		"one of several":       {running, "10.0.0.4", 2, 0, 0, step.KindNeeded},
+		"several, and the new": {running, "10.0.0.5", 2, 0, 0, step.KindNeeded},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cluster, fake := example(t)
