@@ -12,9 +12,10 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/diagnosis"
-	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/supportbundle"
@@ -90,14 +91,16 @@ func createBundle(ctx context.Context, env *action.Env, o BundleOptions, agents 
 	p := packer{collector: c, target: env.Host, since: o.Since, report: newReporter(env), timeout: bundleTimeout, nodes: nodes, specFiles: specs}
 	result, err := p.writeFile(collecting, target, supportbundle.Options{Root: root, Time: env.Now().UTC(), Limit: bundleBytes, Recipients: recipients})
 	if ctx.Err() != nil {
-		return BundleResult{}, errors.Join(context.Cause(ctx), env.Host.RemoveAll(target))
+		return BundleResult{}, context.Cause(ctx)
 	}
 	var asIs *problem.Problem
 	switch {
 	case errors.As(err, &asIs):
 		return BundleResult{}, err
+	case errors.Is(err, fs.ErrExist): // another run was faster
+		return BundleResult{}, existsProblem(target)
 	case err != nil:
-		return BundleResult{}, problem.New(problem.ExitUsage, doing, errors.Join(err, env.Host.RemoveAll(target)), "name another file with --to, on a disk with free space")
+		return BundleResult{}, problem.New(problem.ExitUsage, doing, err, "name another file with --to, on a disk with free space")
 	}
 	result.Path, result.Encrypted = target, recipients != nil
 	return result, nil
@@ -108,7 +111,6 @@ const doing = "create a support bundle"
 
 // requireNewFile refuses a target that exists, or whose disk does not answer.
 func requireNewFile(ctx context.Context, env *action.Env, target string) error {
-	const hint = "name another file with --to"
 	_, err := readInTime(ctx, func() (fs.FileInfo, error) { return env.Host.Lstat(target) })
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -118,9 +120,15 @@ func requireNewFile(ctx context.Context, env *action.Env, target string) error {
 	case errors.Is(err, wait.ErrNoReply):
 		return problem.Newf(problem.ExitUsage, doing, "name a file on another disk with --to", "the disk of %s does not answer", target)
 	case err != nil:
-		return problem.New(problem.ExitUsage, doing, err, hint)
+		return problem.New(problem.ExitUsage, doing, err, otherFileHint)
 	}
-	return problem.Newf(problem.ExitUsage, doing, hint, "%s exists already", target)
+	return existsProblem(target)
+}
+
+const otherFileHint = "name another file with --to"
+
+func existsProblem(target string) error {
+	return problem.Newf(problem.ExitUsage, doing, otherFileHint, "%s exists already", target)
 }
 
 // notInNames matches what does not belong in the name of a file.
@@ -145,7 +153,7 @@ func bundlePath(o BundleOptions, hostname string, now time.Time, encrypted bool)
 // packer collects and packs one bundle.
 type packer struct {
 	*collector
-	target host.Files // where the bundle is written; all else is read-only
+	target newFiles // where the bundle is written; all else is read-only
 	since  time.Duration
 	report func(message string, bytes, total int64)
 
@@ -192,7 +200,7 @@ func (p packer) writeFile(ctx context.Context, target string, o supportbundle.Op
 		_ = write.CloseWithError(err) // the reader gets err
 	}()
 	counted := &step.Counter{Reader: read}
-	err = p.target.Write(target, counted, 0o600)
+	err = writeNewFile(p.target, target, counted)
 	if err != nil { // end the collection, whose result no one reads
 		stop()
 	}
@@ -200,6 +208,22 @@ func (p packer) writeFile(ctx context.Context, target string, o supportbundle.Op
 	<-done
 	result.Size = counted.N
 	return result, err
+}
+
+// newFiles writes files of this host.
+type newFiles interface {
+	Place(path string, r io.Reader, perm fs.FileMode) error // fails if the file exists
+	Write(path string, r io.Reader, perm fs.FileMode) error
+}
+
+// writeNewFile writes a file that does not exist, and that no one else can read, from r. The file has no name until it is
+// complete, unless its file system has no such files, like FAT: there, a second run with the same target is not noticed.
+func writeNewFile(files newFiles, target string, r io.Reader) error {
+	err := files.Place(target, r, 0o600)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) { // open(2), O_TMPFILE; r has not been read
+		return files.Write(target, r, 0o600)
+	}
+	return err
 }
 
 // pack writes the bundle with what it collects to w. others returns the parts of other nodes, once this host is collected.

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +30,7 @@ import (
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/supportbundle"
 	"github.com/plinthdev/plinth/internal/testkit"
 )
@@ -289,6 +291,24 @@ func TestCreateBundle_Encrypts(t *testing.T) {
 	_, err = CreateBundle(t.Context(), m.Env, BundleOptions{Since: time.Hour, Recipients: []string{identity.String()}})
 	if problem.ExitCode(err) != problem.ExitUsage || strings.Contains(err.Error(), identity.String()) {
 		t.Errorf("%v", err)
+	}
+}
+
+// Two runs with the same target: the bundle of the one that is done first stays.
+func TestCreateBundle_KeepsTheFileOfAFasterRun(t *testing.T) {
+	m := newMachine(t, nil)
+	host := m.fake.Host()
+	m.fake.Expect("journalctl").AnyTimes().Return("", nil)
+	var once sync.Once
+	m.Events = func(step.Event) { // after the target was looked at
+		once.Do(func() { testkit.Must(t, host.Place("/root/a.tar.gz", strings.NewReader("first"), 0o600)) })
+	}
+	_, err := CreateBundle(t.Context(), m.Env, BundleOptions{To: "/root/a.tar.gz", Since: time.Hour})
+	if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), "/root/a.tar.gz exists already") {
+		t.Error(err)
+	}
+	if raw, err := host.ReadFile("/root/a.tar.gz"); err != nil || string(raw) != "first" {
+		t.Errorf("%q, %v", raw, err)
 	}
 }
 

@@ -193,7 +193,7 @@ var commands = map[string][]string{
 	"resolvectl": {"resolvectl", "status"}, "timedatectl": {"timedatectl"}, "chronyc": {"chronyc", "-n", "tracking"},
 	"sestatus": {"sestatus"}, "aa-status": {"aa-status"}, "firewall-cmd": {"firewall-cmd", "--list-all-zones"},
 	"boots": {"journalctl", "--no-pager", "--list-boots"}, "failed-units": {"systemctl", "--no-pager", "--failed"},
-	"k0s-version": {k0s.BinaryPath, "version"}, "k0s-status": {k0s.BinaryPath, "status", "--components"},
+	"k0s-version": {k0s.BinaryPath, "version"}, "k0s-status": {k0s.BinaryPath, "status", "components"},
 	"containers": {k0s.BinaryPath, "ctr", "--namespace", "k8s.io", "containers", "list"}, "images": {k0s.BinaryPath, "ctr", "--namespace", "k8s.io", "images", "list"},
 }
 
