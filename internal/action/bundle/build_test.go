@@ -111,7 +111,7 @@ func TestBuild_WritesRequiredPartsInOrder(t *testing.T) {
 			t.Errorf("it contains %v, not %s", kinds, k)
 		}
 	}
-	if want := []string{"local-path-storage", "console-proxy", "registry"}; !slices.Equal(charts, want) {
+	if want := []string{"local-path-storage", "registry", "console-proxy"}; !slices.Equal(charts, want) {
 		t.Errorf("charts are %v, want %v", charts, want)
 	}
 	pause, kotsadm := index(images, "pause"), index(images, "kotsadm/kotsadm")
