@@ -40,12 +40,11 @@ func recordedInstall(t *testing.T, path string) (events []step.Event) {
 }
 
 // TestTimeLeft_IsRightOnRecordedRuns replays installs that were recorded on one machine with two processors, more or less
-// busy. The durations are from first, busy, resumed and no-dns; older-versions and quiet were recorded later. resumed was
-// resumed after a part of the images; busy and older-versions end before the application.
+// busy. The durations are from them. resumed was interrupted before, and its machine was busy with much else.
 func TestTimeLeft_IsRightOnRecordedRuns(t *testing.T) {
 	paths, err := filepath.Glob("testdata/installs/*.txt")
 	testkit.Must(t, err)
-	if len(paths) < 4 {
+	if len(paths) < 2 {
 		t.Fatal(paths)
 	}
 	for _, path := range paths {

@@ -48,7 +48,7 @@ func TestLiveRenderer_FramesMatchGoldens(t *testing.T) {
 func TestLiveRenderer_ShowsTheTimeLeftInTheSecondHalf(t *testing.T) {
 	l := &liveRenderer{}
 	rows := map[string]string{}
-	for _, e := range recordedInstall(t, "testdata/installs/first.txt") {
+	for _, e := range recordedInstall(t, "testdata/installs/busy.txt") {
 		l.now = func() time.Time { return e.Time }
 		l.tracker.applyEvent(e)
 		var row strings.Builder
@@ -56,9 +56,9 @@ func TestLiveRenderer_ShowsTheTimeLeftInTheSecondHalf(t *testing.T) {
 		rows[e.Step+" "+string(e.State)] = row.String()
 	}
 	for at, want := range map[string]string{
-		"images-rest done": "  install: 14 of 28 steps, 35s",
-		"console started":  "  install: 19 of 28 steps, 58s, about 45s left",
-		"registry started": "  install: 24 of 28 steps, 1m37s, about 5s left",
+		"images-rest done":      "  install: 14 of 28 steps, 37s",
+		"console started":       "  install: 20 of 28 steps, 50s, about 45s left",
+		"console-proxy started": "  install: 22 of 28 steps, 1m30s, about 5s left",
 	} {
 		if rows[at] != want {
 			t.Errorf("%s: %q, want %q", at, rows[at], want)
