@@ -54,13 +54,13 @@ func (k *Client) TrustNeeded(ctx context.Context, pem string) (string, error) {
 	return "the console does not trust the authorities of spec.additionalTrustedCAs", nil
 }
 
-// trusts reports whether the pods of a console trust the authorities in pem and no others. The CLI drops the volume
-// and the variables, but not the annotation, when it upgrades a console.
+// trusts reports whether the pods of a console trust the authorities in pem, and no others that Plinth has added: those
+// of a console that somebody else installed, which lacks the annotation, are theirs. The CLI drops the volume and the
+// variables, but not the annotation, when it upgrades a console.
 func trusts(set *unstructured.Unstructured, pem string) bool {
 	annotation, _, _ := unstructured.NestedString(set.Object, "spec", "template", "metadata", "annotations", trustedCAsAnnotation)
 	env, _ := consoleContainer(set)["env"].([]any)
-	mounted := slices.ContainsFunc(env, hasName("SSL_CERT_CONFIGMAP"))
-	return annotation == trustDigest(pem) && mounted == (pem != "")
+	return annotation == trustDigest(pem) && (pem == "" || slices.ContainsFunc(env, hasName("SSL_CERT_CONFIGMAP")))
 }
 
 // putTrustedCAs stores the authorities in pem for the console's pods.
@@ -74,31 +74,28 @@ func (k *Client) putTrustedCAs(ctx context.Context, pem string) error {
 	}})
 }
 
-// trust has the pods of the console trust the authorities in pem and no others, which restarts them if they did not.
+// trust has the pods of the console trust the authorities in pem instead of those that Plinth has added before, which
+// restarts them if they did not.
 func (k *Client) trust(ctx context.Context, pem string) error {
 	_, ref, _ := k.consoleObjects()
 	set, err := k.Kube.Get(ctx, ref)
+	if err != nil || trusts(set, pem) {
+		return err
+	}
+	if err := k.putTrustedCAs(ctx, pem); err != nil {
+		return err
+	}
+	patch, err := trustPatch(set, pem)
 	if err != nil {
 		return err
 	}
-	if !trusts(set, pem) {
-		if err := k.putTrustedCAs(ctx, pem); err != nil {
-			return err
-		}
-		patch, err := trustPatch(set, pem)
-		if err != nil {
-			return err
-		}
-		if err := k.Kube.Patch(ctx, ref, patch); err != nil {
-			return err
-		}
-		// The StatefulSet does not replace a pod that is not Ready.
-		if err := k.Kube.Delete(ctx, kube.Object{APIVersion: "v1", Kind: "Pod", Namespace: k.Namespace, Name: ref.Name + "-0"}); err != nil {
-			return err
-		}
+	if err := k.Kube.Patch(ctx, ref, patch); err != nil {
+		return err
 	}
-	if pem != "" {
-		return nil
+	// The StatefulSet does not replace a pod that is not Ready.
+	err = k.Kube.Delete(ctx, kube.Object{APIVersion: "v1", Kind: "Pod", Namespace: k.Namespace, Name: ref.Name + "-0"})
+	if err != nil || pem != "" {
+		return err
 	}
 	return k.Kube.Delete(ctx, kube.Object{APIVersion: "v1", Kind: "ConfigMap", Namespace: k.Namespace, Name: trustedCAs})
 }

@@ -96,3 +96,27 @@ func TestInstallConsole_TrustsAuthorities(t *testing.T) {
 		t.Errorf("without any it has %v", got)
 	}
 }
+
+// A console that somebody else installed keeps the authorities that they gave it.
+func TestInstallConsole_KeepsAuthoritiesOfOthers(t *testing.T) {
+	k, _, s := newBench(t)
+	putConsole(s, "1.131.2")
+	set := s.Object(consoleSet)
+	containers := []any{map[string]any{"name": "kotsadm", "image": "registry.example.com:5000/kotsadm/kotsadm:v1.131.2",
+		"env": []any{map[string]any{"name": "SSL_CERT_CONFIGMAP", "value": trustedCAs}}}}
+	if err := unstructured.SetNestedSlice(set, containers, "spec", "template", "spec", "containers"); err != nil {
+		t.Fatal(err)
+	}
+	s.Put(consoleSet, set)
+	s.Put(api+"configmaps/"+trustedCAs, map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": trustedCAs}})
+	s.Writes()
+	if why, err := k.TrustNeeded(t.Context(), ""); why != "" || err != nil {
+		t.Errorf("%q, %v", why, err)
+	}
+	if err := k.InstallConsole(t.Context(), ConsoleSpec{Slug: "my-app", Version: "1.131.2"}, longWait()); err != nil {
+		t.Fatal(err)
+	}
+	if more := s.Writes(); len(more) > 0 {
+		t.Errorf("it wrote %v", more)
+	}
+}
