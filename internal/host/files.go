@@ -153,6 +153,9 @@ func (f localFiles) Place(path string, r io.Reader, perm fs.FileMode) error {
 		return err
 	}
 	file, err := os.OpenFile(dir, unix.O_TMPFILE|os.O_WRONLY, 0o600)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) { // open(2), O_TMPFILE
+		return fmt.Errorf("write %s: a file without a name: %w", path, errors.ErrUnsupported)
+	}
 	if err != nil {
 		return err
 	}

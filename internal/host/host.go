@@ -63,8 +63,8 @@ type Streams interface {
 	OpenFile(path string) (io.ReadCloser, error)
 	// Place creates the file path with the content of r, complete and synced. The error is
 	// fs.ErrExist if path exists. The file has no name until it is complete, so that a run that
-	// fails or is killed leaves nothing. Missing parent folders are created with mode 0755. Some
-	// file systems do not support this.
+	// fails or is killed leaves nothing. Missing parent folders are created with mode 0755. The
+	// error is errors.ErrUnsupported, and r has not been read, if the file system has no such files.
 	Place(path string, r io.Reader, perm fs.FileMode) error
 }
 

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/diagnosis"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -220,7 +218,7 @@ type newFiles interface {
 // complete, unless its file system has no such files, like FAT: there, a second run with the same target is not noticed.
 func writeNewFile(files newFiles, target string, r io.Reader) error {
 	err := files.Place(target, r, 0o600)
-	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) { // open(2), O_TMPFILE; r has not been read
+	if errors.Is(err, errors.ErrUnsupported) { // r has not been read
 		return files.Write(target, r, 0o600)
 	}
 	return err

@@ -312,6 +312,19 @@ func TestCreateBundle_KeepsTheFileOfAFasterRun(t *testing.T) {
 	}
 }
 
+// fatFiles is a file system without files that have no name.
+type fatFiles struct{ newFiles }
+
+func (fatFiles) Place(string, io.Reader, fs.FileMode) error { return errors.ErrUnsupported }
+
+func TestWriteNewFile_OnAFileSystemWithoutUnnamedFiles(t *testing.T) {
+	host := hosttest.New(t).Host()
+	testkit.Must(t, writeNewFile(fatFiles{host}, "/media/usb/a.tar.gz", strings.NewReader("a bundle")))
+	if raw, err := host.ReadFile("/media/usb/a.tar.gz"); err != nil || string(raw) != "a bundle" {
+		t.Errorf("%q, %v", raw, err)
+	}
+}
+
 func TestCreateBundle_LeavesNoFileWhenItFails(t *testing.T) {
 	m := newMachine(t, nil)
 	ctx, cancel := context.WithCancel(t.Context())
