@@ -195,7 +195,7 @@ func (o snapshotRestore) findSnapshot() step.Step {
 			return why, err
 		},
 		func(ctx context.Context, v velero.Operator, w kube.Wait) error {
-			return v.WaitSnapshots(ctx, w, o.snapshots()...)
+			return v.FindSnapshots(ctx, w, o.snapshots()...)
 		})
 }
 

@@ -69,8 +69,7 @@ func (o Operator) object(kind, name string) kube.Object {
 	return kube.Object{APIVersion: apiVersion, Kind: kind, Namespace: o.Namespace, Name: name}
 }
 
-// SnapshotReason returns why a snapshot cannot be restored yet, or "" if it can: Velero lists what is in its location once
-// a minute.
+// SnapshotReason returns why a snapshot cannot be restored yet, or "" if it can.
 func (o Operator) SnapshotReason(ctx context.Context, name string) (string, error) {
 	have, err := o.Kube.Get(ctx, o.object("Backup", name))
 	if errors.Is(err, kube.ErrNotFound) {
@@ -85,8 +84,17 @@ func (o Operator) SnapshotReason(ctx context.Context, name string) (string, erro
 	return "", nil
 }
 
-// WaitSnapshots waits until SnapshotReason is "" for all names.
-func (o Operator) WaitSnapshots(ctx context.Context, w kube.Wait, names ...string) error {
+// FindSnapshots waits until SnapshotReason is "" for all names. Velero lists a store when it starts, and then once a minute
+// (Velero 1.18.3, pkg/controller/backup_sync_controller.go): it is started again if it has not found them.
+func (o Operator) FindSnapshots(ctx context.Context, w kube.Wait, names ...string) error {
+	for _, name := range names {
+		if _, err := o.Kube.Get(ctx, o.object("Backup", name)); errors.Is(err, kube.ErrNotFound) {
+			if err := o.restartServer(ctx); err != nil {
+				return err
+			}
+			break
+		}
+	}
 	return o.wait(ctx, w, "Velero to find the snapshot", func(ctx context.Context) (bool, string, error) {
 		for _, name := range names {
 			reason, err := o.SnapshotReason(ctx, name)
@@ -99,6 +107,15 @@ func (o Operator) WaitSnapshots(ctx context.Context, w kube.Wait, names ...strin
 		}
 		return true, "", nil
 	})
+}
+
+// restartServer deletes the pod of Velero's server; its Deployment starts another one.
+func (o Operator) restartServer(ctx context.Context) error {
+	pods, err := o.Kube.Pods(ctx, o.Namespace, "deploy=velero")
+	for _, name := range pods {
+		err = errors.Join(err, o.Kube.Delete(ctx, kube.Object{APIVersion: "v1", Kind: "Pod", Namespace: o.Namespace, Name: name}))
+	}
+	return err
 }
 
 // WaitStarted waits until restores exist that the console creates.

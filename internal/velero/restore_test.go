@@ -152,7 +152,7 @@ func TestStart_WritesWhatVeleroReads(t *testing.T) {
 	}
 }
 
-func TestWaitSnapshots_NamesTheOneThatIsMissing(t *testing.T) {
+func TestFindSnapshots_NamesTheOneThatIsMissing(t *testing.T) {
 	o, s := newOperator(t, "Completed")
 	backup := func(phase string) map[string]any {
 		return map[string]any{"apiVersion": "velero.io/v1", "kind": "Backup", "metadata": map[string]any{"name": "s1", "namespace": "velero"}, "status": map[string]any{"phase": phase}}
@@ -160,11 +160,26 @@ func TestWaitSnapshots_NamesTheOneThatIsMissing(t *testing.T) {
 	path := "/apis/velero.io/v1/namespaces/velero/backups/"
 	s.Put(path+"s1", backup("Completed"))
 	s.Put(path+"s2", backup("Deleting"))
-	testkit.Must(t, o.WaitSnapshots(t.Context(), quick(), "s1"))
+	testkit.Must(t, o.FindSnapshots(t.Context(), quick(), "s1"))
 	for name, want := range map[string]string{"s2": `"Deleting"`, "s3": "has not found the snapshot s3"} {
 		t.Run(name, func(t *testing.T) {
-			if err := o.WaitSnapshots(t.Context(), kube.Wait{Timeout: 100 * time.Millisecond}, "s1", name); err == nil || !strings.Contains(err.Error(), want) {
+			if err := o.FindSnapshots(t.Context(), kube.Wait{Timeout: 100 * time.Millisecond}, "s1", name); err == nil || !strings.Contains(err.Error(), want) {
 				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestFindSnapshots_StartsVeleroAgainIfOneIsMissing(t *testing.T) {
+	for name, restarted := range map[string]bool{"s1": false, "s2": true} {
+		t.Run(name, func(t *testing.T) {
+			o, s := newOperator(t, "Completed")
+			s.Put("/apis/velero.io/v1/namespaces/velero/backups/s1", map[string]any{"apiVersion": "velero.io/v1", "kind": "Backup", "metadata": map[string]any{"name": "s1"}, "status": map[string]any{"phase": "Completed"}})
+			server := "/api/v1/namespaces/velero/pods/velero-1"
+			s.Put(server, map[string]any{"metadata": map[string]any{"name": "velero-1", "labels": map[string]any{"deploy": "velero"}}})
+			err := o.FindSnapshots(t.Context(), kube.Wait{Timeout: 100 * time.Millisecond}, name)
+			if (err != nil) != restarted || (s.Object(server) == nil) != restarted {
+				t.Errorf("%v; the pod is %v", err, s.Object(server))
 			}
 		})
 	}
