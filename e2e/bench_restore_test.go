@@ -49,7 +49,8 @@ func TestBench_RestoreAgainstInstall(t *testing.T) {
 	n.Copy(local, bundle)
 	n.Copy(filepath.Join(files, "control-plane"), "/root/control-plane")
 	began = time.Now()
-	n.MustRun(ctx, binary, "restore", "--control-plane", "/root/control-plane", "--bundle", bundle, "--yes")
+	out := n.MustRun(ctx, binary, "-o", "json", "restore", "--control-plane", "/root/control-plane", "--bundle", bundle, "--yes")
+	t.Logf("restore of the control plane: %s", stepTimes(out, began))
 	controlPlane := time.Since(began)
 
 	t.Logf("\n%-44s %8s %8s\n%s%s%s%s%s", "", "seconds", "ratio",
@@ -69,7 +70,8 @@ func benchRow(what string, took, install time.Duration) string {
 func measureUntilReady(t *testing.T, ctx context.Context, h *lab.Host, args ...string) time.Duration {
 	t.Helper()
 	began := time.Now()
-	h.MustRun(ctx, append([]string{binary}, args...)...)
+	out := h.MustRun(ctx, append([]string{binary, "-o", "json"}, args...)...)
+	t.Logf("%s: %s", args[0], stepTimes(out, began))
 	h.MustRun(ctx, binary, "kubectl", "rollout", "status", "-n", "kotsadm", "deployment/hello", "--timeout=5m")
 	return time.Since(began)
 }
