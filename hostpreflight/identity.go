@@ -34,10 +34,16 @@ func IdentityChanges(f facts.Facts, was facts.Identity) (found, fix string) {
 		return "", ""
 	}
 	fix = "to undo this:\n  " + strings.Join(undos, "\n  ")
-	if was.Unit != "" {
+	switch {
+	case moved && was.Repairing: // k0s may have the new address, and not be enabled
+		fix += "\n  sudo plinth repair address --address " + was.Address.String()
+	case was.Unit != "":
 		fix += "\n  sudo systemctl restart " + was.Unit
 	}
-	if moved && len(changes) == 1 && was.Controller {
+	switch {
+	case moved && len(changes) == 1 && was.Repairing:
+		return changes[0], fix + "\nto keep it, finish the repair: sudo plinth repair address"
+	case moved && len(changes) == 1 && was.Controller:
 		return changes[0], fix + "\nto keep it, on the only controller of a cluster: sudo plinth repair address\nto keep it on another host: let it leave the cluster with `sudo plinth reset node`, then join again"
 	}
 	fix += "\nto keep it: remove the cluster from this host with `sudo plinth reset node`, or `sudo plinth reset cluster` if it is the only node, then install or join again"

@@ -476,6 +476,9 @@ func existingFaults() []fault {
 		{"host-identity", "another machine id", hp.Fail, withRecorded(func(id *facts.Identity) { id.MachineID = "89abcdef0123456789abcdef01234567" })},
 		{"host-identity", "another address of the same network", hp.Fail, withRecorded(func(id *facts.Identity) { id.Address = mustAddr("10.77.108.99") })},
 		{"host-identity", "another address of a controller", hp.Fail, withRecorded(func(id *facts.Identity) { id.Address, id.Controller = mustAddr("10.77.108.99"), true })},
+		{"host-identity", "another address while a repair is unfinished", hp.Fail, withRecorded(func(id *facts.Identity) {
+			id.Address, id.Controller, id.Repairing = mustAddr("10.77.108.99"), true, true
+		})},
 		{"host-identity", "another network, before k0s was started", hp.Fail, withRecorded(func(id *facts.Identity) { id.Address, id.Unit = mustAddr("192.0.2.9"), "" })},
 		{"host-identity", "a clone", hp.Fail, withRecorded(func(id *facts.Identity) {
 			*id = facts.Identity{Node: "node1", MachineID: "89abcdef0123456789abcdef01234567", Address: mustAddr("192.0.2.9"), Unit: "k0sworker"}

@@ -11,4 +11,5 @@ type Identity struct {
 	Unit      string // systemd unit of k0s; "" before k0s was set up
 
 	Controller bool // a controller whose install or join has ended
+	Repairing  bool // a repair of its address is not finished: k0s may have another one already
 }

@@ -24,6 +24,9 @@ func RecordedIdentity(j *journal.Journal, r journal.Receipt) facts.Identity {
 	}
 	id := facts.Identity{Node: node, MachineID: machineID, Controller: r.Node != "" && r.Role != token.Worker}
 	id.Address, _ = netip.ParseAddr(address) // earlier builds recorded none: then the zero Addr
+	if last, ok := j.LastUnfinished(); ok {
+		id.Repairing = last.Verb == "repair"
+	}
 	if startedK0s(runs) {
 		id.Unit = k0s.ControllerUnit
 		if role == token.Worker {

@@ -35,7 +35,7 @@ func TestRecordedIdentity_PrefersTheReceipt(t *testing.T) {
 		"an unfinished join":    {[]run{{"join", worker, true}}, journal.Receipt{}, facts.Identity{Node: "n1", MachineID: "1", Address: at("10.0.0.5"), Unit: k0s.WorkerUnit}},
 		"a finished install":    {[]run{{"install", args, true}}, receipt, facts.Identity{Node: "n2", MachineID: "2", Address: at("10.0.0.6"), Unit: k0s.ControllerUnit, Controller: true}},
 		"a finished join":       {[]run{{"join", worker, true}}, ofWorker, facts.Identity{Node: "n1", MachineID: "1", Address: at("10.0.0.5"), Unit: k0s.WorkerUnit}},
-		"a killed repair":       {[]run{{"install", args, true}, {"repair", args, true}}, receipt, facts.Identity{Node: "n2", MachineID: "2", Address: at("10.0.0.6"), Unit: k0s.ControllerUnit, Controller: true}},
+		"a killed repair":       {[]run{{"install", args, true}, {"repair", args, true}}, receipt, facts.Identity{Node: "n2", MachineID: "2", Address: at("10.0.0.6"), Unit: k0s.ControllerUnit, Controller: true, Repairing: true}},
 		"after a reset":         {[]run{{"install", args, true}, {"reset", journal.Args{}, false}}, journal.Receipt{}, facts.Identity{}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -41,8 +41,14 @@ func JoinRefusal(files host.Files, dataDir string, j *journal.Journal) (why, fix
 		return last.DescribeUnfinished(), "finish it with the bundle " + last.Args.Bundle + ": plinth upgrade --bundle FILE; or roll it back: " + rollBack
 	case "rollback":
 		return fmt.Sprintf("the rollback of an upgrade, started at %s, is not finished", last.StartedAt.Format(time.RFC3339)), "finish it: " + rollBack
-	case "restore", "repair":
-		return last.DescribeUnfinished(), "finish it: run the same `plinth " + last.Command() + "` again"
+	case "restore":
+		return last.DescribeUnfinished(), "finish it: run the same `plinth restore` again"
+	case "repair":
+		fix := "finish it: run the same `plinth repair address` again"
+		if last.Args.From != "" {
+			fix += fmt.Sprintf("; or go back: give the host its address %s again, then: sudo plinth repair address --address %s", last.Args.From, last.Args.From)
+		}
+		return last.DescribeUnfinished(), fix
 	}
 	return "", ""
 }

@@ -26,6 +26,7 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	}
 	o.recorded = desired.RecordedIdentity(env.Journal(), o.receipt)
 	found := o.gather(ctx, env)
+	o.network = found.Network
 	others := o.recorded // another name or machine id has another way back
 	others.Address = netip.Addr{}
 	if err := preflight.CheckIdentity(doing, found, others); err != nil {
@@ -43,7 +44,10 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 			return problem.Newf(problem.ExitUsage, doing, "check the folder "+desired.BundleCacheDir(env.DataDir)+"; nothing was changed", "the documents of the installed bundle cannot be read")
 		}
 	}
-	return o.checkNetworks(found.Network)
+	if err := o.checkNetworks(found.Network); err != nil {
+		return err
+	}
+	return checkDisks(found, env.DataDir)
 }
 
 // checkRuns refuses a repair while another run is unfinished.

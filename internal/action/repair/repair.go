@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/desired"
@@ -33,8 +34,18 @@ type Result struct {
 	ConsoleURL string         `json:"consoleURL,omitempty"`
 	Workers    []string       `json:"workers,omitempty"` // workers of the cluster, which may not know the new address
 	API        string         `json:"api,omitempty"`     // additional address of the API, at which workers find this host
+	Former     *Former        `json:"former,omitempty"`  // the former address, if this host still has it
 	Plan       []step.Planned `json:"plan,omitempty"`    // only with Options.Plan
 	Log        string         `json:"log,omitempty"`
+}
+
+// Former is an address that the node of this host had, and that the host still has. Its JSON format is public.
+type Former struct {
+	Address   string `json:"address"` // with the length of its network
+	Interface string `json:"interface"`
+	// SameNetwork reports whether the new address is in the same network of the same interface: Linux removes it with the
+	// former one, unless the interface promotes secondary addresses.
+	SameNetwork bool `json:"sameNetwork"`
 }
 
 const doing = "change the address of this node"
@@ -48,7 +59,7 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 	if err := env.RequireHost("repair the address"); err != nil {
 		return Result{}, err
 	}
-	o := operation{opts: opts, members: action.ReadEtcdMembers, gather: preflight.GatherBasic}
+	o := operation{opts: opts, members: action.ReadEtcdMembers, gather: gatherFacts}
 	out, err := action.Execute(ctx, env, o.engineOperation())
 	res := Result{Changed: out.Changed, Node: o.receipt.Node, From: o.receipt.Address, Log: out.Log, API: o.receipt.API}
 	if o.address.IsValid() {
@@ -65,8 +76,24 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 	}
 	if out.Changed {
 		res.Workers = listWorkers(ctx, env)
+		res.Former = findFormer(o.network, o.recorded.Address, o.address)
 	}
 	return res, nil
+}
+
+// findFormer returns the former address of a node on its host; nil if the host has it no more, or the node keeps it.
+func findFormer(n facts.Network, former, now netip.Addr) *Former {
+	if former == now {
+		return nil
+	}
+	for _, i := range n.Interfaces {
+		for _, p := range i.Addresses {
+			if p.Addr() == former {
+				return &Former{Address: p.String(), Interface: i.Name, SameNetwork: p.Contains(now) && slices.ContainsFunc(i.Addresses, func(a netip.Prefix) bool { return a.Addr() == now })}
+			}
+		}
+	}
+	return nil
 }
 
 // listWorkers returns the names of the workers of the cluster.
@@ -96,6 +123,7 @@ type operation struct {
 
 	receipt   journal.Receipt
 	recorded  facts.Identity // of this host before
+	network   facts.Network  // of this host
 	installed desired.InstalledBundle
 	address   netip.Addr // that the node will have
 	choice    string     // it, why this one, and the others

@@ -96,15 +96,21 @@ func TestInspect_RefusesByName(t *testing.T) {
 		"one of three": {func(s *site) {
 			s.members = append(s.members, etcd.Member{Name: "n2", Address: "10.0.0.6"}, etcd.Member{Name: "n3", Address: "10.0.0.7"})
 		}, problem.ExitUsage, "other controllers: n2 at 10.0.0.6, n3 at 10.0.0.7", reset + " with a token of a controller: plinth token create --role controller"},
-		"unknown members":    {func(s *site) { s.members = nil }, problem.ExitUsage, "it is not known whether this is the only controller: connection refused", "journalctl -u k0scontroller"},
-		"no address":         {func(s *site) { s.found = hostAt() }, problem.ExitPreflight, "no interface that is up has an IPv4 address", "--address ADDRESS"},
-		"not on this host":   {func(s *site) { s.flags.Address = "10.0.0.9" }, problem.ExitPreflight, "10.0.0.9 is not an address of this host", "ip -brief address"},
-		"unknown interface":  {func(s *site) { s.flags.Interface = "eth7" }, problem.ExitPreflight, "this host has no interface eth7", "--network-interface NAME"},
-		"no address at all":  {func(s *site) { s.flags.Address = "n1" }, problem.ExitUsage, `"n1" is not an IPv4 address`, "--address"},
-		"both flags":         {func(s *site) { s.flags = preflight.AddressFlags{Address: after, Interface: "eth0"} }, problem.ExitUsage, "both --address and --network-interface", "only one"},
-		"in the pods":        {func(s *site) { s.found = hostAt("10.244.3.4") }, problem.ExitPreflight, "10.244.3.4/24 overlaps with spec.network.podCIDR of the cluster, 10.244.0.0/16", "another network"},
-		"in the services":    {func(s *site) { s.found = hostAt("10.100.3.4") }, problem.ExitPreflight, "overlaps with spec.network.serviceCIDR of the cluster, 10.96.0.0/12", "another network"},
-		"that of the API":    {func(s *site) { s.receipt.API = after }, problem.ExitPreflight, "is the additional address of the API", "another one of its addresses"},
+		"unknown members":   {func(s *site) { s.members = nil }, problem.ExitUsage, "it is not known whether this is the only controller: connection refused", "journalctl -u k0scontroller"},
+		"no address":        {func(s *site) { s.found = hostAt() }, problem.ExitPreflight, "no interface that is up has an IPv4 address", "--address ADDRESS"},
+		"not on this host":  {func(s *site) { s.flags.Address = "10.0.0.9" }, problem.ExitPreflight, "10.0.0.9 is not an address of this host", "ip -brief address"},
+		"unknown interface": {func(s *site) { s.flags.Interface = "eth7" }, problem.ExitPreflight, "this host has no interface eth7", "--network-interface NAME"},
+		"no address at all": {func(s *site) { s.flags.Address = "n1" }, problem.ExitUsage, `"n1" is not an IPv4 address`, "--address"},
+		"both flags":        {func(s *site) { s.flags = preflight.AddressFlags{Address: after, Interface: "eth0"} }, problem.ExitUsage, "both --address and --network-interface", "only one"},
+		"in the pods":       {func(s *site) { s.found = hostAt("10.244.3.4") }, problem.ExitPreflight, "10.244.3.4/24 overlaps with spec.network.podCIDR of the cluster, 10.244.0.0/16", "another network"},
+		"in the services":   {func(s *site) { s.found = hostAt("10.100.3.4") }, problem.ExitPreflight, "overlaps with spec.network.serviceCIDR of the cluster, 10.96.0.0/12", "another network"},
+		"that of the API":   {func(s *site) { s.receipt.API = after }, problem.ExitPreflight, "is the additional address of the API", "another one of its addresses"},
+		"a full disk": {func(s *site) {
+			s.found.Disks = []facts.Disk{{Path: "/var/lib/k0s", Mount: "/var", Number: "8:1", FSType: "ext4", Size: 1e10, Available: 1e6}}
+		}, problem.ExitPreflight, "/var (ext4): 1 MB free, 250 MB needed: 250 MB for /var/lib/k0s (", "sudo du -xh -d2 /var | sort -h | tail"},
+		"a disk that is read-only": {func(s *site) {
+			s.found.Disks = []facts.Disk{{Path: "/etc", Mount: "/", Number: "8:1", FSType: "ext4", Options: []string{"ro"}, Size: 1e10, Available: 1e9}}
+		}, problem.ExitPreflight, "read-only", "nothing was changed"},
 		"unfinished upgrade": {func(s *site) { s.runs = []journal.Run{{Verb: "upgrade"}} }, problem.ExitUsage, "the upgrade started at", "`plinth upgrade` again"},
 		"unfinished reset":   {func(s *site) { s.runs = []journal.Run{{Verb: "reset"}} }, problem.ExitUsage, "the reset started at", "sudo plinth reset cluster"},
 	} {
@@ -145,7 +151,10 @@ func TestInspect_ChoosesTheAddress(t *testing.T) {
 		"resumed":                   {func(s *site) { addNIC(&s.found, "192.0.2.9"); s.runs = repairTo("192.0.2.9") }, "192.0.2.9", false, "192.0.2.9 on eth1"},
 		"resumed, moved again":      {func(s *site) { s.runs = repairTo("192.0.2.9") }, after, false, "10.0.0.5 on eth0"},
 		"resumed, moved back":       {func(s *site) { s.found, s.runs = hostAt(before), repairTo(after) }, before, false, "as before"},
-		"killed before its end":     {func(s *site) { s.receipt.Address, s.runs = after, repairTo(after) }, after, false, "10.0.0.5 on eth0"},
+		"resumed, the former requested": {func(s *site) {
+			s.found, s.runs, s.flags.Address = hostAt(after, before), repairTo(after), before
+		}, before, false, "as requested"},
+		"killed before its end": {func(s *site) { s.receipt.Address, s.runs = after, repairTo(after) }, after, false, "10.0.0.5 on eth0"},
 		"resumed, another requested": {func(s *site) {
 			s.found, s.runs, s.flags.Address = hostAt(after, "10.0.0.7"), repairTo(after), "10.0.0.7"
 		}, "10.0.0.7", false, "as requested"},
@@ -157,6 +166,29 @@ func TestInspect_ChoosesTheAddress(t *testing.T) {
 			err := o.inspect(t.Context(), env.ReadOnly())
 			if err != nil || o.address.String() != c.want || o.unchanged != c.unchanged || !strings.Contains(o.choice, c.choice) {
 				t.Errorf("%s, unchanged %v, %q, %v", o.address, o.unchanged, o.choice, err)
+			}
+		})
+	}
+}
+
+func TestFindFormer_TellsWhetherLinuxRemovesBoth(t *testing.T) {
+	other := hostAt(before)
+	addNIC(&other, after)
+	for name, c := range map[string]struct {
+		network facts.Network
+		now     string
+		want    *Former
+	}{
+		"a secondary address":  {hostAt(before, after).Network, after, &Former{"10.0.0.50/24", "eth0", true}},
+		"gone":                 {hostAt(after).Network, after, nil},
+		"kept":                 {hostAt(before).Network, before, nil},
+		"on another interface": {other.Network, after, &Former{"10.0.0.50/24", "eth0", false}},
+		"of another network":   {hostAt(before, "192.0.2.9").Network, "192.0.2.9", &Former{"10.0.0.50/24", "eth0", false}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := findFormer(c.network, netip.MustParseAddr(before), netip.MustParseAddr(c.now))
+			if (got == nil) != (c.want == nil) || got != nil && *got != *c.want {
+				t.Errorf("%+v, want %+v", got, c.want)
 			}
 		})
 	}
@@ -197,9 +229,10 @@ func TestWriteReceipt_ChangesTheAddressOnly(t *testing.T) {
 // An install that is repeated after a killed repair names the repair, and not a reset.
 func TestJoinRefusal_NamesTheUnfinishedRepair(t *testing.T) {
 	s := movedSite()
-	s.runs = []journal.Run{{Verb: Verb}}
+	s.runs = []journal.Run{{Verb: Verb, Args: journal.Args{From: before, Address: after}}}
 	_, env := s.open(t)
-	if why, fix := desired.InstallRefusal(env.Host, dataDir, env.Journal(), s.receipt); !strings.Contains(why, "the repair started at") || !strings.Contains(fix, "`plinth repair address` again") {
+	if why, fix := desired.InstallRefusal(env.Host, dataDir, env.Journal(), s.receipt); !strings.Contains(why, "the repair started at") || !strings.Contains(fix, "`plinth repair address` again") ||
+		!strings.HasSuffix(fix, "or go back: give the host its address 10.0.0.50 again, then: sudo plinth repair address --address 10.0.0.50") {
 		t.Errorf("%q, %q", why, fix)
 	}
 }

@@ -243,6 +243,15 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 		"repair-workers-api": func(w io.Writer) {
 			WriteRepairResult(w, repair.Result{Changed: true, Node: "n1", From: "10.0.0.5", To: "10.0.0.9", Workers: []string{"w1"}, API: "api.example.com"}, "")
 		},
+		"repair-former": func(w io.Writer) {
+			WriteRepairResult(w, repair.Result{Changed: true, Node: "n1", From: "10.0.0.5", To: "10.0.0.9", Former: &repair.Former{Address: "10.0.0.5/24", Interface: "eth0", SameNetwork: true}}, "")
+		},
+		"repair-former-vlan": func(w io.Writer) {
+			WriteRepairResult(w, repair.Result{Changed: true, Node: "n1", From: "10.0.0.5", To: "10.0.0.9", Former: &repair.Former{Address: "10.0.0.5/24", Interface: "eth0.7", SameNetwork: true}}, "")
+		},
+		"repair-former-elsewhere": func(w io.Writer) {
+			WriteRepairResult(w, repair.Result{Changed: true, Node: "n1", From: "10.0.0.5", To: "192.0.2.9", Former: &repair.Former{Address: "10.0.0.5/24", Interface: "eth0"}}, "")
+		},
 		"repair-nothing": func(w io.Writer) {
 			WriteRepairResult(w, repair.Result{Node: "n1", From: "10.0.0.5", To: "10.0.0.5"}, "")
 		},

@@ -21,6 +21,7 @@ func WriteRepairResult(w io.Writer, r repair.Result, again string) {
 	}
 	fmt.Fprintf(w, "Node %s has the address %s. It had %s.\n", r.Node, r.To, r.From)
 	writeWorkersWithOldAddress(w, r)
+	writeFormerAddress(w, r)
 	if r.ConsoleURL != "" {
 		fmt.Fprintf(w, "Admin console  %s\n", r.ConsoleURL)
 	}
@@ -42,4 +43,22 @@ func writeWorkersWithOldAddress(w io.Writer, r repair.Result) {
 		fmt.Fprintln(w, "They keep their pods and their data, but know only the old address:")
 	}
 	fmt.Fprint(w, "  here:      plinth token create --role worker   (prints the line to run on each; it changes only the address)\n")
+}
+
+// writeFormerAddress writes how to remove the former address from this host without losing the new one.
+func writeFormerAddress(w io.Writer, r repair.Result) {
+	f := r.Former
+	if f == nil {
+		return
+	}
+	fmt.Fprintf(w, "This host still has %s. To remove it, leave only %s in its network configuration, and reboot; or at once:\n", r.From, r.To)
+	if f.SameNetwork {
+		setting := "net.ipv4.conf." + f.Interface + ".promote_secondaries"
+		if strings.Contains(f.Interface, ".") { // of a VLAN
+			setting = "net/ipv4/conf/" + f.Interface + "/promote_secondaries"
+		}
+		fmt.Fprintf(w, "  sudo sysctl -w %s=1   (else Linux removes %s with it)\n", setting, r.To)
+	}
+	fmt.Fprintf(w, "  sudo ip address del %s dev %s\n", f.Address, f.Interface)
+	fmt.Fprintf(w, "  ip route   (routes with src %s are gone: add them again with src %s)\n", r.From, r.To)
 }
