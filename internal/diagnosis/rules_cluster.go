@@ -208,7 +208,8 @@ func objectRules() []Rule {
 	return []Rule{
 		{ID: "webhook-without-server", Area: areaObjects, Culprit: "a webhook that must answer has no server",
 			Symptom: "no object can be created: failed calling webhook",
-			Fix:     "start the pods of its service; if its software is gone, delete the webhook's configuration", Find: findDeadWebhooks},
+			Fix: "start the pods of its service; if its software is gone, delete its configuration: " +
+				"sudo plinth kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations; sudo plinth kubectl delete KIND NAME", Find: findDeadWebhooks},
 		{ID: "api-service-down", Area: areaObjects, Culprit: "an API that a server in the cluster should answer is not available",
 			Symptom: "kubectl is slow; namespaces stay Terminating",
 			Fix:     "start the pods of its service; if its software is gone: sudo plinth kubectl delete apiservice NAME",
@@ -225,10 +226,11 @@ func objectRules() []Rule {
 			}},
 		{ID: "stuck-terminating", Area: areaObjects, Culprit: "an object is not deleted, because a finalizer or a node does not answer",
 			Symptom: "namespace, pod or claim in Terminating for minutes",
-			Fix:     "start what the finalizer belongs to; a pod of a lost node: plinth node remove NAME --force", Find: findStuckObjects},
+			Fix:     "start what the finalizer belongs to; a pod of a lost node: sudo plinth node remove NAME --force", Find: findStuckObjects},
 		{ID: "budget-blocks-drain", Area: areaObjects, Culprit: "a PodDisruptionBudget allows no pod to be moved",
 			Symptom: "drain and upgrade wait: Cannot evict pod", Warning: true,
-			Fix: "let all pods of the budget become Ready, raise the replicas, or let the budget allow one disruption",
+			Fix: "let all pods of the budget become Ready, raise the replicas, or let the budget allow one disruption: " +
+				"sudo plinth kubectl get poddisruptionbudgets -A; sudo plinth kubectl edit poddisruptionbudget -n NAMESPACE NAME",
 			Find: func(s Snapshot) (found []Evidence) {
 				if s.Cluster == nil || len(s.Cluster.Nodes) < 2 { // pods of the only node are not moved
 					return nil
@@ -243,7 +245,8 @@ func objectRules() []Rule {
 			}},
 		{ID: "release-pending", Area: areaObjects, Culprit: "an install or upgrade of a Helm release was interrupted",
 			Symptom: "another operation (install/upgrade/rollback) is in progress",
-			Fix:     "deploy the version again in the console; with Helm: helm rollback NAME -n NAMESPACE", Find: func(s Snapshot) (found []Evidence) {
+			Fix: "deploy the version again in the console; if it is still in progress, remove the record of the interrupted change first: " +
+				"sudo plinth kubectl delete secret -n NAMESPACE -l owner=helm,name=NAME,status=STATUS", Find: func(s Snapshot) (found []Evidence) {
 				return releases(s, func(r Release) bool { return strings.HasPrefix(r.Status, "pending-") && s.since(r.Changed) > slowStop })
 			}},
 		{ID: "release-failed", Area: areaObjects, Culprit: "the last change of a Helm release failed",

@@ -52,7 +52,7 @@ const (
 func diskRules() []Rule {
 	return []Rule{
 		{ID: "filesystem-read-only", Area: areaDisks, Culprit: "a file system is read-only", Symptom: "k0s, etcd or pods cannot write: read-only file system",
-			Fix:  "find the cause in the log of the kernel: sudo dmesg -T\ncheck the file system (fsck) and mount it writable, or reboot",
+			Fix:  "find the cause in the log of the kernel: sudo dmesg -T\nmount it writable: sudo mount -o remount,rw MOUNT; if that fails, reboot, which checks the file system",
 			Logs: []LogPattern{{Source: LogKernel, Match: `(?i)remounting filesystem read-only|forced shutdown|shutting down filesystem`}},
 			Find: findReadOnlyDisks},
 		{ID: "disk-errors", Area: areaDisks, Culprit: "a disk has errors", Symptom: "k0s or pods hang or crash; I/O errors in the log of the kernel", Fix: fixDisk,
@@ -152,7 +152,7 @@ func memoryRules() []Rule {
 			Fix:  "sudo swapoff -a, and remove the line of the swap from /etc/fstab",
 			Logs: []LogPattern{{Source: LogK0s, Match: `running with swap on is not supported`}}},
 		{ID: "process-limit", Area: areaDisks, Culprit: "a limit of processes is reached", Symptom: "fork: resource temporarily unavailable; node with PIDPressure",
-			Fix: "find the program with the most threads: ps axo nlwp,comm --sort=-nlwp | head\nraise kernel.pid_max or kernel.threads-max",
+			Fix: "find the program with the most threads: ps axo nlwp,comm --sort=-nlwp | head\nraise the limits: sudo sysctl -w kernel.pid_max=4194304 kernel.threads-max=1000000, and the same in a file of /etc/sysctl.d",
 			Logs: []LogPattern{{Source: LogKernel, Match: `fork rejected by pids controller in /system`},
 				{Source: LogK0s, Match: `(fork/exec|clone|pthread_create).*[Rr]esource temporarily unavailable`}},
 			Find: func(s Snapshot) []Evidence { return nodesWith(s, corev1.NodePIDPressure) }},
@@ -232,7 +232,7 @@ func identityRules() []Rule {
 			}},
 		{ID: "machine-id-changed", Area: areaIdentity, Culprit: "the machine id of this host changed: it may be a clone",
 			Symptom: "the cluster refuses the agent of the host",
-			Fix:     "restore the machine id, or reset a clone",
+			Fix:     "restore the machine id: echo OLD-ID | sudo tee /etc/machine-id; a clone, disconnected from the network: sudo plinth reset node",
 			Find: func(s Snapshot) []Evidence {
 				return identityChange(s, facts.Identity{Node: s.Recorded.Node, MachineID: s.Recorded.MachineID, Unit: s.Recorded.Unit})
 			}},
@@ -241,7 +241,7 @@ func identityRules() []Rule {
 			Fix:     "give the host its former address, statically or by a reservation on the DHCP server; or on the only controller: sudo plinth repair address",
 			Logs:    []LogPattern{{Source: LogK0s, Match: `bind: cannot assign requested address`}},
 			Find: func(s Snapshot) []Evidence {
-				return identityChange(s, facts.Identity{Address: s.Recorded.Address, Unit: s.Recorded.Unit, Controller: s.Recorded.Controller})
+				return identityChange(s, facts.Identity{Address: s.Recorded.Address, Unit: s.Recorded.Unit, Controller: s.Recorded.Controller, Repairing: s.Recorded.Repairing})
 			}},
 	}
 }

@@ -20,7 +20,7 @@ func k0sRules() []Rule {
 		{ID: "port-taken", Area: areaK0s, Culprit: "another program uses a port of k0s", Symptom: "k0s does not start, often after a reboot: address already in use",
 			Fix: "stop the program: sudo systemctl disable --now UNIT; then: sudo systemctl restart k0scontroller (worker: k0sworker)", Find: findTakenPorts},
 		{ID: "k0s-config-invalid", Area: areaK0s, Culprit: "the configuration of k0s is not valid", Symptom: "k0s ends right after its start",
-			Fix: "do not edit /etc/k0s/k0s.yaml: change spec.k0s.config of the Installer, and run plinth upgrade; plinth install with the installed bundle writes the file again",
+			Fix: "do not edit /etc/k0s/k0s.yaml: change spec.k0s.config of the Installer, and upgrade to a bundle with it: sudo plinth upgrade --bundle FILE; to have the file written again: sudo plinth install --bundle FILE, with the installed bundle",
 			Logs: []LogPattern{{Source: LogK0s,
 				Match:  `(failed to (load|read|parse|validate)|invalid|cannot unmarshal|error unmarshaling) .*(config|k0s\.yaml|YAML|JSON)|spec\.\S+: (Invalid|Required) value`,
 				Unless: ` stream=`}}}, // of a component, which reads files of its own
@@ -29,7 +29,9 @@ func k0sRules() []Rule {
 			Logs: []LogPattern{{Source: LogK0s, Match: `failed to load TOML|containerd.*(toml: |invalid plugin config|unknown version)`}}},
 		{ID: "containerd-data-damaged", Area: areaK0s, Culprit: "the data of containerd is damaged",
 			Symptom: "containerd ends or containers do not start after a power cut",
-			Fix:     "drain the node, stop k0s, move /var/lib/k0s/containerd away, start k0s, and run plinth install (or join) again, which loads the images",
+			Fix: "on another controller, if there is one: sudo plinth node drain NAME\n" +
+				"here: sudo systemctl stop k0scontroller (worker: k0sworker); sudo mv /var/lib/k0s/containerd /var/lib/k0s/containerd.damaged; sudo reboot\n" +
+				"then load the images again: sudo plinth install --bundle FILE (or join), with the installed bundle",
 			Logs: []LogPattern{{Source: LogK0s,
 				Match: `(metadata|bolt|meta\.db|snapshotter).*(invalid database|checksum|corrupt|unexpected fault)|panic: .*(page|freelist|freepages)|failed to .*recover .*containerd`}}},
 		{ID: "containerd-stopped", Area: areaK0s, Culprit: "containerd does not run", Symptom: "no container starts, the node is NotReady",
@@ -178,7 +180,8 @@ func etcdRules() []Rule {
 	return []Rule{
 		{ID: "etcd-data-damaged", Area: areaEtcd, Culprit: "the data of etcd on this controller is damaged",
 			Symptom: "etcd panics at its start, often after a power cut or a full disk",
-			Fix:     "with other controllers: sudo plinth reset node here, plinth node remove NAME there, then join again\non the only controller: restore a backup of the control plane",
+			Fix: "with other controllers: sudo plinth reset node here, sudo plinth node remove NAME there, then join again\n" +
+				"on the only controller: sudo plinth restore --control-plane FILE, with a backup",
 			Logs: []LogPattern{{Source: LogK0s,
 				Match: `wal: crc mismatch|snap: .*(crc mismatch|no available snapshot|empty snapshot)|failed to recover v3 backend|freepages: failed|found data inconsistency|walpb: crc mismatch|failed to find .*\.snap\.db`}},
 			Find: func(s Snapshot) []Evidence { return etcdAlarm(s, "CORRUPT") }},
@@ -191,7 +194,10 @@ func etcdRules() []Rule {
 		{ID: "etcd-space-used-up", Area: areaEtcd, Culprit: "the database of etcd has reached its size limit",
 			Symptom: "mvcc: database space exceeded; the cluster can be read, not changed",
 			Fix: "find what creates objects without end: sudo plinth kubectl get events,jobs,pods -A | wc -l\n" +
-				"compact and defragment etcd, then disarm the alarm (etcd.io, Space quota)",
+				"delete it, then free the space on each controller, as root (sudo -i):\n" +
+				`e() { curl -s --cacert /var/lib/k0s/pki/etcd/ca.crt --cert /var/lib/k0s/pki/apiserver-etcd-client.crt --key /var/lib/k0s/pki/apiserver-etcd-client.key https://127.0.0.1:2379/v3/$1 -d "$2"; }` + "\n" +
+				`e kv/range '{"key":"AA=="}'    (prints revision R and member_id M, for the next commands)` + "\n" +
+				`e kv/compaction '{"revision":"R","physical":true}'; e maintenance/defragment '{}'; e maintenance/alarm '{"action":"DEACTIVATE","alarm":"NOSPACE","memberID":"M"}'`,
 			Logs: []LogPattern{{Source: LogK0s, Match: `mvcc: database space exceeded`}},
 			Find: func(s Snapshot) []Evidence {
 				found := etcdAlarm(s, "NOSPACE")
@@ -209,8 +215,10 @@ func etcdRules() []Rule {
 				{Source: LogK0s, Match: `apply request took too long|waiting for ReadIndex response took too long`, Min: 20, Level: LevelWarning, Hint: true}}},
 		{ID: "etcd-without-leader", Area: areaEtcd, Culprit: "etcd has no leader: more than half of the controllers must run",
 			Symptom: "the API does not answer, or cannot change anything",
-			Fix:     "start the other controllers; a lost one: plinth node remove NAME --force, as soon as most others run (docs/guide/nodes.md)",
-			Logs:    []LogPattern{{Source: LogK0s, Match: `etcdserver: no leader|etcdserver: request timed out|rejected connection: no leader`, Min: 2}},
+			Fix: "start the other controllers, on each: sudo systemctl restart k0scontroller\n" +
+				"a lost one, as soon as most of the others run: sudo plinth node remove NAME --force\n" +
+				"if most are lost for good, on one that is left: sudo plinth restore --from-this-node --plan",
+			Logs: []LogPattern{{Source: LogK0s, Match: `etcdserver: no leader|etcdserver: request timed out|rejected connection: no leader`, Min: 2}},
 			Find: func(s Snapshot) []Evidence {
 				if s.Etcd == nil || len(s.Etcd.Members) == 0 || slices.ContainsFunc(s.Etcd.Members, func(m EtcdMember) bool { return m.Leader }) {
 					return nil

@@ -34,7 +34,7 @@ func kernelRules() []Rule {
 			Logs: []LogPattern{{Source: LogK0s,
 				Match: `missing kernel module|[Mm]odule \S+ not found|can't initialize iptables table|overlay.*no such device|modprobe: FATAL|Extension \S+ revision \d+ not supported`}}},
 		{ID: "cgroup-controllers", Area: areaKernel, Culprit: "a controller of the control groups is missing", Symptom: "kubelet or containers do not start",
-			Fix: "remove cgroup_disable=… from the kernel's command line, and reboot",
+			Fix: "remove cgroup_disable=… from the kernel's command line (in /etc/default/grub, then sudo update-grub; RHEL: sudo grubby --update-kernel=ALL --remove-args=cgroup_disable), and reboot",
 			Logs: []LogPattern{{Source: LogK0s,
 				Match: `(missing|failed to find|not enabled|no such) .*cgroup|cgroup.*(memory|cpuset|cpu|pids).*(missing|not found|not enabled)`}},
 			Find: findMissingControllers},

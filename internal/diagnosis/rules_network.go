@@ -38,7 +38,7 @@ func networkRules() []Rule {
 			Fix:     "restart kube-router, which reads the MTU: sudo plinth kubectl rollout restart daemonset/kube-router -n kube-system", Find: findMTUMismatch},
 		{ID: "peer-unreachable", Area: areaNetwork, Culprit: "another controller cannot be reached",
 			Symptom: "etcd loses its leader; the API is slow or does not answer",
-			Fix:     "start the other controller, or open 2380/tcp, 6443/tcp and 9444/tcp between the controllers (plinth preflight --peers HOST shows what is blocked)",
+			Fix:     "start the other controller, or open 2380/tcp, 6443/tcp and 9444/tcp between the controllers (curl -kvm 3 https://HOST:9444 shows whether it connects; the same with the other ports)",
 			Logs: []LogPattern{{Source: LogK0s,
 				Match: `dial tcp \S+:2380: (connect: no route to host|connect: connection (refused|timed out)|i/o timeout)|lost (the )?TCP streaming connection`, Min: 3, Level: LevelWarning}}},
 		{ID: "proxy-in-the-way", Area: areaNetwork, Culprit: "requests inside the cluster go to a proxy", Symptom: "proxyconnect errors, 403 or 503 from a proxy",
@@ -49,10 +49,11 @@ func networkRules() []Rule {
 		{ID: "proxy-not-answering", Area: areaNetwork, Culprit: "the proxy does not answer, or refuses", Symptom: "images are not pulled, vendor's servers are not reached: proxyconnect",
 			Fix:  "check the proxy of spec.proxy and in /etc/environment from this host: curl -x PROXY https://replicated.app",
 			Logs: []LogPattern{{Source: LogK0s, Match: proxyFails, Unless: insideProxied}, {Source: LogPods, Match: proxyFails, Unless: insideProxied}}},
-		{ID: "tunnel-to-kubelet", Area: areaNetwork, Culprit: "the API server does not reach the kubelets through konnectivity",
-			Symptom: "kubectl logs and exec fail: No agent available",
-			Fix:     "sudo plinth kubectl get pods -n kube-system -l k8s-app=konnectivity-agent\nopen 8132/tcp from the nodes to the controllers",
-			Logs:    []LogPattern{{Source: LogK0s, Match: `No agent available`}}},
+		{ID: "kubelet-unreachable", Area: areaNetwork, Culprit: "the API server does not reach the kubelet of a node",
+			Symptom: "kubectl logs and exec fail for pods of that node: error dialing backend",
+			Fix:     "open 10250/tcp from the controllers to all nodes (curl -kvm 3 https://NODE:10250 on a controller shows whether it connects); on that node: sudo plinth diagnose",
+			Logs: []LogPattern{{Source: LogK0s,
+				Match: `error dialing backend: dial tcp \S+:10250: (i/o timeout|connect: (no route to host|connection timed out|connection refused))`}}},
 	}
 }
 
@@ -106,11 +107,11 @@ func packetFilterRules() []Rule {
 			Fix: restart, Find: findReloadedFilter},
 		{ID: "packet-filter-drops", Area: areaNetwork, Culprit: "the packet filter of this host drops packets of the cluster",
 			Symptom: "nodes, services or pods do not reach each other",
-			Fix:     "open the ports of the cluster: see docs/guide/requirements.md", Find: func(s Snapshot) []Evidence {
+			Fix:     "sudo plinth preflight --quick prints the rules that drop them, and the commands that let them through", Find: func(s Snapshot) []Evidence {
 				return checkResults(s, "packet-filter", "firewalld", "ufw", "iptables-tables")
 			}},
 		{ID: "conntrack-full", Area: areaNetwork, Culprit: "the table of connections is full", Symptom: "new connections hang or are dropped at random",
-			Fix:  "sudo sysctl -w net.netfilter.nf_conntrack_max=1048576, and the same in a file of /etc/sysctl.d; find the program with the most connections: sudo ss -s",
+			Fix:  "sudo sysctl -w net.netfilter.nf_conntrack_max=1048576, and the same in a file of /etc/sysctl.d; find the program with the most connections: sudo ss -Htnp | grep -o '\"[^\"]*\",pid=[0-9]*' | sort | uniq -c | sort -n | tail",
 			Logs: []LogPattern{{Source: LogKernel, Match: `nf_conntrack: .*table full, dropping packet`}},
 			Find: func(s Snapshot) (found []Evidence) {
 				used, ok1 := s.sysctl("net.netfilter.nf_conntrack_count")

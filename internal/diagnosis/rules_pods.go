@@ -100,7 +100,7 @@ func imageRules() []Rule {
 		{ID: "image-name-invalid", Area: areaPods, Culprit: "the name of an image is not valid", Symptom: "InvalidImageName",
 			Fix: "correct the image in the application's configuration", Find: func(s Snapshot) []Evidence { return waitingPods(s, nil, "InvalidImageName") }},
 		{ID: "image-not-on-node", Area: areaPods, Culprit: "an image that must not be pulled is not on the node", Symptom: "ErrImageNeverPull",
-			Fix:  "plinth install (or join) with the installed bundle on that node loads missing images; else set imagePullPolicy to IfNotPresent",
+			Fix:  "on that node, sudo plinth install --bundle FILE (or join) with the installed bundle loads missing images; else set imagePullPolicy to IfNotPresent",
 			Find: func(s Snapshot) []Evidence { return waitingPods(s, nil, "ErrImageNeverPull") }},
 		{ID: "image-pull-denied", Area: areaPods, Culprit: "a registry refuses to deliver an image", Symptom: "ErrImagePull: unauthorized, denied",
 			Fix:  "check the license and the registry's user in the console (Registry settings); the pod's imagePullSecrets must exist",
@@ -267,10 +267,10 @@ func schedulingRules() []Rule {
 	return []Rule{
 		{ID: "resources-insufficient", Area: areaPods, Culprit: "no node has enough free processors or memory for a pod",
 			Symptom: "pod Pending: Insufficient cpu, Insufficient memory",
-			Fix:     "add a node (plinth token create), give the machines more, or lower the requests in the application's configuration",
+			Fix:     "add a node (sudo plinth token create --role worker), give the machines more, or lower the requests in the application's configuration",
 			Find:    func(s Snapshot) []Evidence { return unschedulable(s, "Insufficient ") }},
 		{ID: "too-many-pods", Area: areaPods, Culprit: "the nodes run as many pods as they may", Symptom: "pod Pending: Too many pods",
-			Fix:  "add a node (plinth token create); 110 pods run on one",
+			Fix:  "add a node (sudo plinth token create --role worker); 110 pods run on one",
 			Find: func(s Snapshot) []Evidence { return unschedulable(s, "Too many pods") }},
 		{ID: "no-node-matches", Area: areaPods, Culprit: "no node matches what a pod requires",
 			Symptom: "pod Pending: node(s) didn't match, had untolerated taint, didn't have free ports",
@@ -288,7 +288,8 @@ func policyRules() []Rule {
 			Find: func(s Snapshot) []Evidence { return failedCreates(s, "exceeded quota", "must specify limits") }},
 		{ID: "pod-forbidden", Area: areaPods, Culprit: "a policy of the cluster forbids a pod",
 			Symptom: "a Deployment has fewer pods than replicas: violates PodSecurity, denied",
-			Fix:     "change the pod or the policy of its namespace: docs/guide/hardening.md",
+			Fix: "change the pod as the message says; or let its namespace allow it, at the risk that its pods take over the node: " +
+				"sudo plinth kubectl label namespace NAMESPACE pod-security.kubernetes.io/enforce=privileged --overwrite",
 			Find: func(s Snapshot) []Evidence {
 				return failedCreates(s, "violates PodSecurity", "ValidatingAdmissionPolicy", "denied the request")
 			}},

@@ -228,7 +228,7 @@ func networkFaults() []fault {
 		logFault("peer-unreachable", LogK0s, "dial tcp 10.0.0.2:2380: connect: no route to host", "dial tcp 10.0.0.2:443: connect: no route to host"),
 		logFault("proxy-in-the-way", LogK0s, `Post "https://10.96.0.1:443/api": proxyconnect tcp: dial tcp 10.0.0.9:3128: i/o timeout`, `Get "https://r.example.com/v2/": proxyconnect tcp: i/o timeout`),
 		logFault("proxy-not-answering", LogK0s, `Get "https://r.example.com/v2/": proxyconnect tcp: dial tcp 10.0.0.9:3128: i/o timeout`, `Get "http://a.b.svc/": proxyconnect tcp: i/o timeout`),
-		logFault("tunnel-to-kubelet", LogK0s, "error dialing backend: No agent available", "agent is available"),
+		logFault("kubelet-unreachable", LogK0s, "error dialing backend: dial tcp 10.0.0.2:10250: i/o timeout", "error dialing backend: dial tcp 10.0.0.2:10250: operation was canceled"),
 		{"packet-filter-flushed", func(s *Snapshot) { s.Host.Traces = nil }, func(s *Snapshot) { s.Host.Traces, s.K0s.Since = nil, now.Add(-time.Minute) }},
 		{"packet-filter-reloaded", func(s *Snapshot) { s.Units[1].Since = now.Add(-time.Hour) }, func(s *Snapshot) { s.Units[1].Active, s.Units[1].Since = "inactive", now.Add(-time.Hour) }},
 		{"packet-filter-drops", preflight("packet-filter"), preflight("cpu")},
@@ -514,6 +514,9 @@ func TestRules_AreComplete(t *testing.T) {
 			}
 			if !shown[r.ID] {
 				t.Error("no fault shows it")
+			}
+			if strings.Contains(r.Fix, "docs/") {
+				t.Error("users without internet have no docs: write commands")
 			}
 			for _, p := range r.Logs {
 				if regexp.MustCompile(p.Match).MatchString("") || p.Unless != "" && regexp.MustCompile(p.Unless).MatchString("") {
