@@ -3,6 +3,7 @@ package kube_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -143,9 +144,9 @@ func TestNew_RejectsInvalidKubeconfig(t *testing.T) {
 
 func TestPodLog_StartsAtExactTime(t *testing.T) {
 	s, c := kubetest.New(t)
-	s.Logs = map[string]string{"a/p": "2026-11-01T00:00:00.1Z before\n2026-11-01T00:00:00.3Z after: x\nnonsense\n"}
+	s.Logs = map[string]string{"a/p": "2026-11-01T00:00:00.1Z before\n2026-11-01T00:00:00.3Z after: x\nnonsense\n2026-11-01T00:00:01Z \x00p\x00w\n"}
 	lines, err := c.PodLog(t.Context(), "a", "p", kube.LogOptions{Since: time.Date(2026, 11, 1, 0, 0, 0, 2e8, time.UTC)})
-	if err != nil || len(lines) != 1 || lines[0] != "after: x" {
+	if err != nil || !slices.Equal(lines, []string{"after: x", "pw"}) {
 		t.Errorf("got %q, %v", lines, err)
 	}
 }

@@ -101,7 +101,7 @@ type LogOptions struct {
 	Since     time.Time // only lines that were logged later; zero for no limit
 }
 
-// PodLog returns lines of a pod's log, oldest first.
+// PodLog returns lines of a pod's log, oldest first, without NUL bytes: some programs write them.
 func (c *Client) PodLog(ctx context.Context, namespace, pod string, o LogOptions) ([]string, error) {
 	limit := cmp.Or(o.MaxBytes, int64(maxLogBytes))
 	opts := &corev1.PodLogOptions{Container: o.Container, Previous: o.Previous, LimitBytes: &limit, Timestamps: true}
@@ -116,7 +116,7 @@ func (c *Client) PodLog(ctx context.Context, namespace, pod string, o LogOptions
 	for line := range strings.Lines(string(b)) {
 		stamp, text, _ := strings.Cut(strings.TrimRight(line, "\n"), " ")
 		if t, err := time.Parse(time.RFC3339Nano, stamp); err == nil && t.After(o.Since) {
-			lines = append(lines, text)
+			lines = append(lines, strings.ReplaceAll(text, "\x00", ""))
 		}
 	}
 	return lines, err

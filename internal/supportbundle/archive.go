@@ -60,8 +60,9 @@ type Redaction struct {
 
 // LeftOut is what is not in the bundle, or not complete.
 type LeftOut struct {
-	File   string `json:"file"`
-	Reason string `json:"reason"`
+	File     string `json:"file"`
+	Reason   string `json:"reason"`
+	Expected bool   `json:"expected,omitempty"` // it is left out of every bundle: this one is complete without it
 }
 
 // Summary describes a finished bundle.
@@ -93,7 +94,7 @@ func NewWriter(w io.Writer, o Options) (*Writer, error) {
 }
 
 // Add adds a file without its secrets. If it does not fit any more, the beginning of it is left out, because the end of a
-// log is the newest part. A name that exists is an error.
+// log is the newest part. What is not text, in which secrets cannot be found, is left out. A name that exists is an error.
 func (b *Writer) Add(name string, content []byte) { b.add(name, content, b.fit) }
 
 // AddAlways is Add for a small file that is in the bundle even if its limit is reached.
@@ -108,6 +109,10 @@ func (b *Writer) add(name string, content []byte, fit func(name string, content 
 	name = path.Clean(strings.TrimLeft(name, "/"))
 	if b.names[name] || strings.HasPrefix(name, "..") {
 		b.err = fmt.Errorf("the bundle has %s twice, or it is not a name", name)
+		return
+	}
+	if reason := unsearchableReason(content); reason != "" {
+		b.LeaveOut(name, reason)
 		return
 	}
 	content = b.o.Redactor.Redact(name, content)
@@ -139,8 +144,12 @@ func (b *Writer) fit(name string, content []byte) ([]byte, bool) {
 }
 
 // LeaveOut records that a file is not in the bundle, or not complete.
-func (b *Writer) LeaveOut(name, reason string) {
-	b.leftOut = append(b.leftOut, LeftOut{File: name, Reason: string(b.o.Redactor.Redact(leftOutFile, []byte(reason)))})
+func (b *Writer) LeaveOut(name, reason string) { b.RecordLeftOut(LeftOut{File: name, Reason: reason}) }
+
+// RecordLeftOut is LeaveOut with all that is known.
+func (b *Writer) RecordLeftOut(l LeftOut) {
+	l.Reason = string(b.o.Redactor.Redact(leftOutFile, []byte(l.Reason)))
+	b.leftOut = append(b.leftOut, l)
 }
 
 // Has reports whether the bundle has a file with a name.
@@ -148,6 +157,7 @@ func (b *Writer) Has(name string) bool { return b.names[path.Clean(strings.TrimL
 
 // recordMarks adds the marks in content to the manifest.
 func (b *Writer) recordMarks(name string, content []byte) {
+	content = bytes.ReplaceAll(content, []byte(binaryMark), []byte(mark(ruleBinaryData)))
 	if !bytes.Contains(content, []byte(markBegin)) {
 		return
 	}

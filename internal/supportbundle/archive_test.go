@@ -95,6 +95,69 @@ func TestWriter_KeepsTheEndOfLogsThatDoNotFit(t *testing.T) {
 	}
 }
 
+func TestWriter_LeavesOutWhatIsNotText(t *testing.T) {
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	_, err := z.Write([]byte("password: hunter22\n"))
+	testkit.Must(t, err, z.Close())
+	utf16 := func(text string) (wide string) {
+		for _, c := range text {
+			wide += string([]byte{byte(c), 0})
+		}
+		return wide
+	}
+	const so = ": secrets in it cannot be found"
+	for name, c := range map[string]struct{ content, want string }{
+		"gzip":                {zipped.String(), "it is compressed (gzip)" + so},
+		"the end of gzip":     {zipped.String()[4:], "it is not text" + so},
+		"xz":                  {"\xfd7zXZ\x00\x00", "it is compressed (xz)" + so},
+		"zip":                 {"PK\x03\x04a", "it is compressed (zip)" + so},
+		"UTF-16":              {"\xff\xfe" + utf16("password: hunter22"), "it is text in UTF-16" + so},
+		"UTF-16 without mark": {utf16("password: hunter22"), "it is not text" + so},
+		"a program":           {"\x7fELF\x02\x01\x01\x00", "it is not text" + so},
+		"text":                {"password: none", ""},
+		"Latin-1":             {"gr\xfc\xdfe", ""},
+		"UTF-8 with mark":     {"\xef\xbb\xbfa", ""},
+		"nothing":             {"", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			b := newWriter(t, &out, 1e6)
+			b.Add("host-collectors/a.bin", []byte(c.content))
+			summary, err := b.Close()
+			testkit.Must(t, err)
+			found, has := unpack(t, &out, "support-bundle-1")["host-collectors/a.bin"]
+			if c.want == "" {
+				if !has || found != c.content || len(summary.LeftOut) != 0 {
+					t.Errorf("%q, %+v", found, summary)
+				}
+				return
+			}
+			if has || !slices.Equal(summary.LeftOut, []LeftOut{{File: "host-collectors/a.bin", Reason: c.want}}) {
+				t.Errorf("%q, %+v", found, summary)
+			}
+		})
+	}
+}
+
+// The binary data of a ConfigMap is base64 of what is not text. What reads the object must still be able to decode it.
+func TestWriter_MasksBinaryData(t *testing.T) {
+	var out bytes.Buffer
+	b := newWriter(t, &out, 1e6)
+	b.Add("configmaps/a.json", []byte(`{"kind":"ConfigMap","binaryData":{"a.gz":"H4sIAAAA"},"data":{"b":"c"}}`))
+	summary, err := b.Close()
+	testkit.Must(t, err)
+	files := unpack(t, &out, "support-bundle-1")
+	var object struct{ BinaryData map[string][]byte }
+	testkit.Must(t, json.Unmarshal([]byte(files["configmaps/a.json"]), &object))
+	if got := string(object.BinaryData["a.gz"]); got != "***REDACTED:binary-data***" || summary.Redacted != 1 || !strings.Contains(files[manifestFile], `"binary-data"`) {
+		t.Errorf("%q, %+v, %s", got, summary, files[manifestFile])
+	}
+	if got := string(NewRedactor().Redact("a.yaml", []byte("kind: ConfigMap\nbinaryData:\n  a.gz: H4sIAAAAAAAA\n"))); got != "kind: ConfigMap\nbinaryData:\n  a.gz: ***REDACTED:kubernetes-secret***\n" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestWriter_RefusesNamesTwice(t *testing.T) {
 	b := newWriter(t, io.Discard, 1e6)
 	b.Add("a", nil)

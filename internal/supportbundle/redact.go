@@ -29,6 +29,7 @@ const (
 	rulePrivateKey = "private-key"
 	ruleValue      = "secret-value" // of a key such as "password"
 	ruleSecretData = "kubernetes-secret"
+	ruleBinaryData = "binary-data" // of a ConfigMap: what is not text, in base64
 	ruleTooLong    = "line-too-long"
 )
 
@@ -193,7 +194,9 @@ func (r *Redactor) redactMap(key string, m map[string]any) any {
 	for k, v := range m {
 		switch {
 		case kind == "Secret" && (k == "data" || k == "stringData"), key == "signature" || k == "signature":
-			m[k] = maskLeaves(v)
+			m[k] = maskLeaves(v, mark(ruleSecretData))
+		case k == "binaryData":
+			m[k] = maskLeaves(v, binaryMark)
 		case k == "value" && isSensitiveKey(name):
 			m[k] = r.redactValue(name, v)
 		default:
@@ -203,23 +206,26 @@ func (r *Redactor) redactMap(key string, m map[string]any) any {
 	return m
 }
 
-// maskLeaves returns v with every string and number in it masked.
-func maskLeaves(v any) any {
+// binaryMark is a mark in base64: what reads an object decodes its binary data.
+var binaryMark = base64.StdEncoding.EncodeToString([]byte(mark(ruleBinaryData)))
+
+// maskLeaves returns v with every string and number in it replaced by mark.
+func maskLeaves(v any, mark string) any {
 	switch v := v.(type) {
 	case map[string]any:
 		for k := range v {
-			v[k] = maskLeaves(v[k])
+			v[k] = maskLeaves(v[k], mark)
 		}
 		return v
 	case []any:
 		for i := range v {
-			v[i] = maskLeaves(v[i])
+			v[i] = maskLeaves(v[i], mark)
 		}
 		return v
 	case nil, bool:
 		return v
 	}
-	return mark(ruleSecretData)
+	return mark
 }
 
 // redactString returns the string s, the value of key in JSON, without secrets: s may itself be JSON or text.
@@ -314,7 +320,7 @@ var (
 	valueLine   = regexp.MustCompile(`^(\s*"?value"?:\s*)(\S.*?)(,?\s*)$`)
 	blockLine   = regexp.MustCompile(`^(\s*)(?:-\s+)?"?([\w.-]+)"?:\s*[|>][+-]?\d?\s*$`)
 	secretKind  = regexp.MustCompile(`^kind:\s*"?Secret"?\s*$`)
-	secretData  = regexp.MustCompile(`^(\s*)(data|stringData):\s*$`)
+	secretData  = regexp.MustCompile(`^(\s*)(data|stringData|binaryData):\s*$`)
 	secretEntry = regexp.MustCompile(`^(\s*"?[\w.-]+"?:\s*)(\S.*)$`)
 )
 

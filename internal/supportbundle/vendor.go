@@ -18,6 +18,7 @@ const (
 	maxVendorTime    = 60 * time.Second
 	vendorRulePrefix = "vendor-"
 	ruleVendorTime   = "vendor-redactors-too-slow"
+	ruleVendorFailed = "vendor-redactors-failed" // what they have changed cannot be written
 )
 
 // Removal is one redactor of a vendor: what it removes, and from which files (troubleshoot.sh's kind Redactor; v0.133.0,

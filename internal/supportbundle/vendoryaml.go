@@ -76,7 +76,7 @@ func (v *vendorRules) redactYAML(name string, content []byte) []byte {
 	}
 	clean, err := writeYAML(documents)
 	if err != nil { // what was masked must not stay
-		return []byte(mark(ruleVendorTime) + "\n")
+		return []byte(mark(ruleVendorFailed) + "\n")
 	}
 	return clean
 }
