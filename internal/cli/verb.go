@@ -35,8 +35,12 @@ func (s *runner) WithEnv(events bool, yes *bool, do verbFunc) actionFunc {
 		progress := ui.New(ui.Options{Mode: mode, Out: s.Out, Err: s.Err, Secrets: s.secrets, Now: s.Now, Width: terminalWidth(s.Err)})
 		note := func(text string) { progress.Note(ui.Wrap(s.adaptCommands(s.secrets.Mask(text)), terminalWidth(s.Err))) }
 		stopNote := context.AfterFunc(ctx, func() {
-			if !s.idle.Load() {
+			switch {
+			case s.idle.Load():
+			case events: // it changes a host
 				note("Stopping at a point from which the same command can resume. Press Ctrl-C again to quit at once.")
+			default:
+				note("Stopping. Press Ctrl-C again to quit at once.")
 			}
 		})
 		defer stopNote()

@@ -55,8 +55,18 @@ func CreateBundle(ctx context.Context, env *action.Env, o BundleOptions) (Bundle
 	return createBundle(ctx, env, o, nil)
 }
 
-// createBundle is CreateBundle with the agents of other nodes; nil for those of the cluster.
+// createBundle is CreateBundle with the agents of other nodes; nil for those of the cluster. An interrupt leaves no file: a
+// bundle that is complete by then is a result.
 func createBundle(ctx context.Context, env *action.Env, o BundleOptions, agents nodeAPI) (BundleResult, error) {
+	result, err := collectAndWrite(ctx, env, o, agents)
+	if err != nil && ctx.Err() != nil {
+		return BundleResult{}, problem.New(problem.ExitInterrupted, doing, context.Cause(ctx),
+			"no file was written, and nothing that was collected is kept; run the same command again, or a shorter one: --nodes NAME, --since 2h")
+	}
+	return result, err
+}
+
+func collectAndWrite(ctx context.Context, env *action.Env, o BundleOptions, agents nodeAPI) (BundleResult, error) {
 	if err := action.RequireRoot(doing); err != nil {
 		return BundleResult{}, err
 	}
@@ -88,9 +98,6 @@ func createBundle(ctx context.Context, env *action.Env, o BundleOptions, agents 
 	nodes.connect(collecting, env)
 	p := packer{collector: c, target: env.Host, since: o.Since, report: newReporter(env), timeout: bundleTimeout, nodes: nodes, specFiles: specs}
 	result, err := p.writeFile(collecting, target, supportbundle.Options{Root: root, Time: env.Now().UTC(), Limit: bundleBytes, Recipients: recipients})
-	if ctx.Err() != nil {
-		return BundleResult{}, context.Cause(ctx)
-	}
 	var asIs *problem.Problem
 	switch {
 	case errors.As(err, &asIs):
@@ -153,7 +160,7 @@ type packer struct {
 	*collector
 	target newFiles // where the bundle is written; all else is read-only
 	since  time.Duration
-	report func(message string, bytes, total int64)
+	report func(message string)
 
 	timeout  time.Duration // of the collection, for messages
 	hostOnly bool          // without the objects of the cluster
@@ -173,8 +180,11 @@ func (p packer) writeFile(ctx context.Context, target string, o supportbundle.Op
 	slots <- struct{}{} // this host
 	parts := make(chan []nodePart, 1)
 	go func() { parts <- p.nodes.collect(ctx, p.since, slots) }()
-	p.report("collect the state of this host and the cluster", 0, 0)
+	p.report("collect the state of this host and the cluster")
 	s := p.snapshot(ctx)
+	if isInterrupted(ctx) {
+		return BundleResult{}, context.Cause(ctx)
+	}
 	secrets, err := p.knownSecrets(ctx)
 	if err != nil {
 		return BundleResult{}, err
@@ -237,7 +247,7 @@ func (p packer) pack(ctx context.Context, w io.Writer, s diagnosis.Snapshot, o s
 	}
 	var nodes []NodeResult
 	if p.nodes.several() {
-		p.report("wait for the other nodes", 0, 0)
+		p.report("wait for the other nodes")
 		nodes = append([]NodeResult{{Name: p.nodes.self, Collected: true}}, p.addParts(b, others(), report.Findings)...)
 		for _, n := range p.nodes.missing {
 			b.LeaveOut(p.nodes.file(n.Name, folderPlinth), n.Reason)
@@ -254,9 +264,15 @@ func (p packer) pack(ctx context.Context, w io.Writer, s diagnosis.Snapshot, o s
 	for _, m := range s.Missing {
 		b.LeaveOut(m.Fact, m.Reason)
 	}
+	if isInterrupted(ctx) { // what is missing in it was not collected, and would look as if time was over
+		return BundleResult{}, context.Cause(ctx)
+	}
 	summary, err := b.Close()
 	return BundleResult{Files: summary.Files, Redacted: summary.Redacted, LeftOut: summary.LeftOut, Findings: report.Findings, Nodes: nodes}, err
 }
+
+// isInterrupted reports whether ctx was canceled, and not ended by its time limit.
+func isInterrupted(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
 
 // forBundle returns s without the objects of the cluster, which the bundle has elsewhere, and without the secrets in
 // logs: in JSON, each line is a text of its own, and secrets may span several.
@@ -283,7 +299,7 @@ func (p packer) addCluster(ctx context.Context, b *supportbundle.Writer, s diagn
 		b.LeaveOut("objects of the cluster and logs of pods", p.secretsErr.Error())
 		return
 	}
-	p.report("collect the objects of the cluster", 0, 0)
+	p.report("collect the objects of the cluster")
 	all, failed := p.clusterFiles(ctx)
 	for _, f := range all {
 		b.Add(f.name, f.content)
@@ -336,10 +352,11 @@ func (p packer) addItems(ctx context.Context, b *supportbundle.Writer, items []i
 		}
 	}()
 	for i, it := range items {
-		p.report("collect "+it.name, int64(i), int64(len(items)))
+		p.report(fmt.Sprintf("collect %s (%d of %d)", it.name, i+1, len(items)))
 		r := <-results[i]
 		<-slots // after the result was used, so that few are in memory
-		if r.err != nil && !errors.Is(r.err, fs.ErrNotExist) {
+		// A kernel may have no such file, or refuse it: /proc/pressure without the accounting of it.
+		if r.err != nil && !errors.Is(r.err, fs.ErrNotExist) && !errors.Is(r.err, errors.ErrUnsupported) {
 			b.LeaveOut(p.nodes.file(p.nodes.self, it.name), explain(r.err))
 		}
 		if len(r.content) > 0 {
@@ -349,8 +366,8 @@ func (p packer) addItems(ctx context.Context, b *supportbundle.Writer, items []i
 }
 
 // newReporter returns a function that reports progress.
-func newReporter(env *action.Env) func(message string, bytes, total int64) {
-	return func(message string, bytes, total int64) {
-		env.Events(step.Event{V: 1, Time: env.Now().UTC(), Verb: "support-bundle", Step: "collect", Title: "Collect", State: step.Progress, Message: message, Bytes: bytes, Total: total})
+func newReporter(env *action.Env) func(message string) {
+	return func(message string) {
+		env.Events(step.Event{V: 1, Time: env.Now().UTC(), Verb: "support-bundle", Step: "collect", Title: "Collect", State: step.Progress, Message: message})
 	}
 }

@@ -325,15 +325,74 @@ func TestWriteNewFile_OnAFileSystemWithoutUnnamedFiles(t *testing.T) {
 	}
 }
 
-func TestCreateBundle_LeavesNoFileWhenItFails(t *testing.T) {
-	m := newMachine(t, nil)
-	ctx, cancel := context.WithCancel(t.Context())
-	m.fake.Expect("journalctl").AnyTimes().Do(func(host.Cmd) { cancel() })
-	if _, err := CreateBundle(ctx, m.Env, BundleOptions{To: "/root/a.tar.gz", Since: time.Hour}); !errors.Is(err, context.Canceled) || problem.ExitCode(err) == problem.ExitUsage {
-		t.Errorf("%v", err)
+func TestCreateBundle_LeavesNoFileWhenItIsInterrupted(t *testing.T) {
+	for moment, program := range map[string]string{"while it reads the state": "journalctl", "while it packs": "df"} {
+		t.Run(moment, func(t *testing.T) {
+			m := newMachine(t, nil)
+			ctx, cancel := context.WithCancelCause(t.Context())
+			interrupted := errors.New("interrupted")
+			m.fake.Expect(program).AnyTimes().Do(func(host.Cmd) { cancel(interrupted) })
+			if program == "df" {
+				testkit.WriteFiles(t, m.fake.Root, 0o700, map[string]string{"/usr/bin/df": ""})
+				m.fake.Expect("journalctl").AnyTimes().Return("", nil)
+			}
+			_, err := CreateBundle(ctx, m.Env, BundleOptions{To: "/root/a.tar.gz", Since: time.Hour})
+			if problem.ExitCode(err) != problem.ExitInterrupted || !errors.Is(err, interrupted) || err.Error() != "cannot create a support bundle: interrupted" ||
+				!strings.HasPrefix(problem.Hint(err), "no file was written, and nothing that was collected is kept") {
+				t.Errorf("exit %d, %v → %s", problem.ExitCode(err), err, problem.Hint(err))
+			}
+			if _, err := m.Host.Lstat("/root/a.tar.gz"); err == nil {
+				t.Error("the file exists")
+			}
+		})
 	}
-	if _, err := m.Host.Lstat("/root/a.tar.gz"); err == nil {
-		t.Error("the file exists")
+}
+
+// Progress counts files in its text: the numbers of an event are bytes.
+func TestCreateBundle_ReportsFilesAndNotBytes(t *testing.T) {
+	m := newMachine(t, nil)
+	m.fake.Expect("journalctl").AnyTimes().Return("", nil)
+	counted := false
+	m.Events = func(e step.Event) {
+		counted = counted || strings.Contains(e.Message, "version.txt (")
+		if e.Bytes != 0 || e.Total != 0 {
+			t.Errorf("%+v", e)
+		}
+	}
+	m.createBundle(t, BundleOptions{})
+	if !counted {
+		t.Error("no file was counted")
+	}
+}
+
+func TestDescribeExit_KeepsWhatACommandSays(t *testing.T) {
+	for name, c := range map[string]struct{ out, tail, want string }{
+		"only errors": {"", "FirewallD is not running\n", "FirewallD is not running\n(exit code 3)\n"},
+		"both":        {"one\n", "one\nwarning\n", "one\none\nwarning\n(exit code 3)\n"},
+		"output":      {"one\ntwo\n", "two\n", "one\ntwo\n(exit code 3)\n"},
+		"nothing":     {"", "", "(exit code 3)\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := string(describeExit([]byte(c.out), &host.CommandError{Argv: []string{"x"}, Code: 3, Tail: c.tail})); got != c.want {
+				t.Errorf("%q", got)
+			}
+		})
+	}
+}
+
+// A healthy host lacks services that other hosts have. What their commands say is in the bundle, and nothing is missing.
+func TestCreateBundle_IsCompleteWithoutOptionalServices(t *testing.T) {
+	m := newMachine(t, nil)
+	m.fake.Expect("journalctl").AnyTimes().Return("", nil)
+	testkit.WriteFiles(t, m.fake.Root, 0o700, map[string]string{"/usr/bin/firewall-cmd": "", "/usr/bin/resolvectl": ""})
+	m.fake.Expect("firewall-cmd").AnyTimes().Return("", &host.CommandError{Argv: []string{"firewall-cmd"}, Code: 252, Tail: "FirewallD is not running\n"})
+	m.fake.Expect("resolvectl").AnyTimes().Return("", &host.CommandError{Argv: []string{"resolvectl"}, Code: -1, Err: errors.New("timed out")})
+	r, raw := m.createBundle(t, BundleOptions{})
+	if got := readBundle(t, bytes.NewReader(raw))[folderRun+"firewall-cmd.txt"]; got != "FirewallD is not running\n(exit code 252)\n" || reasonsOf(r, "firewall-cmd") != nil {
+		t.Errorf("%q, %+v", got, r.LeftOut)
+	}
+	if got := reasonsOf(r, "resolvectl"); !slices.Equal(got, []string{"resolvectl: timed out"}) {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -54,7 +54,7 @@ const (
 type item struct {
 	name    string
 	timeout time.Duration // 0 for itemTimeout
-	limit   int           // bytes; of more the end is kept, or nothing of JSON; 0 for maxItemBytes
+	limit   int           // bytes; of more the end is kept, or nothing of JSON and YAML; 0 for maxItemBytes
 	collect func(ctx context.Context) ([]byte, error)
 }
 
@@ -72,7 +72,7 @@ func (i item) run(ctx context.Context) ([]byte, error) {
 		return i.collect(ctx)
 	})
 	if limit := cmp.Or(i.limit, maxItemBytes); len(content) > limit {
-		if path.Ext(i.name) == ".json" { // secrets in a part of it would not be found by their keys
+		if slices.Contains([]string{".json", ".yaml", ".yml"}, path.Ext(i.name)) { // secrets in a part of it would not be found by their keys
 			return nil, fmt.Errorf("it has more than %d MiB", limit>>20)
 		}
 		content = content[len(content)-limit:]
@@ -218,18 +218,27 @@ func (c *collector) commandItems() []item {
 	return items
 }
 
-// runCommand returns the output of a command, or its last errors if it has none. The error is fs.ErrNotExist if the host
-// lacks the program.
+// runCommand returns the output of a command. One that ends with an error has said why, such as that its service does not
+// run, and nothing is missing. The error is fs.ErrNotExist if the host lacks the program.
 func (c *collector) runCommand(ctx context.Context, argv []string) ([]byte, error) {
 	if !c.hasProgram(argv[0]) {
 		return nil, fs.ErrNotExist
 	}
 	out, err := c.env.Host.Run(ctx, host.Cmd{Argv: argv, ReadOnly: true, MaxOutput: maxItemBytes + 1})
 	var failed *host.CommandError
-	if len(out) == 0 && errors.As(err, &failed) {
-		return []byte(failed.Tail + "\n"), err
+	if errors.As(err, &failed) && failed.Code > 0 {
+		return describeExit(out, failed), nil
 	}
 	return out, err
+}
+
+// describeExit returns the output of a command that has ended with an error, its last lines, and its exit code.
+func describeExit(out []byte, failed *host.CommandError) []byte {
+	text := strings.TrimSpace(string(out))
+	if tail := strings.TrimSpace(failed.Tail); !strings.HasSuffix(text, tail) {
+		text = strings.TrimSpace(text + "\n" + tail)
+	}
+	return []byte(strings.TrimLeft(fmt.Sprintf("%s\n(exit code %d)\n", text, failed.Code), "\n"))
 }
 
 // iptablesSave returns the command that prints the rules of iptables: of the legacy variant only if its modules are
@@ -318,7 +327,13 @@ func (c *collector) runLogItems(ctx context.Context) []item {
 	slices.SortFunc(logs, func(a, b fs.FileInfo) int { return b.ModTime().Compare(a.ModTime()) })
 	var items []item
 	for _, l := range logs[:min(maxRunLogs, len(logs))] {
-		items = append(items, c.fileItem(folderPlinth+"logs/"+l.Name(), path.Join(action.LogDir, l.Name())))
+		it := c.fileItem(folderPlinth+"logs/"+l.Name(), path.Join(action.LogDir, l.Name()))
+		read := it.collect
+		it.collect = func(ctx context.Context) ([]byte, error) { // after a power cut, a log may end with NUL bytes
+			content, err := read(ctx)
+			return bytes.ReplaceAll(content, []byte{0}, nil), err
+		}
+		items = append(items, it)
 	}
 	return items
 }

@@ -231,7 +231,7 @@ func (p packer) addParts(b *supportbundle.Writer, parts []nodePart, known []diag
 	for _, part := range parts {
 		r := part.NodeResult
 		if r.Reason == "" {
-			p.report("add node "+r.Name, 0, 0)
+			p.report("add node " + r.Name)
 			r.Collected = true
 			if err := p.addPart(b, part.content, &r, known); err != nil {
 				r.Collected, r.Reason = false, err.Error()
@@ -261,7 +261,8 @@ func (p packer) addPart(b *supportbundle.Writer, content []byte, r *NodeResult, 
 				return err
 			}
 			for _, l := range leftOut[:min(len(leftOut), maxNodeLeftOut)] {
-				b.LeaveOut(p.nodes.file(r.Name, l.File), l.Reason)
+				l.File = p.nodes.file(r.Name, l.File)
+				b.RecordLeftOut(l)
 			}
 		case strings.HasPrefix(name, folderCollectors):
 			if name == folderPlinth+diagnosisFile {

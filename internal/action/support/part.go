@@ -37,7 +37,7 @@ func CollectPart(ctx context.Context, env *action.Env, o PartOptions) error {
 	defer cancel()
 	c := openCollector(collecting, env)
 	c.restricted = true
-	p := packer{collector: c, target: env.Host, since: o.Since, report: func(string, int64, int64) {}, timeout: partTimeout, hostOnly: true}
+	p := packer{collector: c, target: env.Host, since: o.Since, report: func(string) {}, timeout: partTimeout, hostOnly: true}
 	target := desired.SupportPartPath(env.DataDir, o.ID)
 	_, err := p.writeFile(collecting, target, supportbundle.Options{Root: "node", Time: env.Now().UTC(), Limit: o.Limit})
 	if ctx.Err() != nil {

@@ -30,8 +30,9 @@ var privateKeyBlock = regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----
 const maxSecret = 16 << 10
 
 // knownSecrets returns the secrets of this host and, if the API answers, those in the cluster, by value. They only stay in
-// the memory of this process, which removes them from a bundle. The error is a problem.Problem: without the secrets of this
-// host there must not be a bundle.
+// the memory of this process, which removes them from a bundle. The error is a problem.Problem: if the disk with the secrets
+// of this host does not answer, there is no bundle. A single file that cannot be read is not an error, but recorded as
+// missing: what is in it can only be found by patterns.
 func (c *collector) knownSecrets(ctx context.Context) ([]string, error) {
 	limited, cancel := context.WithTimeout(ctx, secretsTimeout)
 	defer cancel()

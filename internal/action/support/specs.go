@@ -172,10 +172,10 @@ func (p packer) addSpecNotes(b *supportbundle.Writer) {
 		}
 		reasons := skippedCollectors(s)
 		for _, kind := range slices.Sorted(maps.Keys(reasons)) {
-			b.LeaveOut(s.name, "the collector "+kind+" is not carried out: "+reasons[kind])
+			b.RecordLeftOut(supportbundle.LeftOut{File: s.name, Reason: "the collector " + kind + " is not carried out: " + reasons[kind], Expected: true})
 		}
 		for range s.specs.URIs {
-			b.LeaveOut(s.name, "its uri is not fetched: only what the spec has itself is collected")
+			b.RecordLeftOut(supportbundle.LeftOut{File: s.name, Reason: "its uri is not fetched: only what the spec has itself is collected", Expected: true})
 		}
 	}
 }

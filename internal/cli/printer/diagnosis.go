@@ -82,15 +82,15 @@ func WriteSupportBundle(w io.Writer, r support.BundleResult) {
 		fmt.Fprintln(w)
 		writeList(w, "Nodes that are not in it", missing)
 	}
-	if len(r.LeftOut) > len(missing) {
-		fmt.Fprintln(w)
-		var lines []string
-		for _, l := range r.LeftOut {
-			if slices.ContainsFunc(r.Nodes, func(n support.NodeResult) bool { return !n.Collected && strings.HasSuffix(l.File, "/"+n.Name+"/") }) {
-				continue // it is a node that is named above
-			}
+	var lines []string
+	for _, l := range r.LeftOut {
+		isNode := slices.ContainsFunc(r.Nodes, func(n support.NodeResult) bool { return !n.Collected && strings.HasSuffix(l.File, "/"+n.Name+"/") })
+		if !isNode && !l.Expected { // nodes are named above
 			lines = append(lines, ui.CleanLine(l.File+": "+l.Reason))
 		}
+	}
+	if len(lines) > 0 {
+		fmt.Fprintln(w)
 		writeList(w, "Not complete (left-out.json in the bundle)", lines)
 	}
 	if cause := likelyCause(r); cause != "" {

@@ -12,7 +12,8 @@ import (
 
 func TestWriteSupportBundle(t *testing.T) {
 	for name, r := range map[string]support.BundleResult{
-		"support-bundle": {Path: "/root/support-bundle-c1-2026-01-02T12_00_00.tar.gz", Size: 3_200_000, Files: 142, Redacted: 12, Findings: []diagnosis.Finding{}},
+		"support-bundle": {Path: "/root/support-bundle-c1-2026-01-02T12_00_00.tar.gz", Size: 3_200_000, Files: 142, Redacted: 12, Findings: []diagnosis.Finding{},
+			LeftOut: []supportbundle.LeftOut{{File: "support-bundle-specs/shop/secret-my-app", Reason: "the collector exec is not carried out: it runs a program", Expected: true}}},
 		"support-bundle-incomplete": {Path: "/root/a.tar.gz.age", Size: 90_000, Files: 60, Redacted: 1, Encrypted: true,
 			LeftOut:  []supportbundle.LeftOut{{File: "host-collectors/journald/k0s.txt", Reason: "journalctl: timed out after 25s"}},
 			Findings: []diagnosis.Finding{{Rule: "disk-full", Culprit: "a disk is full"}}},
