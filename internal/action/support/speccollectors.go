@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"slices"
 	"strconv"
@@ -342,28 +341,4 @@ func (p packer) journaldItem(c supportspec.Collector) item {
 	return item{name: folderJournal + c.CollectorName + ".txt", timeout: timeout, limit: maxLogBytes, collect: func(ctx context.Context) ([]byte, error) {
 		return p.env.Host.Run(ctx, host.Cmd{Argv: argv, ReadOnly: true, MaxOutput: maxLogBytes + 1})
 	}}
-}
-
-// copyItems returns the files at a path: one, those in a folder, or those whose names match its last element.
-func (p packer) copyItems(ctx context.Context, c supportspec.Collector) (items []item) {
-	folder := folderCollectors + cmp.Or(c.CollectorName, "copy") + "/"
-	source := path.Clean(c.Path)
-	dir, pattern := path.Dir(source), path.Base(source)
-	if info, err := readInTime(ctx, func() (fs.FileInfo, error) { return p.env.Host.Lstat(source) }); err == nil && info.IsDir() {
-		dir, pattern = source, "*"
-		folder += path.Base(source) + "/"
-	}
-	infos, err := p.listFolder(ctx, dir)
-	if err != nil {
-		return []item{failedItem(folder+pattern, err)}
-	}
-	for _, info := range infos {
-		if ok, _ := path.Match(pattern, info.Name()); ok && info.Mode().IsRegular() {
-			items = append(items, p.fileItem(folder+info.Name(), path.Join(dir, info.Name())))
-		}
-	}
-	if len(items) == 0 {
-		return []item{failedItem(folder+pattern, fmt.Errorf("no file is at %s", source))}
-	}
-	return limitItems(items, maxSpecFiles, "files", folder+pattern)
 }

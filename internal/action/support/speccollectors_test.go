@@ -2,6 +2,7 @@ package support
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -11,9 +12,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -163,6 +166,11 @@ func TestCreateBundle_CarriesOutSpecsInFiles(t *testing.T) {
 	if !strings.Contains(found["redactions.json"], `"vendor-customers"`) {
 		t.Error("the manifest does not list the vendor's redactors")
 	}
+	for _, l := range r.LeftOut {
+		if l.Expected != (l.File == spec) {
+			t.Errorf("%+v", l)
+		}
+	}
 	if got := reasonsOf(r, spec); !slices.Equal(got, []string{"the collector exec is not carried out: it runs a program", "the collector host run is not carried out: it runs a program"}) {
 		t.Errorf("%q", got)
 	}
@@ -243,6 +251,55 @@ func TestCreateBundle_LeavesTheClusterOutWithoutItsRedactors(t *testing.T) {
 	}
 	if found["static/note.txt"] == "" || found["host-collectors/conf/b.conf"] == "" {
 		t.Error("what needs no cluster is missing")
+	}
+}
+
+// TestCreateBundle_NamesWhatACopyLeavesOut: what secrets cannot be found in, and what may lead elsewhere, is named.
+func TestCreateBundle_NamesWhatACopyLeavesOut(t *testing.T) {
+	m := newShop(t)
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	_, err := z.Write([]byte("password=hunter22\n"))
+	testkit.Must(t, err, z.Close())
+	testkit.WriteFiles(t, m.fake.Root, 0o600, map[string]string{"/srv/log/app.log": "text\n", "/srv/log/app.log.1.gz": zipped.String(), "/srv/log/old/a": "x",
+		"/srv/log/windows.ini": "\xff\xfep\x00w\x00", "/srv/log/big.yaml": strings.Repeat("a: b\n", maxItemBytes/5+1), "/etc/my-secret": "x"})
+	at := func(p string) string { return filepath.Join(m.fake.Root, p) }
+	testkit.Must(t, os.Symlink("/etc/my-secret", at("/srv/log/link.log")), os.Symlink("log", at("/srv/current")), syscall.Mkfifo(at("/srv/log/pipe"), 0o600))
+	r, found := m.createWithSpecs(t, writeSpec(t, `apiVersion: troubleshoot.sh/v1beta2
+kind: HostCollector
+spec:
+  collectors:
+    - copy: {collectorName: all, path: /srv/log}
+    - copy: {collectorName: one, path: /srv/log/link.log}
+    - copy: {collectorName: behind, path: /srv/current/*.log}
+    - copy: {collectorName: folder, path: /srv/current}
+`))
+	const link = "is a symbolic link, which is not followed: name the path that `realpath` prints in the spec"
+	for name, want := range map[string]string{
+		"all/log/app.log.1.gz": "it is compressed (gzip): secrets in it cannot be found", "all/log/windows.ini": "it is text in UTF-16: secrets in it cannot be found",
+		"all/log/link.log": "it " + link, "all/log/old": "it is a folder: name its files in the spec", "all/log/pipe": "it is not a file, but a device, a pipe or a socket",
+		"all/log/big.yaml": "it has more than 4 MiB", "one/link.log": "it " + link, "behind/*.log": "/srv/current " + link, "folder/current": "it " + link,
+	} {
+		if got := reasonsOf(r, folderCollectors+name); !slices.Equal(got, []string{want}) || found[folderCollectors+name] != "" {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	if found["host-collectors/all/log/app.log"] != "text\n" {
+		t.Error("the text is missing")
+	}
+}
+
+func TestListedFile_RefusesAnotherFile(t *testing.T) {
+	fake := hosttest.New(t)
+	testkit.WriteFiles(t, fake.Root, 0o600, map[string]string{"/a": "listed", "/b": "another"})
+	listed, err := fake.Host().Lstat("/a")
+	testkit.Must(t, err)
+	if got, err := host.ReadTail(listedFile{fake.Host(), listed}, "/a", 100); err != nil || string(got) != "listed" {
+		t.Errorf("%q, %v", got, err)
+	}
+	testkit.Must(t, os.Remove(filepath.Join(fake.Root, "a")), os.Symlink("b", filepath.Join(fake.Root, "a")))
+	if got, err := host.ReadTail(listedFile{fake.Host(), listed}, "/a", 100); err == nil || err.Error() != "it was replaced while the bundle was created" {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 
