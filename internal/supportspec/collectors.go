@@ -13,7 +13,6 @@ import (
 	"gopkg.in/yaml.v3"
 	"k8s.io/apimachinery/pkg/labels"
 
-	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/strictyaml"
 )
 
@@ -114,22 +113,19 @@ func ClusterKinds() []string { return slices.Sorted(maps.Keys(clusterKinds)) }
 // HostKinds returns the collectors of a host that Plinth knows, sorted.
 func HostKinds() []string { return slices.Sorted(maps.Keys(hostKinds)) }
 
-// specKeys are the keys of a spec with collectors (pkg/apis/troubleshoot/v1beta2/supportbundle_types.go).
-var specKeys = []string{"collectors", "hostCollectors", "remoteCollectors", "analyzers", "hostAnalyzers", "afterCollection", "uri", "runHostCollectorsInPod"}
-
 // parseCollectors returns the collectors in a document with collectors.
 func (d document) parseCollectors(kind string) (s Specs) {
 	d.CheckStructure(d.root, false)
+	d.checkDocument()
 	_, body := strictyaml.Child(d.root, "spec")
-	if body == nil || body.Kind != yaml.MappingNode {
+	if body == nil || isNull(body) {
 		d.Report("required", "spec", d.root, "is missing", "")
 		return s
 	}
-	for i := 0; i+1 < len(body.Content); i += 2 {
-		if key := body.Content[i]; !slices.Contains(specKeys, key.Value) {
-			d.Report("unknown-key", strictyaml.JoinPath("spec", key.Value), key, "unknown key", "known keys: "+strings.Join(specKeys, ", "))
-		}
+	if !d.checkType("spec", body, mapping) {
+		return s
 	}
+	d.checkFields("spec", body, specFields)
 	onHost := kind == "HostCollector" // its list has the name of that in a cluster
 	s.HostCollectors = d.parseList(body, "hostCollectors", true)
 	if listed := d.parseList(body, "collectors", onHost); onHost {
@@ -137,7 +133,7 @@ func (d document) parseCollectors(kind string) (s Specs) {
 	} else {
 		s.Collectors = listed
 	}
-	if _, uri := strictyaml.Child(body, "uri"); uri != nil && uri.Value != "" {
+	if _, uri := strictyaml.Child(body, "uri"); uri != nil && uri.Kind == yaml.ScalarNode && uri.Value != "" {
 		s.URIs = []string{uri.Value}
 	}
 	var doc map[string]any
@@ -147,32 +143,32 @@ func (d document) parseCollectors(kind string) (s Specs) {
 	return s
 }
 
-// parseList returns the collectors in the list at a key of body; host says that they are those of a host.
+// parseList returns the collectors in the list at a key of body, whose type has been checked; host says that they are those
+// of a host.
 func (d document) parseList(body *yaml.Node, key string, host bool) (all []Collector) {
 	_, list := strictyaml.Child(body, key)
-	if list == nil || list.ShortTag() == "!!null" {
-		return nil
-	}
-	at := "spec." + key
-	if list.Kind != yaml.SequenceNode {
-		d.ReportWrongType(at, list, "a list")
+	if list == nil || list.Kind != yaml.SequenceNode {
 		return nil
 	}
 	for i, item := range list.Content {
-		at := fmt.Sprintf("%s[%d]", at, i)
+		at := fmt.Sprintf("spec.%s[%d]", key, i)
 		if item.Kind != yaml.MappingNode {
-			d.ReportWrongType(at, item, "a mapping")
 			continue
 		}
+		named := false
 		for j := 0; j+1 < len(item.Content); j += 2 {
 			name, settings := item.Content[j], item.Content[j+1]
-			if settings.ShortTag() == "!!null" && len(item.Content) > 2 {
+			if isNull(settings) && len(item.Content) > 2 {
 				continue
 			}
+			named = true
 			c, ok := d.parseCollector(at, name, settings, host)
 			if ok && !c.isExcluded() {
 				all = append(all, c)
 			}
+		}
+		if !named {
+			d.Report("required", at, item, "names no collector", "remove it, or write it like - "+map[bool]string{true: "cpu: {}", false: "clusterInfo: {}"}[host])
 		}
 	}
 	return all
@@ -187,51 +183,54 @@ func (d document) parseCollector(at string, name, settings *yaml.Node, host bool
 	at = strictyaml.JoinPath(at, name.Value)
 	support, known := kinds[name.Value]
 	if !known {
-		d.Report("unknown-key", at, name, "is not a collector that troubleshoot.sh has here", suggestKind(name.Value, kinds))
+		d.Report("unknown-key", at, name, "is not a collector that troubleshoot.sh has here", suggest(name.Value, "collectors", slices.Sorted(maps.Keys(kinds))...))
 		return c, false
 	}
 	c.Kind, c.From = name.Value, at
-	if !support.Collected || support.Covered || settings.ShortTag() == "!!null" {
+	if !d.checkType(at, settings, mapping) {
+		return c, false
+	}
+	if !support.Collected || support.Covered {
 		return c, true
 	}
+	ok = d.checkSettings(at, settings, c.Kind)
 	var value any
 	raw, err := []byte(nil), settings.Decode(&value)
 	if err == nil {
 		raw, err = json.Marshal(value)
 	}
 	if err == nil {
-		err = json.Unmarshal(raw, &c)
+		err = json.Unmarshal(raw, &c) // after a value of a wrong type, it reads the others
 	}
-	var wrong *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &wrong):
-		d.Report("wrong-type", strings.TrimSuffix(at+"."+wrong.Field, "."), settings, "must not be "+wrong.Value, "")
-		return c, false
-	case err != nil:
+	if err != nil && ok {
 		d.Report("wrong-type", at, settings, "cannot be read: "+err.Error(), "")
+	}
+	if wrong := (*json.UnmarshalTypeError)(nil); err != nil && !errors.As(err, &wrong) {
 		return c, false
 	}
-	return c, d.checkCollector(at, settings, c, host)
+	return c, d.checkCollector(at, settings, c, host) && ok && err == nil
 }
 
-// suggestKind returns a hint with the kinds that are nearest to name, or with all.
-func suggestKind(name string, kinds map[string]Support) string {
-	all := slices.Sorted(maps.Keys(kinds))
-	near := slices.DeleteFunc(slices.Clone(all), func(kind string) bool {
-		return problem.EditDistance(strings.ToLower(name), strings.ToLower(kind)) > max(1, len(name)/4)
-	})
-	if len(near) > 0 {
-		return "did you mean " + strings.Join(near, " or ") + "?"
+// checkSettings reports settings of a collector that are not known or have another type; ok is false if they cannot be used.
+func (d document) checkSettings(at string, settings *yaml.Node, kind string) (ok bool) {
+	known := maps.Clone(collectorFields[kind])
+	maps.Copy(known, commonFields)
+	ok = d.checkFields(at, settings, known)
+	for name, want := range collectorFields[kind] {
+		if _, n := strictyaml.Child(settings, name); want == mapping && n != nil && n.Kind == yaml.MappingNode {
+			ok = d.checkFields(strictyaml.JoinPath(at, name), n, collectorFields[kind+"."+name]) && ok
+		}
 	}
-	return "collectors: " + strings.Join(all, ", ")
+	return ok
 }
 
 // checkCollector reports what is wrong in the settings of a collector; host says that it is one of a host.
 func (d document) checkCollector(at string, n *yaml.Node, c Collector, host bool) (ok bool) {
 	ok = true
 	wrong := func(field, message, hint string) {
-		d.Report("wrong-type", at+"."+field, n, message, hint)
-		ok = false
+		if ok = false; !d.HasError(at + "." + field) { // else its value was not read
+			d.Report("wrong-type", at+"."+field, fieldNode(n, field), message, hint)
+		}
 	}
 	if _, err := labels.Parse(strings.Join(c.Selector, ",")); err != nil {
 		wrong("selector", "is not a label selector", "write it like app=my-app")

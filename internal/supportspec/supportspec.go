@@ -148,7 +148,7 @@ func (d document) parse() (s Specs, seen bool, findings []strictyaml.Finding) {
 	}
 	findings = d.Findings()
 	for i := range findings {
-		findings[i].Field = d.prefix + findings[i].Field
+		findings[i].Field = strings.TrimSuffix(d.prefix+findings[i].Field, ": ")
 	}
 	return s, seen, findings
 }
@@ -160,22 +160,25 @@ var otherKinds = []string{"Analyzer", "HostAnalyzer", "Preflight", "HostPrefligh
 func (d document) parseObject(kind string) (all Specs, seen bool, findings []strictyaml.Finding) {
 	for _, field := range []string{"data", "stringData"} {
 		_, entries := strictyaml.Child(d.root, field)
+		if entries == nil || !d.checkType(d.prefix+field, entries, mapping) {
+			continue
+		}
 		for _, key := range Keys() {
 			_, n := strictyaml.Child(entries, key)
-			if n == nil || n.Kind != yaml.ScalarNode {
+			at := d.prefix + strictyaml.JoinPath(field, key)
+			if n == nil || !d.checkType(at, n, text) || isNull(n) {
 				continue
 			}
-			at := d.prefix + strictyaml.JoinPath(field, key)
-			text := n.Value
+			content := n.Value
 			if kind == "Secret" && field == "data" {
-				raw, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(text), ""))
+				raw, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(content), ""))
 				if err != nil {
 					d.Report("wrong-type", at, n, "is not base64", "write it as text in stringData")
 					continue
 				}
-				text = string(raw)
+				content = string(raw)
 			}
-			s, found, more := parse(d.name, []byte(text))
+			s, found, more := parse(d.name, []byte(content))
 			all.Add(s)
 			seen = seen || found
 			for _, f := range more { // its lines are those of the text
