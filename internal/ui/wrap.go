@@ -7,11 +7,8 @@ import (
 	"github.com/mattn/go-runewidth"
 )
 
-// RootCommands is a pattern of the commands of plinth that need root.
-const RootCommands = "install|join|token|status|reset|node|console|kubectl|kots|shell|debug|backup|restore"
-
 // commandStart matches the beginning of a shell command. A command is not wrapped: users copy it.
-var commandStart = regexp.MustCompile("^[`(]?(?:sudo|echo|curl|systemctl|journalctl|(?:plinth|\\.{0,2}/\\S+) (?:-\\S+|" + RootCommands + "|bundle|lint|lock|convert|preflight|publish|completion|help|version)) ")
+var commandStart = regexp.MustCompile("^[`(]?(?:sudo|echo|curl|systemctl|journalctl|(?:plinth|\\.{0,2}/\\S+) (?:-\\S+|" + CommandPattern(RootCommands, UserCommands) + ")) ")
 
 // Wrap returns text with the lines that are longer than width columns broken between words. A line
 // that continues another is indented like its last column: behind the last gap of two spaces or

@@ -9,7 +9,7 @@ import (
 )
 
 // rootCommand matches a command that needs root, with the character or the sudo before it.
-var rootCommand = regexp.MustCompile("(?m)(sudo (?:-E )?|^|[\\s`('\"])((?:\\./|/usr/local/bin/)?plinth (?:-\\S+ (?:/\\S+ )?)*(?:" + ui.RootCommands + ")\\b)")
+var rootCommand = regexp.MustCompile("(?m)(sudo (?:-E )?|^|[\\s`('\"])((?:\\./|/usr/local/bin/)?plinth (?:-\\S+ (?:/\\S+ )?)*" + ui.CommandPattern(ui.RootCommands) + "\\b)")
 
 // AddSudo returns text with sudo before each plinth command in it that needs root. An install in an existing cluster needs
 // none. storeFromEnvironment means that the environment says how an object store is reached: a command for one keeps it.
@@ -35,7 +35,7 @@ func AddSudo(text string, storeFromEnvironment bool) string {
 }
 
 // command matches a plinth command with the character before it. "see: plinth --help" is one too.
-var command = regexp.MustCompile("(?m)(^|[\\s`('\"])plinth( (?:-\\S+ (?:/\\S+ )?)*(?:" + ui.RootCommands + "|bundle|lint|lock|convert|preflight|publish|completion|help|version|--help)\\b)")
+var command = regexp.MustCompile("(?m)(^|[\\s`('\"])plinth( (?:-\\S+ (?:/\\S+ )?)*(?:--help|" + ui.CommandPattern(ui.RootCommands, ui.UserCommands) + ")\\b)")
 
 // elsewhere matches the part of a line that says that a command is for another host, on which
 // plinth is on the PATH. The commands "node" and "token" are for such a host, too.
