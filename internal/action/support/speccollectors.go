@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -339,6 +340,14 @@ func (p packer) journaldItem(c supportspec.Collector) item {
 		timeout = logTimeout
 	}
 	return item{name: folderJournal + c.CollectorName + ".txt", timeout: timeout, limit: maxLogBytes, collect: func(ctx context.Context) ([]byte, error) {
-		return p.env.Host.Run(ctx, host.Cmd{Argv: argv, ReadOnly: true, MaxOutput: maxLogBytes + 1})
+		out, err := p.env.Host.Run(ctx, host.Cmd{Argv: argv, ReadOnly: true, MaxOutput: maxLogBytes + 1})
+		if strings.HasPrefix(c.Output, "json") && bytesField.Match(out) {
+			return nil, errors.New("a message in it is not text: secrets in it cannot be found; use another output than " + c.Output)
+		}
+		return out, err
 	}}
 }
+
+// bytesField matches a value in journalctl's JSON that is not text: a list of the numbers of its bytes (systemd.io,
+// JOURNAL_EXPORT_FORMATS). In a message that has JSON itself, the quote would follow a backslash.
+var bytesField = regexp.MustCompile(`[^\\]"\s*:\s*\[\s*\d+\s*[,\]]`)

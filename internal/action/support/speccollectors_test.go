@@ -289,6 +289,23 @@ spec:
 	}
 }
 
+func TestCreateBundle_LeavesOutBytesInJSONOfTheJournal(t *testing.T) {
+	for name, c := range map[string]struct{ log, want string }{
+		"text":             {`{"MESSAGE":"{\"a\":[1,2]}","_PID":"1"}`, ""},
+		"bytes":            {`{"_PID":"1","MESSAGE":[112,119,0]}`, "a message in it is not text: secrets in it cannot be found; use another output than json"},
+		"bytes, formatted": {"{\n\t\"MESSAGE\" : [\n\t\t112,\n\t\t119\n\t]\n}", "a message in it is not text: secrets in it cannot be found; use another output than json"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t, nil)
+			m.fake.Expect("journalctl").AnyTimes().Return(c.log+"\n", nil)
+			r, found := m.createWithSpecs(t, writeSpec(t, "apiVersion: troubleshoot.sh/v1beta2\nkind: HostCollector\nspec: {collectors: [{journald: {collectorName: web, output: json}}]}\n"))
+			if got := strings.Join(reasonsOf(r, "journald/web.txt"), ""); got != c.want || (found["host-collectors/journald/web.txt"] == "") != (c.want != "") {
+				t.Errorf("%q, %q", got, found["host-collectors/journald/web.txt"])
+			}
+		})
+	}
+}
+
 func TestListedFile_RefusesAnotherFile(t *testing.T) {
 	fake := hosttest.New(t)
 	testkit.WriteFiles(t, fake.Root, 0o600, map[string]string{"/a": "listed", "/b": "another"})
