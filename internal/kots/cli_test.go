@@ -2,6 +2,7 @@ package kots
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"path"
 	"slices"
@@ -290,6 +291,10 @@ func putConsoleAnywhere(s *kubetest.Server) {
 		path := "/apis/apps/v1/namespaces/kotsadm/statefulsets/" + name
 		set := s.Object(path)
 		unstructured.RemoveNestedField(set, "spec", "template", "spec", "nodeSelector")
+		if name == "kotsadm" {
+			probe := map[string]any{"httpGet": map[string]any{"path": "/healthz"}, "initialDelaySeconds": int64(10), "periodSeconds": int64(10), "failureThreshold": int64(3)}
+			_ = unstructured.SetNestedSlice(set, []any{map[string]any{"name": name, "readinessProbe": probe}}, "spec", "template", "spec", "containers")
+		}
 		s.Put(path, set)
 		s.Put(api+"pods/"+name+"-0", map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": name + "-0"}})
 	}
@@ -315,6 +320,10 @@ func TestInstallConsole_BindsItsPodsToControllers(t *testing.T) {
 				if s.Object(api+"pods/"+set+"-0") != nil {
 					t.Errorf("the pod of %s that may run anywhere was kept", set)
 				}
+			}
+			console := &unstructured.Unstructured{Object: s.Object("/apis/apps/v1/namespaces/kotsadm/statefulsets/kotsadm")}
+			if got := fmt.Sprint(consoleContainer(console)["readinessProbe"]); got != "map[failureThreshold:15 httpGet:map[path:/healthz] initialDelaySeconds:2 periodSeconds:2]" {
+				t.Errorf("the probe is %s", got)
 			}
 		})
 	}

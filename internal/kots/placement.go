@@ -2,6 +2,7 @@ package kots
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -56,8 +57,11 @@ func (k *Client) keepOnControllers(ctx context.Context) error {
 		if isOnControllersOnly(have) {
 			continue
 		}
-		patch := `{"spec":{"template":{"spec":{"nodeSelector":{"` + controllerLabel + `":"` + controllerRole + `"}}}}}`
-		if err := k.Kube.Patch(ctx, set, []byte(patch)); err != nil {
+		patch, err := placePatch(have)
+		if err != nil {
+			return err
+		}
+		if err := k.Kube.Patch(ctx, set, patch); err != nil {
 			return err
 		}
 		// The StatefulSet does not replace a pod that is not Ready. Further replicas are Ready, and replaced one by one.
@@ -66,6 +70,22 @@ func (k *Client) keepOnControllers(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// placePatch returns the merge patch that binds the pods of set to controllers. It also has kubelet ask the console every
+// two seconds whether it is ready: the CLI has it wait for 10 seconds, and then ask every 10 (KOTS 1.131.2,
+// pkg/kotsadm/objects/kotsadm_objects.go).
+func placePatch(set *unstructured.Unstructured) ([]byte, error) {
+	pods := map[string]any{"nodeSelector": map[string]any{controllerLabel: controllerRole}}
+	containers, _, _ := unstructured.NestedSlice(set.Object, "spec", "template", "spec", "containers")
+	for _, c := range containers {
+		c, _ := c.(map[string]any)
+		if probe, ok := c["readinessProbe"].(map[string]any); ok && c["name"] == "kotsadm" {
+			probe["initialDelaySeconds"], probe["periodSeconds"], probe["failureThreshold"] = 2, 2, 15
+			pods["containers"] = containers
+		}
+	}
+	return json.Marshal(map[string]any{"spec": map[string]any{"template": map[string]any{"spec": pods}}})
 }
 
 // placeWhenCreated binds the pods to controllers as soon as the CLI has created them, so that they are
