@@ -294,6 +294,8 @@ func putConsoleAnywhere(s *kubetest.Server) {
 		if name == "kotsadm" {
 			probe := map[string]any{"httpGet": map[string]any{"path": "/healthz"}, "initialDelaySeconds": int64(10), "periodSeconds": int64(10), "failureThreshold": int64(3)}
 			_ = unstructured.SetNestedSlice(set, []any{map[string]any{"name": name, "readinessProbe": probe}}, "spec", "template", "spec", "containers")
+			waits := map[string]any{"name": "wait-for-rqlite", "args": []any{"wget -qO- http://kotsadm-rqlite:4001/readyz 2>/dev/null | grep ok"}}
+			_ = unstructured.SetNestedSlice(set, []any{waits, map[string]any{"name": "schemahero-plan"}}, "spec", "template", "spec", "initContainers")
 		}
 		s.Put(path, set)
 		s.Put(api+"pods/"+name+"-0", map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": name + "-0"}})
@@ -324,6 +326,33 @@ func TestInstallConsole_BindsItsPodsToControllers(t *testing.T) {
 			console := &unstructured.Unstructured{Object: s.Object("/apis/apps/v1/namespaces/kotsadm/statefulsets/kotsadm")}
 			if got := fmt.Sprint(consoleContainer(console)["readinessProbe"]); got != "map[failureThreshold:15 httpGet:map[path:/healthz] initialDelaySeconds:2 periodSeconds:2]" {
 				t.Errorf("the probe is %s", got)
+			}
+			first, _, _ := unstructured.NestedSlice(console.Object, "spec", "template", "spec", "initContainers")
+			if got := fmt.Sprint(first); got != "[map[args:[{ wget -qO- http://kotsadm-rqlite:4001/readyz 2>/dev/null & w=$!; (sleep 5; kill $w) >/dev/null 2>&1 & wait $w; } | grep ok] name:wait-for-rqlite] map[name:schemahero-plan]]" {
+				t.Errorf("the init containers are %s", got)
+			}
+		})
+	}
+}
+
+// The controller of StatefulSets may create a pod from what it has seen before the patch.
+func TestKeepOnControllers_ReplacesOldPodsThatAreNotReady(t *testing.T) {
+	for name, c := range map[string]struct {
+		role, ready string
+		kept        bool
+	}{
+		"an old pod":            {"", "False", false},
+		"an old one, Ready":     {"", "True", true},
+		"one that is not ready": {controllerRole, "False", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k, _, s := newBench(t)
+			putConsole(s, "1.131.2")
+			s.Put(api+"pods/kotsadm-0", map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": "kotsadm-0"},
+				"spec":   map[string]any{"nodeSelector": map[string]any{controllerLabel: c.role}},
+				"status": map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": c.ready}}}})
+			if err := k.keepOnControllers(t.Context()); err != nil || (s.Object(api+"pods/kotsadm-0") != nil) != c.kept {
+				t.Errorf("%v; the pod is %v", err, s.Object(api+"pods/kotsadm-0"))
 			}
 		})
 	}

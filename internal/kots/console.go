@@ -224,8 +224,14 @@ func (k *Client) checkUpgraded(ctx context.Context, c ConsoleSpec) error {
 // consoleContainer returns the container of the console; nil if there is none.
 func consoleContainer(console *unstructured.Unstructured) map[string]any {
 	containers, _, _ := unstructured.NestedSlice(console.Object, "spec", "template", "spec", "containers")
+	return findContainer(containers, "kotsadm")
+}
+
+// findContainer returns the container name of a list; nil without one.
+func findContainer(list any, name string) map[string]any {
+	containers, _ := list.([]any)
 	for _, c := range containers {
-		if m, _ := c.(map[string]any); m["name"] == "kotsadm" {
+		if m, _ := c.(map[string]any); m["name"] == name {
 			return m
 		}
 	}

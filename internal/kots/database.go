@@ -130,11 +130,8 @@ func restartReason(old, now *unstructured.Unstructured) string {
 	if old != nil && old.GetUID() == now.GetUID() {
 		return "the old pod " + now.GetName() + " still runs"
 	}
-	conditions, _, _ := unstructured.NestedSlice(now.Object, "status", "conditions")
-	for _, c := range conditions {
-		if m, _ := c.(map[string]any); m["type"] == "Ready" && m["status"] == "True" {
-			return ""
-		}
+	if !isReady(now) {
+		return "the pod " + now.GetName() + " is not Ready"
 	}
-	return "the pod " + now.GetName() + " is not Ready"
+	return ""
 }
