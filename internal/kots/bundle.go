@@ -8,10 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"math"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -19,6 +17,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/release"
 )
@@ -68,12 +67,8 @@ type airgapManifest struct {
 // exit code 6. It finds before an install what KOTS finds only once the cluster
 // is up.
 func ReadAppBundle(name string) (AppBundle, error) {
-	f, err := os.Open(name)
+	f, err := host.OpenInput(name)
 	if err != nil {
-		var pathErr *fs.PathError
-		if errors.As(err, &pathErr) {
-			err = pathErr.Err
-		}
 		return AppBundle{}, problem.New(problem.ExitUsage, "open the application bundle "+name, err, "check the path given with --app-bundle")
 	}
 	defer func() { _ = f.Close() }()

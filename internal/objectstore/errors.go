@@ -106,6 +106,10 @@ func (s *Store) explain(err error) error {
 		}
 		return &storeError{name + ": " + r.cause + " (" + refused.Code + ")", r.hint, err}
 	}
+	var silent silentError
+	if errors.As(err, &silent) {
+		return &storeError{name + " cannot be reached: " + silent.Error(), "check that the store works, and see its log; then run the command again", err}
+	}
 	var request *url.Error
 	var network net.Error
 	if errors.As(err, &request) || errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) {

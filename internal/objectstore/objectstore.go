@@ -4,6 +4,7 @@ package objectstore
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -22,6 +23,7 @@ import (
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
+	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -165,12 +167,12 @@ func (s Settings) credentials() (credentials.Value, error) {
 	}
 	raw, err := readFile(s.CredentialsFile)
 	if errors.Is(err, os.ErrNotExist) {
-		return v, newError("there are no credentials for the object store", hint, err)
+		return v, newError("there are no credentials for the object store", hint, fmt.Errorf("%s: %w", s.CredentialsFile, err))
 	}
 	info, statErr := os.Stat(s.CredentialsFile)
 	switch {
 	case err != nil || statErr != nil:
-		return v, newError("its credentials cannot be read", hint, errors.Join(err, statErr))
+		return v, newError("its credentials in "+s.CredentialsFile+" cannot be read", hint, cmp.Or(err, problem.PathCause(statErr)))
 	case info.Mode().Perm()&0o077 != 0:
 		return v, newError("other users can read its credentials in "+s.CredentialsFile, "chmod 600 "+problem.QuoteWord(s.CredentialsFile), nil)
 	}
@@ -186,17 +188,17 @@ func (s Settings) credentials() (credentials.Value, error) {
 	return v, nil
 }
 
-// readFile returns the content of a file with settings.
+// readFile returns the content of a file with settings. The error does not name the file.
 func readFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := host.OpenInput(path)
 	if err != nil {
 		return nil, err
 	}
 	raw, err := io.ReadAll(io.LimitReader(f, maxSettingsFile+1))
 	if err == nil && len(raw) > maxSettingsFile {
-		err = fmt.Errorf("%s has more than %d bytes", path, maxSettingsFile)
+		err = fmt.Errorf("it has more than %d bytes", maxSettingsFile)
 	}
-	return raw, errors.Join(err, f.Close())
+	return raw, errors.Join(problem.PathCause(err), f.Close())
 }
 
 // readProfile returns the settings of one profile in a credentials file of AWS. Lines that it does not know are left out:
@@ -219,17 +221,14 @@ func readProfile(raw []byte, profile string) map[string]string {
 
 // Store is a bucket in a store.
 type Store struct {
-	client *minio.Client
-	where  Location // bucket
-	host   string   // name of the store, for messages
+	client   *minio.Client
+	where    Location // bucket
+	host     string   // name of the store, for messages
+	requests *watchedRequests
 }
 
-// The time limits of a store: a request waits for an answer as long as answerTimeout, and is tried again retries times.
-const (
-	dialTimeout   = 10 * time.Second
-	answerTimeout = time.Minute
-	retries       = 3
-)
+// Notify has note called once with a text for the user when the store lets a request wait.
+func (s *Store) Notify(note func(text string)) { s.requests.note = note }
 
 // Open returns the bucket. It does not contact the store.
 func Open(bucket string, s Settings) (*Store, error) {
@@ -250,15 +249,16 @@ func Open(bucket string, s Settings) (*Store, error) {
 		return nil, err
 	}
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, TLSHandshakeTimeout: dialTimeout,
-		ResponseHeaderTimeout: answerTimeout, IdleConnTimeout: answerTimeout, MaxIdleConnsPerHost: 4, DisableCompression: true,
+		IdleConnTimeout: answerTimeout, MaxIdleConnsPerHost: 4, DisableCompression: true,
 		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
-	limited := limitedPages{transport, u.Host}
+	watched := &watchedRequests{RoundTripper: transport, host: u.Host, slow: slowAfter, limit: answerTimeout}
+	limited := limitedPages{watched, u.Host}
 	client, err := minio.New(u.Host, &minio.Options{Creds: credentials.NewStatic(creds.AccessKeyID, creds.SecretAccessKey, creds.SessionToken, creds.SignerType),
 		Secure: u.Scheme == "https", Region: s.region(), Transport: limited, MaxRetries: retries})
 	if err != nil {
 		return nil, newError(err.Error(), "check --s3-endpoint", err)
 	}
-	return &Store{client: client, where: Location{Bucket: bucket}, host: u.Host}, nil
+	return &Store{client: client, where: Location{Bucket: bucket}, host: u.Host, requests: watched}, nil
 }
 
 // authorities returns the authorities that sign the certificate of the store; nil for those of the system.
@@ -291,7 +291,7 @@ func (s *Store) Write(ctx context.Context, key string, r io.Reader) error {
 
 // removeIncomplete removes parts of earlier objects beside key. That it fails is no reason not to write.
 func (s *Store) removeIncomplete(ctx context.Context, key string) {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, 2*answerTimeout)
 	defer cancel()
 	dir := key[:strings.LastIndexByte(key, '/')+1]
 	for u := range s.client.ListIncompleteUploads(ctx, s.where.Bucket, dir, false) {

@@ -50,7 +50,7 @@ var layers = map[string][]string{
 	"internal/etcd":         {"internal/ports"},
 	"internal/agekey":       {},
 	"internal/backup":       {},
-	"internal/objectstore":  {},
+	"internal/objectstore":  {"internal/host"},
 	"internal/upgrade":      {"internal/compat", "internal/spec"},
 	"internal/kube":         {"internal/token", "internal/upgrade", "internal/wait"},
 	"internal/helm":         {"internal/kube", "internal/upgrade", "internal/wait"},

@@ -46,7 +46,11 @@ func placeOf(env *action.Env, p string, settings objectstore.Settings) (place, e
 	env.Secrets.Hide(access.SecretKey)
 	env.Secrets.Hide(access.SessionToken)
 	s, err := objectstore.Open(l.Bucket, settings)
-	return bucket{s}, err
+	if err != nil {
+		return nil, err
+	}
+	s.Notify(env.Note)
+	return bucket{s}, nil
 }
 
 // hostFolders is the part of a host that folders needs.

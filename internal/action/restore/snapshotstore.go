@@ -63,6 +63,7 @@ func openSnapshotStore(env *action.Env, from string, settings objectstore.Settin
 	if err != nil {
 		return s, refuse(err, problem.Hint(err))
 	}
+	store.Notify(env.Note)
 	return snapshotStore{name: at.String(), objects: bucketObjects{store, at.Key}, location: &velero.Location{URL: access.Endpoint, Region: access.Region, Bucket: at.Bucket,
 		Prefix: at.Key, CA: access.CA, Cloud: velero.Credentials(access.AccessKey, access.SecretKey)}}, nil
 }
