@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -227,6 +228,7 @@ func usageError(cmd *cobra.Command, err error) error {
 	if errors.As(err, &value) {
 		err = flagValueError(value)
 	}
+	err = exclusiveFlagsError(err)
 	var other *suggestionError
 	if errors.As(err, &other) {
 		hint = fmt.Sprintf("did you mean %s?\n%s", other.suggestion, hint)
@@ -249,7 +251,26 @@ func flagValueError(e *pflag.InvalidValueError) error {
 	if want := takes[e.GetFlag().Value.Type()]; want != "" {
 		return fmt.Errorf("--%s must be %s, not %q", e.GetFlag().Name, want, e.GetValue())
 	}
+	if cause := e.Unwrap(); cause != nil && strings.HasPrefix(cause.Error(), "must be ") {
+		return fmt.Errorf("--%s %w, not %q", e.GetFlag().Name, cause, e.GetValue())
+	}
 	return e
+}
+
+// exclusiveFlags matches cobra's error about flags that exclude each other (cobra 1.10, flag_groups.go), of which cobra has no
+// type.
+var exclusiveFlags = regexp.MustCompile(`^if any flags in the group \[.*\] are set none of the others can be; \[(.*)\] were all set$`)
+
+// exclusiveFlagsError returns an error that names the flags that exclude each other, if err is cobra's error about them, or
+// err.
+func exclusiveFlagsError(err error) error {
+	found := exclusiveFlags.FindStringSubmatch(err.Error())
+	if found == nil {
+		return err
+	}
+	names := strings.Fields(found[1])
+	last := len(names) - 1
+	return fmt.Errorf("--%s and --%s exclude each other", strings.Join(names[:last], ", --"), names[last])
 }
 
 // flagNames returns the names of all flags of cmd, inherited ones included.

@@ -68,8 +68,7 @@ func checkResumable(last journal.Run, args journal.Args) error {
 	return nil
 }
 
-// resumeMessage returns the message that names the step at which an unfinished install
-// resumes.
+// resumeMessage returns the message that names the step at which an unfinished install or restore resumes.
 func resumeMessage(last journal.Run, todo []step.Planned) string {
 	at := last.ReachedStep()
 	for i, p := range todo {
@@ -77,7 +76,7 @@ func resumeMessage(last journal.Run, todo []step.Planned) string {
 			at = fmt.Sprintf("step %d of %d, %s (%s)", i+1, len(todo), p.Step, p.Title)
 		}
 	}
-	return fmt.Sprintf("resuming the install started at %s, at %s", last.StartedAt.Format(time.RFC3339), at)
+	return fmt.Sprintf("resuming the %s started at %s, at %s", last.Verb, last.StartedAt.Format(time.RFC3339), at)
 }
 
 // resolveUnfinishedRun handles an unfinished run before this one starts: it resumes it,

@@ -169,6 +169,10 @@ func TestResumeMessage_NamesTheStep(t *testing.T) {
 	if got, want := resumeMessage(last, todo), "resuming the install started at 1970-01-01T00:00:00Z, at step 3 of 3, kernel (Prepare the kernel)"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
+	last.Verb = restoreVerb
+	if got := resumeMessage(last, todo); !strings.HasPrefix(got, "resuming the restore started at ") {
+		t.Error(got)
+	}
 	last.Steps = nil
 	if got := resumeMessage(last, todo); !strings.HasSuffix(got, "at its beginning") {
 		t.Error(got)

@@ -364,8 +364,11 @@ func (o *operation) openEtcd(context.Context) (io.ReadCloser, error) {
 	return openEtcd(o.file, o.key), nil
 }
 
-// confirm asks before the first change.
+// confirm asks before the first change; it names the step at which an unfinished restore stopped.
 func (o *operation) confirm(ctx context.Context, env *action.Env, todo []step.Planned) error {
+	if last, ok := env.Journal().LastUnfinished(); ok {
+		env.Note(fmt.Sprintf("resuming the restore started at %s, which stopped at %s", last.StartedAt.Format(time.RFC3339), last.ReachedStep()))
+	}
 	question := "This host becomes the only controller of " + o.receipt.Name + ". "
 	if o.opts.FromThisNode {
 		question += "Its own data of etcd is used: what the other controllers had and this one had not received is lost.\n"
