@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -10,6 +13,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action/restore"
 	"github.com/plinthdev/plinth/internal/objectstore"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/testkit"
 )
 
 func TestCheckRestoreFlags_RefusesWhatDoesNotFit(t *testing.T) {
@@ -40,5 +44,19 @@ func TestCheckRestoreFlags_RefusesWhatDoesNotFit(t *testing.T) {
 				t.Errorf("%v → %s", err, problem.Hint(err))
 			}
 		})
+	}
+}
+
+func TestRestore_NamesTheProgramInItsHints(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("a restore needs root")
+	}
+	file := filepath.Join(t.TempDir(), "no.plinth-backup")
+	testkit.Must(t, os.WriteFile(file, []byte("not a backup"), 0o600))
+	var stdout, stderr bytes.Buffer
+	code := Run(t.Context(), Process{Out: &stdout, Err: &stderr, CommandName: func() string { return "./my-plinth" }},
+		[]string{"restore", "--control-plane", file, "--bundle", "b", "--plan"})
+	if want := "name a file that `./my-plinth backup` has written"; code != problem.ExitBundle || !strings.Contains(stderr.String(), want) {
+		t.Errorf("exit %d, %q is missing in %s", code, want, stderr.String())
 	}
 }
