@@ -218,7 +218,7 @@ func (env *Env) OpenJournal() (*journal.Journal, error) {
 // StepRunner returns the runner for the steps of verb. It records them with rec; nil
 // records nothing.
 func (env *Env) StepRunner(verb string, rec step.Recorder) step.Runner {
-	runner := step.Runner{Verb: verb, Recorder: rec, OnEvent: env.Events, Now: env.Now,
+	runner := step.Runner{Verb: verb, Recorder: rec, OnEvent: env.Events, Now: env.Now, FirstHint: host.DiskHint,
 		ResumeHint: "run the same command again: it resumes where it stopped; the log is " + env.LogFile}
 	if env.Failpoints != nil {
 		runner.OnBoundary = func(id string, b step.Boundary) error { return env.Failpoints.Reach(verb, id, failpoint.Phase(b)) }

@@ -97,7 +97,7 @@ func (f localFiles) Write(path string, r io.Reader, perm fs.FileMode) (err error
 	}
 	tmp, err := os.OpenFile(TempPath(p), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return err
+		return writeError(path, TempPath(p), err)
 	}
 	defer func() {
 		if err != nil {
@@ -106,13 +106,13 @@ func (f localFiles) Write(path string, r io.Reader, perm fs.FileMode) (err error
 		}
 	}()
 	if _, err := io.Copy(tmp, r); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return writeError(path, tmp.Name(), err)
 	}
 	if err := errors.Join(tmp.Chmod(perm), tmp.Sync(), tmp.Close()); err != nil {
-		return err
+		return writeError(path, tmp.Name(), err)
 	}
 	if err := os.Rename(tmp.Name(), p); err != nil {
-		return err
+		return writeError(path, tmp.Name(), err)
 	}
 	return syncDir(dir)
 }

@@ -24,6 +24,8 @@ type Runner struct {
 	OnEvent    func(Event)      // receives the progress; nil for none
 	Now        func() time.Time // clock
 	ResumeHint string           // how to resume the run, for hints: "run the same command again"
+	// FirstHint returns what to do before the run is resumed, if an error has no hint of its own; "" for nothing. It may be nil.
+	FirstHint func(error) string
 	// OnBoundary is called at each boundary of a step; the step fails with its error.
 	// Fault tests use it to kill the run there; nil for none.
 	OnBoundary func(id string, b Boundary) error
@@ -212,11 +214,21 @@ func (r Runner) wrapError(ctx context.Context, s Step, err error) error {
 	var late interface{ Hint() string } // the hint of a timeout does not contain how to resume
 	switch {
 	case hint == "":
-		hint = r.ResumeHint
+		hint = r.resumeHint(err)
 	case errors.As(err, &late) && hint == late.Hint():
 		hint += "\n" + r.ResumeHint
 	}
 	return problem.New(problem.ExitStep, lowerFirst(s.Title), err, hint)
+}
+
+// resumeHint returns how to resume the run after err, with what has to be done before.
+func (r Runner) resumeHint(err error) string {
+	if r.FirstHint != nil {
+		if first := r.FirstHint(err); first != "" {
+			return first + "\n" + r.ResumeHint
+		}
+	}
+	return r.ResumeHint
 }
 
 func lowerFirst(title string) string {

@@ -50,6 +50,33 @@ func runner(events *[]string, mem *memory) Runner {
 		OnEvent: func(e Event) { *events = append(*events, string(e.State)+" "+e.Step) }}
 }
 
+func TestRun_SaysWhatToDoBeforeItIsResumed(t *testing.T) {
+	full, other := errors.New("no space left on device"), errors.New("no answer")
+	for name, c := range map[string]struct {
+		err  error
+		want string
+	}{
+		"a known cause":       {full, "free space first\nrun it again"},
+		"another one":         {other, "run it again"},
+		"one with its advice": {problem.New(0, "write", full, "use another disk"), "use another disk"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var events []string
+			r := runner(&events, &memory{})
+			r.FirstHint = func(err error) string {
+				if errors.Is(err, full) {
+					return "free space first"
+				}
+				return ""
+			}
+			_, err := r.Run(t.Context(), []Step{light{}.step("a", func() error { return c.err })})
+			if got := problem.Hint(err); got != c.want {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
 func TestRun_AppliesNeededStepsAndSkipsDoneSteps(t *testing.T) {
 	l := light{"a": true}
 	var events []string
