@@ -78,11 +78,22 @@ func (k KeyFlags) key() (key format.Key, given bool, err error) {
 	return key, true, err
 }
 
-// RequireKey returns the key for a backup with the header h. It asks for a passphrase if no flag names one.
+// RequireKey returns the key for a backup with the header h. It asks for a passphrase if no flag names one. Without a key
+// that is needed, it returns a usage problem that names the flag.
 func (k KeyFlags) RequireKey(ctx context.Context, h format.Header) (format.Key, error) {
 	key, given, err := k.key()
-	if err != nil || given || h.Encryption != format.WithPassphrase || k.Ask == nil {
+	const doing, unchanged = "decrypt the backup", "; nothing was changed"
+	switch {
+	case err != nil || given || h.Encryption == format.Unencrypted:
 		return key, err
+	case h.Encryption == format.ToRecipients:
+		return key, problem.New(problem.ExitUsage, doing, errors.New("it is encrypted to public keys, and no private key is given"),
+			"name the file with the private key of one of them: --identity-file FILE"+unchanged)
+	case h.Encryption == format.WithPassphrase && k.Ask == nil:
+		return key, problem.New(problem.ExitUsage, doing, errors.New("it is encrypted with a passphrase, and there is no terminal to ask for it"),
+			"name a file with it: --passphrase-file FILE, or - for standard input"+unchanged)
+	case h.Encryption != format.WithPassphrase: // which the format refuses
+		return key, nil
 	}
 	key.Passphrase, err = k.Ask(ctx, false)
 	k.Secrets.Hide(key.Passphrase)

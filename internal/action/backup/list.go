@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"path"
 	"path/filepath"
 	"slices"
@@ -157,7 +158,11 @@ func OpenFile(ctx context.Context, env *action.Env, file string, store objectsto
 	open := func() (io.ReadCloser, error) { return from.Open(ctx, p) }
 	r, err := open()
 	if err != nil {
-		return nil, orInterrupt(ctx, problem.New(problem.ExitUsage, doing, problem.PathCause(err), cmp.Or(problem.Hint(err), "check the path; a backup can be read by root only")))
+		exit := problem.ExitUsage
+		if errors.Is(err, fs.ErrNotExist) { // as for a bundle
+			exit = problem.ExitBundle
+		}
+		return nil, orInterrupt(ctx, problem.New(exit, doing, problem.PathCause(err), cmp.Or(problem.Hint(err), "check the path; a backup can be read by root only")))
 	}
 	return open, r.Close()
 }
