@@ -80,6 +80,14 @@ func (m Manifest) FindFile(name string) (File, bool) {
 	return File{}, false
 }
 
+// Bytes returns the size of all files.
+func (m Manifest) Bytes() (n int64) {
+	for _, f := range m.Files {
+		n += f.Size
+	}
+	return n
+}
+
 // validate returns an error for a manifest that exceeds a limit, or that names a file outside its place.
 func (m Manifest) validate() error {
 	if len(m.Files) > maxFiles {

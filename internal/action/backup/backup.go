@@ -214,6 +214,8 @@ func (o *operation) chooseFile(ctx context.Context, env *action.Env) error {
 	}
 	_, missing := env.Host.ReadDir(to)
 	switch {
+	case errors.Is(missing, fs.ErrPermission):
+		return refuse(host.AccessHint(to), "the folder cannot be read: %w", problem.PathCause(missing))
 	case missing == nil && o.opts.PerNode:
 		o.dir = path.Join(to, o.receipt.Node)
 		if dir := lostFolder(env.DataDir, o.dir); dir != "" {
@@ -233,7 +235,11 @@ func (o *operation) chooseFile(ctx context.Context, env *action.Env) error {
 	}
 	o.dir = path.Dir(o.file)
 	if _, err := env.Host.ReadDir(o.dir); err != nil {
-		return refuse("create the folder first: sudo mkdir -p "+problem.QuoteWord(o.dir), "its folder cannot be read: %w", problem.PathCause(err))
+		hint := "create the folder first: sudo mkdir -p " + problem.QuoteWord(o.dir)
+		if !errors.Is(err, fs.ErrNotExist) {
+			hint = "name another one, or check it: ls -ld " + problem.QuoteWord(o.dir)
+		}
+		return refuse(hint, "its folder cannot be read: %w", problem.PathCause(err))
 	}
 	if _, err := env.Host.Lstat(o.file); !errors.Is(err, fs.ErrNotExist) {
 		return refuse("name a new file, or a folder", "it exists already")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/plinthdev/plinth/internal/action"
 	format "github.com/plinthdev/plinth/internal/backup"
+	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/objectstore"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/ui"
@@ -39,7 +40,11 @@ func List(ctx context.Context, env *action.Env, folder string, store objectstore
 		all, err = listBackups(ctx, p, dir, true)
 	}
 	if err != nil {
-		return nil, orInterrupt(ctx, problem.New(problem.ExitUsage, "list the backups in "+ui.CleanLine(folder), err, cmp.Or(problem.Hint(err), "give the folder of --to")))
+		hint := cmp.Or(problem.Hint(err), "give the folder of --to")
+		if errors.Is(err, fs.ErrPermission) {
+			hint = host.AccessHint(dir)
+		}
+		return nil, orInterrupt(ctx, problem.New(problem.ExitUsage, "list the backups in "+ui.CleanLine(folder), problem.PathCause(err), hint))
 	}
 	return all, nil
 }
@@ -64,7 +69,7 @@ func listBackups(ctx context.Context, p place, dir string, deep bool) ([]Entry, 
 		case ctx.Err() != nil: // the others cannot be read either
 			return nil, context.Cause(ctx)
 		case err != nil:
-			all[i].Problem = err.Error()
+			all[i].Problem = problem.PathCause(err).Error()
 		}
 	}
 	slices.SortStableFunc(all, func(x, y Entry) int { return y.TakenAt.Compare(x.TakenAt) })

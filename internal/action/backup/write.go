@@ -23,6 +23,7 @@ import (
 	"github.com/plinthdev/plinth/internal/node/cleanup"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/ui"
 )
 
 // writer writes the backup of an operation on env's host.
@@ -94,10 +95,18 @@ func (w writer) writeFile(ctx context.Context, report step.Report) error {
 	counted := &step.Counter{Reader: interruptible(ctx, r), Report: func(n int64) { report("writing "+w.file, n, 0) }}
 	err = w.place.Write(ctx, w.file, counted)
 	if err := errors.Join(err, r.Close()); err != nil {
-		return err
+		return explainSpace(err, counted.N, m.Bytes())
 	}
 	w.result.Path, w.result.Size = w.file, counted.N
 	return nil
+}
+
+// explainSpace adds to the error of a full disk how much was written of at most so many bytes.
+func explainSpace(err error, written, most int64) error {
+	if errors.Is(err, host.ErrNoSpace) || errors.Is(err, host.ErrQuota) {
+		return fmt.Errorf("%w: the backup needs up to %s, and %s of it were written", err, ui.FormatBytes(most), ui.FormatBytes(written))
+	}
+	return err
 }
 
 // open opens a file of the manifest on this host.

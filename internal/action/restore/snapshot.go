@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -250,10 +251,13 @@ func (s *snapshotRestore) storeProblem(ctx context.Context, err error) error {
 		return context.Cause(ctx)
 	}
 	hint := "check the folder, and that the whole store was copied"
-	if objectstore.IsFailure(err) {
+	switch {
+	case objectstore.IsFailure(err):
 		hint = problem.Hint(err)
+	case errors.Is(err, fs.ErrPermission):
+		hint = "let root read all files in the folder; for an NFS share, export it with no_root_squash"
 	}
-	return problem.New(problem.ExitUsage, "read the snapshots in "+s.opts.From, problem.PathCause(err), hint+"; nothing was changed")
+	return problem.New(problem.ExitUsage, "read the snapshots in "+s.opts.From, err, hint+"; nothing was changed")
 }
 
 // chooseSnapshot returns the snapshot with a name or, without one, the newest that can be restored.

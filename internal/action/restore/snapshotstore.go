@@ -3,6 +3,7 @@ package restore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -42,6 +43,9 @@ func openSnapshotStore(env *action.Env, from string, settings objectstore.Settin
 		}
 		root := path.Join(dir, "objects", velero.Bucket)
 		if _, err := env.Host.Lstat(path.Join(root, "backups")); err != nil {
+			if errors.Is(err, fs.ErrPermission) {
+				return s, refuse(fmt.Errorf("%s: %w", path.Join(root, "backups"), problem.PathCause(err)), host.AccessHint(dir)+", and the folders in it")
+			}
 			return s, refuse(problem.PathCause(err), "name the folder of spec.velero.objectStore.folder, or a copy of it, in which is objects/"+velero.Bucket+"/backups")
 		}
 		return snapshotStore{name: dir, folder: dir, objects: folderObjects{env.Host, root}}, nil
