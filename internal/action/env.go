@@ -183,7 +183,12 @@ func (env *Env) withLog(verb, path string, fn func(r *Env, log *ui.RunLog) error
 
 // LockHolder returns the run that changes this host now; ok is false when there is
 // none.
-func (env *Env) LockHolder() (journal.Holder, bool) { return journal.CurrentHolder(env.Host, lockPath) }
+func (env *Env) LockHolder() (journal.Holder, bool) { return LockHolder(env.Host) }
+
+// LockHolder returns the run that changes the host h now; ok is false when there is none.
+func LockHolder(h host.Files) (holder journal.Holder, ok bool) {
+	return journal.CurrentHolder(h, lockPath)
+}
 
 // ArmFailpoints installs the failpoints of verb, if any are set.
 func (env *Env) ArmFailpoints(verb string) {

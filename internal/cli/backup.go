@@ -27,6 +27,7 @@ func (s commandSet) backupCommand() *cobra.Command {
 			s.prepareKeyFlags(&opts.Lock)
 			given := opts.Store
 			opts.Store = given.WithEnvironment(os.Getenv)
+			opts.Scheduled = lookupVariable(s.Environ, backup.ScheduledVariable) != ""
 			res, err := backup.Run(ctx, env, opts)
 			return newOutput(res, func(w io.Writer) { printer.WriteBackupResult(w, res, given) }).OrError(err)
 		}))

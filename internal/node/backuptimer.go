@@ -26,6 +26,10 @@ type BackupSchedule struct {
 // writes it, in the format of systemd.exec(5), and it stays after a reset.
 const BackupEnvFile = "/etc/plinth-backup.env"
 
+// ScheduledBackupVariable is the variable of the environment by which a backup knows that the schedule has started it. An older
+// program ignores it, as it would not ignore a flag.
+const ScheduledBackupVariable = "PLINTH_SCHEDULED_BACKUP"
+
 // BackupTimer is the timer of systemd that runs backups, and the service that it starts.
 type BackupTimer struct {
 	service, timer string // unit files; "" for no timer
@@ -45,7 +49,7 @@ Wants=network-online.target
 [Service]
 Type=oneshot
 ExecStart="%[1]s" --data-dir "%[2]s" --progress none backup --per-node --to "%[3]s" --keep %[4]d%[5]s
-Environment=GOMEMLIMIT=200MiB GOMAXPROCS=2
+Environment=GOMEMLIMIT=200MiB GOMAXPROCS=2 ` + ScheduledBackupVariable + `=1
 %[11]sTimeoutStartSec=2h
 Nice=10
 UMask=0077

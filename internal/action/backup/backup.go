@@ -43,8 +43,9 @@ type Options struct {
 	Lock KeyFlags
 	Keep int // backups of this cluster to keep in the folder; 0 for all
 	// PerNode writes to a folder with the name of this node in the folder To, and creates it.
-	PerNode bool
-	Store   objectstore.Settings // how to reach the object store
+	PerNode   bool
+	Scheduled bool                 // the schedule has started it, not a user
+	Store     objectstore.Settings // how to reach the object store
 }
 
 // Result is the result of a backup. Its JSON format is public.
@@ -94,6 +95,7 @@ type operation struct {
 	lock format.Lock
 	data data
 
+	begun    bool // the record says that it has begun
 	receipt  journal.Receipt
 	manifest format.Manifest
 	dir      string // folder or prefix of the backup
@@ -117,17 +119,25 @@ type data interface {
 func (o *operation) engineOperation() action.Operation {
 	return action.Operation{
 		Verb:      Verb,
-		Resolve:   removeCopy, // that a killed backup has left
-		Inspect:   o.inspect,  // refuse what cannot be backed up
-		Steps:     o.steps,    // snapshot of etcd, file, verification, retention
-		Unplanned: true,       // every step is needed
-		Apply:     o.apply,    // run the steps; leave no copy of the data behind
+		Resolve:   o.begin,   // remove what a killed backup has left, record that this one has begun
+		Inspect:   o.inspect, // refuse what cannot be backed up
+		Steps:     o.steps,   // snapshot of etcd, file, verification, retention
+		Unplanned: true,      // every step is needed
+		Apply:     o.apply,   // run the steps; leave no copy of the data behind
 		Record:    o.recordSuccess,
 	}
 }
 
 // Verb is the name of the run.
 const Verb = "backup"
+
+// begin removes what a killed backup has left, and records that this one has begun.
+func (o *operation) begin(ctx context.Context, env *action.Env) error {
+	if err := removeCopy(ctx, env); err != nil {
+		return err
+	}
+	return o.recordStart(env)
+}
 
 // inspect refuses a host without a running control plane, and a target that cannot be written.
 func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {

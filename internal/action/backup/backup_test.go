@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -509,5 +510,97 @@ func TestClusterID_IsThatOfTheKey(t *testing.T) {
 	testkit.WriteFiles(t, f.Root, 0o600, map[string]string{k0s.CACertPath: "no certificate"})
 	if _, err := ClusterID(env.Host); err == nil || !strings.Contains(err.Error(), "contains no certificate") {
 		t.Error(err)
+	}
+}
+
+func TestRecord_KeepsTheLastRunOfTheSchedule(t *testing.T) {
+	_, env := newController(t)
+	good, broken := fakeData{etcd: "etcd"}, fakeData{}
+	backUp := func(hour int, scheduled bool, d data) {
+		t.Helper()
+		env.Now = func() time.Time { return clock().Add(time.Duration(hour) * time.Hour) }
+		_, _ = run(t, env, Options{To: "/mnt/backup", Scheduled: scheduled, Lock: KeyFlags{Unencrypted: true}}, d)
+	}
+	record := func() Record {
+		t.Helper()
+		r, _, err := ReadRecord(env.Host, dataDir)
+		testkit.Must(t, err)
+		return r
+	}
+	backUp(1, true, broken)
+	failed := record()
+	if failed.Scheduled == nil || failed.Scheduled.EndedAt == nil || !strings.Contains(failed.Scheduled.Failure, "etcd returned 503") || failed.FailedAt == nil || failed.Manual != nil {
+		t.Errorf("%+v", failed)
+	}
+	backUp(2, false, good)
+	if r := record(); r.Path == "" || r.FailedAt != nil || r.Scheduled == nil || r.Scheduled.Failure != failed.Scheduled.Failure || r.Manual == nil || r.Manual.EndedAt == nil || r.Manual.Failure != "" ||
+		!r.ScheduleFailed(clock().Add(3*time.Hour)) {
+		t.Errorf("a backup by hand hides the failure of the schedule: %+v", r)
+	}
+	t.Run("a killed one", func(t *testing.T) {
+		o := &operation{opts: Options{Scheduled: true}}
+		testkit.Must(t, o.recordStart(env))
+		r := record()
+		if r.Path == "" || r.Scheduled.EndedAt != nil || r.ScheduleFailed(r.Scheduled.StartedAt.Add(maxDuration)) || !r.ScheduleFailed(r.Scheduled.StartedAt.Add(maxDuration+time.Second)) {
+			t.Errorf("%+v", r)
+		}
+	})
+	backUp(9, true, good)
+	if r := record(); r.ScheduleFailed(clock().Add(100*time.Hour)) || r.Scheduled.EndedAt == nil {
+		t.Errorf("%+v", r)
+	}
+	t.Run("an interrupted one", func(t *testing.T) {
+		at := clock().Add(10 * time.Hour)
+		before := record()
+		if r := before.started(false, at).interrupted(false, at); r.Manual != nil || r.FailedAt != nil {
+			t.Errorf("a user's: %+v", r)
+		}
+		if r := before.started(true, at).interrupted(true, at); r.Scheduled.Failure != "it was interrupted" {
+			t.Errorf("of the schedule: %+v", r)
+		}
+	})
+}
+
+func TestVerify_RefusesAMissingFileAsABundle(t *testing.T) {
+	_, env := newController(t)
+	_, err := Verify(t.Context(), env, "/mnt/backup/nosuch", KeyFlags{}, objectstore.Settings{})
+	if problem.ExitCode(err) != problem.ExitBundle || err.Error() != "cannot open the backup /mnt/backup/nosuch: no such file or directory" || problem.Hint(err) == "" {
+		t.Errorf("exit %d, %v", problem.ExitCode(err), err)
+	}
+}
+
+func TestRequireKey_NamesTheFlagWithoutATerminal(t *testing.T) {
+	for name, c := range map[string]struct {
+		encryption format.Encryption
+		hint       string // what it names; "" if no key is needed
+	}{
+		"not encrypted":  {format.Unencrypted, ""},
+		"public keys":    {format.ToRecipients, "--identity-file FILE"},
+		"a passphrase":   {format.WithPassphrase, "--passphrase-file FILE"},
+		"an unknown way": {"rot13", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := KeyFlags{Secrets: &ui.Secrets{}}.RequireKey(t.Context(), format.Header{Encryption: c.encryption})
+			if (err == nil) != (c.hint == "") || err != nil && (problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), c.hint)) {
+				t.Errorf("exit %d, %v → %s", problem.ExitCode(err), err, problem.Hint(err))
+			}
+		})
+	}
+}
+
+func TestExplainSpace_SaysHowMuchIsNeeded(t *testing.T) {
+	full := &fs.PathError{Op: "write", Path: "/mnt/b", Err: host.ErrNoSpace}
+	for name, c := range map[string]struct {
+		err  error
+		want string
+	}{
+		"a full disk": {full, "write /mnt/b: no space left on device: the backup needs up to 3.0 MB, and 1.0 MB of it were written"},
+		"another":     {errors.New("it fails"), "it fails"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := explainSpace(c.err, 1e6, 3e6); err.Error() != c.want || !errors.Is(err, c.err) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		})
 	}
 }

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"github.com/plinthdev/plinth/internal/node/cleanup"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/token"
 	"github.com/plinthdev/plinth/internal/ui"
 )
 
@@ -224,9 +226,9 @@ func (w writer) removeOlder(ctx context.Context, _ step.Report) error {
 
 // recordSuccess stores the backup as the last good one of this host.
 func (o *operation) recordSuccess(env *action.Env) error {
-	err := writeRecord(env.Host, env.DataDir, Record{Path: o.result.Path, TakenAt: o.result.Backup.TakenAt, Size: o.result.Size,
-		Digest: o.result.Digest, Verified: o.result.Verified})
-	return errors.Join(err, removeOldLogs(env.Host))
+	r := o.readRecord(env).ended(o.opts.Scheduled, recordTime(env), "")
+	r.Path, r.TakenAt, r.Size, r.Digest, r.Verified = o.result.Path, o.result.Backup.TakenAt, o.result.Size, o.result.Digest, o.result.Verified
+	return errors.Join(writeRecord(env.Host, env.DataDir, r), removeOldLogs(env.Host))
 }
 
 // keptLogs is the number of logs of backups that stay: a schedule would fill the folder otherwise.
@@ -250,17 +252,43 @@ func removeOldLogs(h host.Files) error {
 	return err
 }
 
+// recordStart stores that a backup of this host has begun, so that one that is killed is not forgotten. A host without a
+// control plane has no backups.
+func (o *operation) recordStart(env *action.Env) error {
+	receipt, ok, err := journal.ReadReceipt(env.Host, env.DataDir)
+	if err != nil || !ok || receipt.Role == token.Worker {
+		return nil //nolint:nilerr // inspect refuses it
+	}
+	if err := writeRecord(env.Host, env.DataDir, o.readRecord(env).started(o.opts.Scheduled, recordTime(env))); err != nil {
+		return problem.New(problem.ExitStep, "record that a backup has begun", err, cmp.Or(host.DiskHint(err), "check the folder "+env.DataDir))
+	}
+	o.begun = true
+	return nil
+}
+
 // recordFailure stores that a backup of this host has failed, beside the last good one, and returns the
 // failure. A host without a cluster, and one on which another run holds the lock, have no failed backup.
 func (o *operation) recordFailure(env *action.Env, failed error) error {
-	if code := problem.ExitCode(failed); o.receipt.Name == "" || code == problem.ExitLocked || code == problem.ExitInterrupted {
+	if !o.begun {
 		return failed
 	}
-	r, _, err := ReadRecord(env.Host, env.DataDir)
-	if err != nil { // a damaged record is replaced
-		r = Record{}
+	r := o.readRecord(env)
+	if problem.ExitCode(failed) == problem.ExitInterrupted {
+		r = r.interrupted(o.opts.Scheduled, recordTime(env))
+	} else {
+		r = r.ended(o.opts.Scheduled, recordTime(env), env.Secrets.Mask(failed.Error()))
 	}
-	now := env.Now().UTC().Truncate(time.Second)
-	r.FailedAt, r.Failure = &now, env.Secrets.Mask(failed.Error())
 	return errors.Join(failed, writeRecord(env.Host, env.DataDir, r))
 }
+
+// readRecord returns the record of this host. A damaged one is replaced.
+func (o *operation) readRecord(env *action.Env) Record {
+	r, _, err := ReadRecord(env.Host, env.DataDir)
+	if err != nil {
+		return Record{}
+	}
+	return r
+}
+
+// recordTime returns the time for a record.
+func recordTime(env *action.Env) time.Time { return env.Now().UTC().Truncate(time.Second) }

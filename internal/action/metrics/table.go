@@ -87,8 +87,10 @@ func clusterMetrics() []metric {
 			func(s snapshot) []sample { return []sample{{value: seconds(s.backup.TakenAt)}} }},
 		{"plinth_backup_size_bytes", "Size of the last good backup of the control plane; 0 if there is none.", nil, sourceBackup,
 			func(s snapshot) []sample { return []sample{{value: float64(s.backup.Size)}} }},
-		{"plinth_backup_failed", "1 if the last backup of the control plane on this host has failed.", nil, sourceBackup,
-			func(s snapshot) []sample { return condition(s.backup.FailedAt != nil) }},
+		{"plinth_backup_failed", "1 if the last backup of the control plane on this host has failed, or the last one of its schedule failed or did not end.", nil, sourceBackup,
+			func(s snapshot) []sample {
+				return condition(s.backup.FailedAt != nil || s.backup.ScheduleFailed(s.now))
+			}},
 		{"plinth_upgrade_unfinished", "1 while an upgrade of the cluster is not finished: it runs, or has to be resumed or rolled back.", nil, sourceCluster,
 			func(s snapshot) []sample { return condition(s.cluster.upgrade.Active()) }},
 		{"plinth_admitted_nodes", "Number of nodes that the cluster has admitted.", []string{"role"}, sourceCluster,
