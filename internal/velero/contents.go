@@ -17,6 +17,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/plinthdev/plinth/internal/problem"
 )
 
 // Contents are the contents of a snapshot, as far as a restore depends on them.
@@ -61,7 +63,7 @@ func ReadContents(ctx context.Context, b Objects, s Snapshot) (c Contents, err e
 		var packed flate.CorruptInputError
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || errors.Is(err, io.ErrUnexpectedEOF) ||
 			errors.Is(err, tar.ErrHeader) || errors.Is(err, errTooLarge) || errors.As(err, &corrupt) || errors.As(err, &packed) {
-			return fmt.Errorf("%w: %s: %w", ErrDamaged, file, err)
+			return fmt.Errorf("%w: %s: %w", ErrDamaged, file, problem.PathCause(err))
 		}
 		return err
 	}
@@ -100,12 +102,9 @@ type podVolumeBackup struct {
 	} `json:"status"`
 }
 
-// readVolumes returns the volumes with data in a snapshot. A snapshot without such a file has none.
+// readVolumes returns the volumes with data in a snapshot.
 func readVolumes(ctx context.Context, b Objects, key string) (volumes []VolumeData, err error) {
 	r, err := openZip(ctx, b, key)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,8 @@ type Objects interface {
 }
 
 // Files of a snapshot below backupsPrefix (Velero 1.18.3, pkg/persistence/object_store_layout.go). The description is
-// written before the contents.
+// written before the others. Velero writes the list of volumes also for a snapshot without any (pkg/controller/backup_controller.go:
+// persistBackup), and restores none if it is missing.
 const (
 	backupsPrefix   = "backups/"
 	descriptionFile = "velero-backup.json"
@@ -136,13 +137,14 @@ func parseSnapshot(name string, raw []byte, err error, files []string) Snapshot 
 	s.Instance, s.Namespace, s.Registry, s.RegistryOf = a[instanceAnnotation] == "true", a[namespaceAnnotation], a[registryAnnotation], a[RegistryOfAnnotation]
 	s.KOTS, s.Kubernetes = imageTag(a[imageAnnotation]), a[kubernetesAnnotation]
 	_ = json.Unmarshal([]byte(a[versionsAnnotation]), &s.Apps) // without it, Apps is empty
+	missing := missingFiles(name, files)
 	switch {
 	case s.Phase == "PartiallyFailed" || strings.HasPrefix(s.Phase, "Failed"):
 		s.Problem = strings.TrimSuffix(fmt.Sprintf("it failed: %s with %d errors; %s", s.Phase, d.Status.Errors, d.Status.FailureReason), "; ")
 	case s.Phase != phaseCompleted:
 		s.Problem = fmt.Sprintf("it is not complete: its phase is %q", s.Phase)
-	case !slices.Contains(files, name+contentsSuffix):
-		s.Problem = "it is not complete: " + name + contentsSuffix + " is missing"
+	case missing != "":
+		s.Problem = "it is not complete: " + missing + " is missing"
 	case s.RegistryOf != "":
 		s.Problem = "it has only the content of the registry, for the snapshot " + s.RegistryOf
 	case !s.Instance && a[typeAnnotation] != "":
@@ -155,6 +157,17 @@ func parseSnapshot(name string, raw []byte, err error, files []string) Snapshot 
 		s.Problem = "it does not name the namespace and the version of its console"
 	}
 	return s
+}
+
+// missingFiles returns the files that the snapshot name must have and that are not among files, in words; "" for none.
+func missingFiles(name string, files []string) string {
+	var missing []string
+	for _, f := range []struct{ suffix, content string }{{contentsSuffix, "its objects"}, {volumesSuffix, "the list of its volumes"}} {
+		if !slices.Contains(files, name+f.suffix) {
+			missing = append(missing, name+f.suffix+" with "+f.content)
+		}
+	}
+	return strings.Join(missing, " and ")
 }
 
 // imageTag returns the tag of an image reference without its v, "" for none.

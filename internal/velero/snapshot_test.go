@@ -26,10 +26,12 @@ func TestListSnapshots_NamesWhyOneCannotBeRestored(t *testing.T) {
 			s.Phase = "Failed"
 			s.Status = map[string]any{"failureReason": "no space left"}
 		}, "it failed: Failed with 0 errors; no space left"},
-		"partially failed":      {func(s *storetest.Snapshot) { s.Phase = "PartiallyFailed"; s.Status = map[string]any{"errors": 3} }, "it failed: PartiallyFailed with 3 errors"},
-		"failed validation":     {func(s *storetest.Snapshot) { s.Phase = "FailedValidation" }, "it failed: FailedValidation"},
-		"being deleted":         {func(s *storetest.Snapshot) { s.Phase = "Deleting" }, `its phase is "Deleting"`},
-		"half uploaded":         {func(s *storetest.Snapshot) { s.Without = []string{".tar.gz"} }, "s1.tar.gz is missing"},
+		"partially failed":  {func(s *storetest.Snapshot) { s.Phase = "PartiallyFailed"; s.Status = map[string]any{"errors": 3} }, "it failed: PartiallyFailed with 3 errors"},
+		"failed validation": {func(s *storetest.Snapshot) { s.Phase = "FailedValidation" }, "it failed: FailedValidation"},
+		"being deleted":     {func(s *storetest.Snapshot) { s.Phase = "Deleting" }, `its phase is "Deleting"`},
+		"half uploaded":     {func(s *storetest.Snapshot) { s.Without = []string{".tar.gz"} }, "it is not complete: s1.tar.gz with its objects is missing"},
+		"copied in part": {func(s *storetest.Snapshot) { s.Without = []string{"-podvolumebackups.json.gz"} },
+			"it is not complete: s1-podvolumebackups.json.gz with the list of its volumes is missing"},
 		"without a description": {func(s *storetest.Snapshot) { s.Without = []string{"velero-backup.json"} }, "it has no velero-backup.json"},
 		"damaged description":   {func(s *storetest.Snapshot) { s.Replace = map[string][]byte{"velero-backup.json": []byte("{")} }, "its description cannot be read"},
 		"of another name": {func(s *storetest.Snapshot) {
@@ -130,7 +132,7 @@ func TestReadContents_NamesSkippedVolumesAndRefusesDamage(t *testing.T) {
 		"a skipped volume":          {change: func(s *storetest.Snapshot) { s.Volumes = s.Volumes[1:] }, missing: []string{"kotsadm/kotsadm-0:backup"}},
 		"a space in the list":       {change: func(s *storetest.Snapshot) { mark(s, "backup, cache,") }, missing: []string{"kotsadm/kotsadm-0:cache"}},
 		"a name of no volume":       {change: func(s *storetest.Snapshot) { mark(s, "backup,other, ,") }},
-		"no file of volumes":        {change: func(s *storetest.Snapshot) { s.Without = []string{"-podvolumebackups.json.gz"} }, missing: []string{"kotsadm/kotsadm-0:backup"}},
+		"no file of volumes":        {change: func(s *storetest.Snapshot) { s.Without = []string{"-podvolumebackups.json.gz"} }, damage: "s1-podvolumebackups.json.gz"},
 		"a volume that failed":      {change: func(s *storetest.Snapshot) { s.Volumes[1].Phase = "Failed" }, damage: "kotsadm/db-0:data"},
 		"no data of volumes":        {change: func(s *storetest.Snapshot) { s.Without = []string{"kopia.repository"} }, damage: "kopia/kotsadm/kopia.repository"},
 		"an archive that ends":      {change: func(s *storetest.Snapshot) { s.Replace = map[string][]byte{".tar.gz": {0x1f, 0x8b, 8, 0, 0, 0}} }, damage: "s1.tar.gz"},

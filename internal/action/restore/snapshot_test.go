@@ -70,7 +70,9 @@ func upload(t *testing.T, all ...storetest.Snapshot) *storetest.Server {
 func TestReadSnapshot_ChoosesTheNewestThatCanBeRestored(t *testing.T) {
 	at := clock()
 	running, failed, damaged := storetest.ConsoleSnapshot("running", at.Add(3*time.Hour)), storetest.ConsoleSnapshot("failed", at.Add(2*time.Hour)), storetest.ConsoleSnapshot("damaged", at.Add(time.Hour))
-	running.Phase, failed.Phase, damaged.Without = "InProgress", "PartiallyFailed", []string{"-podvolumebackups.json.gz"}
+	running.Phase, failed.Phase = "InProgress", "PartiallyFailed"
+	copied := storetest.ConsoleSnapshot("copied", at.Add(time.Minute))
+	copied.Without = []string{"-podvolumebackups.json.gz"}
 	damaged.Replace = map[string][]byte{"damaged.tar.gz": []byte("torn off here")}
 	good, old := storetest.ConsoleSnapshot("good", at), storetest.ConsoleSnapshot("old", at.Add(-time.Hour))
 	for name, c := range map[string]struct {
@@ -80,11 +82,12 @@ func TestReadSnapshot_ChoosesTheNewestThatCanBeRestored(t *testing.T) {
 		text  string
 	}{
 		"the newest":                     {all: []storetest.Snapshot{old, good}, want: "good"},
-		"newer ones cannot be restored":  {all: []storetest.Snapshot{running, failed, damaged, good, old}, want: "good"},
+		"newer ones cannot be restored":  {all: []storetest.Snapshot{running, failed, damaged, copied, good, old}, want: "good"},
 		"an older one":                   {all: []storetest.Snapshot{good, old}, named: "old", want: "old"},
 		"one that runs":                  {all: []storetest.Snapshot{running, good}, named: "running", text: `its phase is "InProgress"`},
 		"one that has failed":            {all: []storetest.Snapshot{failed, good}, named: "failed", text: "it failed: PartiallyFailed"},
 		"a damaged one":                  {all: []storetest.Snapshot{damaged, good}, named: "damaged", text: "it is damaged or not complete"},
+		"one that was copied in part":    {all: []storetest.Snapshot{copied, good}, named: "copied", text: "it is not complete: copied-podvolumebackups.json.gz with the list of its volumes is missing"},
 		"one that is not there":          {all: []storetest.Snapshot{good}, named: "other", text: "there is no snapshot other in " + snapshotFolder},
 		"none that can be restored":      {all: []storetest.Snapshot{running, failed}, text: "none of the snapshots in " + snapshotFolder + " can be restored"},
 		"one with content of a registry": {all: []storetest.Snapshot{good, storetest.RegistrySnapshot("good", at.Add(time.Minute))}, want: "good"},
