@@ -99,7 +99,7 @@ func TestRestore_NewHost(t *testing.T) {
 	args := []string{"restore", "--control-plane", "/root/b.plinth-backup", "--identity-file", "/root/key.txt", "--bundle", bundle, "--yes"}
 
 	t.Run("a controller that runs is not lost", func(t *testing.T) {
-		checkRestoreRefusal(t, ctx, n.ForTest(t), 2, "it is not lost", args...)
+		checkRestoreRefusal(t, ctx, n.ForTest(t), 2, "answers", args...)
 	})
 	a.Down()
 	t.Run("what does not fit is refused", func(t *testing.T) {

@@ -2,26 +2,8 @@ package etcd
 
 import (
 	"context"
-	"net"
 	"strings"
-	"time"
-
-	"github.com/plinthdev/plinth/internal/ports"
 )
-
-// dialTimeout is how long a host may take to answer IsListening.
-const dialTimeout = 2 * time.Second
-
-// IsListening reports whether a process listens on etcd's port for its peers at the IP address.
-func IsListening(ctx context.Context, address string) bool {
-	d := net.Dialer{Timeout: dialTimeout}
-	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(address, ports.EtcdPeerText))
-	if err != nil {
-		return false
-	}
-	_ = c.Close()
-	return true
-}
 
 // Status is the state of the local member's database.
 type Status struct {

@@ -99,7 +99,7 @@ func requireBundle(opts Options, doing, hint string) error {
 // newHost is a restore on a host that had no cluster.
 type newHost struct {
 	opts     Options
-	answers  func(ctx context.Context, address string) bool // reports whether an etcd answers
+	identify identifyFunc
 	file     format.Source
 	key      format.Key
 	header   format.Header
@@ -111,7 +111,7 @@ type newHost struct {
 
 // runOnNewHost makes this host the only controller of the cluster in a backup.
 func runOnNewHost(ctx context.Context, env *action.Env, opts Options) (Result, error) {
-	n := newHost{opts: opts, answers: etcd.IsListening}
+	n := newHost{opts: opts, identify: etcd.IdentifyPeer}
 	if err := n.readBackup(ctx, env); err != nil {
 		return Result{}, err
 	}
@@ -221,9 +221,15 @@ func (n *newHost) check(ctx context.Context, env *action.Env, c install.Candidat
 		return err // a resumed run
 	}
 	for _, other := range n.manifest.Nodes {
-		if other.Role == token.Controller && !hasAddress(c.Host.Network, other.Address) && n.answers(ctx, other.Address) {
-			return n.refuse("restore it there: sudo plinth restore --control-plane FILE; or stop it for good on every old controller: sudo systemctl disable --now "+k0s.ControllerUnit,
-				"etcd on controller %s (%s) answers: it is not lost", other.Name, other.Address)
+		if other.Role != token.Controller || hasAddress(c.Host.Network, other.Address) {
+			continue
+		}
+		refusal, note := peerVerdict(other, n.identify(ctx, other.Address, n.content[etcd.CAPath]))
+		if refusal != "" {
+			return n.refuse("if it is not lost, restore it there: sudo plinth restore --control-plane FILE; or stop it for good on every old controller: sudo systemctl disable --now "+k0s.ControllerUnit, "%s", refusal)
+		}
+		if note != "" {
+			env.Note(note)
 		}
 	}
 	return nil

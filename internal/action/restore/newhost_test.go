@@ -2,7 +2,6 @@ package restore
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"io"
 	"net/netip"
@@ -100,7 +99,7 @@ func (f *freshHost) writeBackup(t *testing.T, p string, h format.Header, key *ag
 // newHost returns the restore on the host.
 func (f *freshHost) newHost(answering ...string) *newHost {
 	return &newHost{opts: Options{ControlPlane: backupFile, Key: backup.KeyFlags{IdentityFile: f.keys, Secrets: f.env.Secrets}},
-		answers: func(_ context.Context, address string) bool { return slices.Contains(answering, address) }}
+		identify: identifyOwn(answering)}
 }
 
 func TestReadBackup_ReturnsTheKeysOfTheCluster(t *testing.T) {
@@ -207,7 +206,7 @@ func TestCheck_RefusesABundleOrHostThatDoesNotFit(t *testing.T) {
 		"another data folder":             {dataDir: "/data", text: "the data folder of the cluster is /var/lib/plinth"},
 		"the name of a worker":            {change: func(c *install.Candidate) { c.Node = "w1" }, text: "a worker with the name of this host"},
 		"the address of a worker":         {change: func(c *install.Candidate) { setAddress(c, "10.0.0.7") }, text: "has the address 10.0.0.7 of worker w1"},
-		"a controller that runs":          {answering: []string{"10.0.0.6"}, text: "etcd on controller n2 (10.0.0.6) answers: it is not lost"},
+		"a controller that runs":          {answering: []string{"10.0.0.6"}, text: "etcd on controller n2 (10.0.0.6) answers"},
 		"one that has joined the resumed": {answering: []string{"10.0.0.6"}, restored: true},
 	} {
 		t.Run(name, func(t *testing.T) {

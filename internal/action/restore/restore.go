@@ -78,7 +78,7 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 		opts.Install.Plan = opts.Plan
 		return runOnNewHost(ctx, env, opts)
 	}
-	o := operation{opts: opts, now: env.Now().UTC(), members: action.ReadEtcdMembers, answers: etcd.IsListening}
+	o := operation{opts: opts, now: env.Now().UTC(), members: action.ReadEtcdMembers, identify: etcd.IdentifyPeer}
 	out, err := action.Execute(ctx, env, o.engineOperation())
 	res := Result{Changed: out.Changed, Removed: opts.RemoveLost, Log: out.Log, Lost: o.lost()}
 	if opts.ControlPlane != "" {
@@ -95,9 +95,8 @@ type operation struct {
 	opts Options
 	now  time.Time
 	// members returns the members of the etcd on this host. An error means that it does not answer.
-	members func(ctx context.Context, env *action.Env) ([]etcd.Member, error)
-	// answers reports whether an etcd answers at an address.
-	answers func(ctx context.Context, address string) bool
+	members  func(ctx context.Context, env *action.Env) ([]etcd.Member, error)
+	identify identifyFunc
 
 	receipt   journal.Receipt
 	installed desired.InstalledBundle
@@ -161,7 +160,7 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	case restored: // etcd has one member now
 		return nil
 	case stored: // etcd's own data may be gone
-		return o.checkOthersOff(ctx)
+		return o.checkOthersOff(ctx, env)
 	default:
 		return o.checkQuorum(ctx, env)
 	}
@@ -292,15 +291,23 @@ func (o *operation) checkQuorum(ctx context.Context, env *action.Env) error {
 		return problem.New(problem.ExitUsage, doing, fmt.Errorf("the members of etcd cannot be read, so it is not known which controllers must be off: %w", err),
 			"run it again in a minute; or restore from a backup: plinth restore --control-plane FILE; nothing was changed")
 	}
-	return o.checkOthersOff(ctx)
+	return o.checkOthersOff(ctx, env)
 }
 
-// checkOthersOff refuses a restore while another controller runs.
-func (o *operation) checkOthersOff(ctx context.Context) error {
+// checkOthersOff refuses a restore while another controller runs, or may run.
+func (o *operation) checkOthersOff(ctx context.Context, env *action.Env) error {
+	ca, _ := env.Host.ReadFile(etcd.CAPath) // without it, every etcd counts as one of the cluster
 	for _, n := range o.others {
-		if n.Address != "" && o.answers(ctx, n.Address) {
+		if n.Address == "" {
+			continue
+		}
+		refusal, note := peerVerdict(n, o.identify(ctx, n.Address, ca))
+		if refusal != "" {
 			return problem.Newf(problem.ExitUsage, doing, "start k0s on enough controllers, and the cluster works again without a restore; or stop it for good on all others: sudo systemctl disable --now "+k0s.ControllerUnit+"; nothing was changed",
-				"etcd on controller %s (%s) answers", n.Name, n.Address)
+				"%s", refusal)
+		}
+		if note != "" {
+			env.Note(note)
 		}
 	}
 	return nil

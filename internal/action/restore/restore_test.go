@@ -94,7 +94,37 @@ func (s survivor) newOperation(opts Options, members []etcd.Member, answering ..
 			}
 			return members, nil
 		},
-		answers: func(_ context.Context, address string) bool { return slices.Contains(answering, address) }}
+		identify: identifyOwn(answering)}
+}
+
+// identifyOwn returns a function that finds members of the cluster at these addresses.
+func identifyOwn(answering []string) identifyFunc {
+	return func(_ context.Context, address string, _ []byte) etcd.Peer {
+		if slices.Contains(answering, address) {
+			return etcd.OwnPeer
+		}
+		return etcd.NoPeer
+	}
+}
+
+func TestPeerVerdict_RefusesWhatMayBeTheController(t *testing.T) {
+	n := format.Node{Name: "n2", Address: "10.0.0.6"}
+	for name, c := range map[string]struct {
+		found         etcd.Peer
+		refusal, note string
+	}{
+		"nothing":              {etcd.NoPeer, "", ""},
+		"its etcd":             {etcd.OwnPeer, "etcd on controller n2 (10.0.0.6) answers", ""},
+		"a silent program":     {etcd.SilentPeer, "a program accepts connections at port 2380 of controller n2 (10.0.0.6) and does not say what it is: it may be the etcd of that controller, which does not answer", ""},
+		"another cluster":      {etcd.ForeignPeer, "", "what answers at port 2380 of controller n2 (10.0.0.6) is of another cluster: this controller is not there any more"},
+		"a program that isn't": {etcd.OtherPeer, "", "what answers at port 2380 of controller n2 (10.0.0.6) is not etcd: this controller is not there any more"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if refusal, note := peerVerdict(n, c.found); refusal != c.refusal || note != c.note {
+				t.Errorf("%q, %q", refusal, note)
+			}
+		})
+	}
 }
 
 func TestInspect_RefusesByName(t *testing.T) {

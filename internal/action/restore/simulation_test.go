@@ -117,7 +117,7 @@ func (f fakeLost) Remove(_ context.Context, name string) error {
 // restore runs `plinth restore` from state and returns the state at its end.
 func (s *simulation) restore(state sim.State, see func(string, sim.State)) (sim.State, error) {
 	env, m := s.newRun(Verb, state, see)
-	o := &operation{opts: s.opts, now: sim.Now(), answers: func(context.Context, string) bool { return false }}
+	o := &operation{opts: s.opts, now: sim.Now(), identify: identifyOwn(nil)}
 	o.members = func(context.Context, *action.Env) ([]etcd.Member, error) {
 		return []etcd.Member{{Name: "n1"}, {Name: "n2", Address: "10.0.0.6"}}, nil
 	}
