@@ -110,11 +110,23 @@ type Requirements struct {
 	Proxy           string               // URL of the proxy to the sources; may contain credentials
 	WritePaths      []WritePath          // every path that the install writes to
 	Backup          Backup               // schedule of backups; zero for none
+	SnapshotFolder  string               // folder of this host for the object store with snapshots; "" for none
 	EvictBelow      int                  // percent of free space below which kubelet evicts pods; 0 for its default of 15
 	NotBefore       time.Time            // when the bundle was built, or a backup to restore was taken: an earlier clock is wrong
 	Quick           bool                 // skip the benchmarks (--quick)
 	Owned           Owned                // what is on the host already and belongs to this install
 	Previous        Previous             // what the previous run found on this host
+}
+
+// SetSnapshotFolder sets the folder of this host for the object store with snapshots, which writes to it, instead of an
+// earlier one; "" changes nothing.
+func (req *Requirements) SetSnapshotFolder(folder string) {
+	if folder == "" {
+		return
+	}
+	req.WritePaths = slices.DeleteFunc(req.WritePaths, func(w WritePath) bool { return req.SnapshotFolder != "" && w.Path == req.SnapshotFolder })
+	req.SnapshotFolder = folder
+	req.WritePaths = append(req.WritePaths, WritePath{Path: folder, Purpose: "snapshots"})
 }
 
 // Refusal is why no install or join can begin on a host, whatever its facts are; zero if

@@ -27,7 +27,7 @@ func FactsRequest(req hp.Requirements) facts.Request {
 		Sysctls:  sysctlKeys(),
 		Sources:  req.Sources,
 		Proxy:    req.Proxy,
-		Runs:     backupRuns(req),
+		Runs:     slices.Concat(backupRuns(req), snapshotFolderRuns(req)),
 	}
 	for _, d := range req.WritePaths {
 		r.Paths = append(r.Paths, d.Path)

@@ -51,6 +51,10 @@ func diskChecks() []hp.Check {
 			Expected:  "spec.backup of the Installer: a schedule that this systemd understands, and a folder outside of Plinth's; warns if the folder, or the file with the settings of the object store, does not exist",
 			Rationale: "the timer of systemd would not start, or every backup would fail; Plinth does not create the folder, which may be the mount point of a share.",
 			Run:       checkBackupSchedule},
+		{ID: "snapshot-folder", Group: "Disk", Title: "Folder of snapshots", Severity: hp.Fail, Roles: []hp.Role{hp.Controller}, Verbs: []hp.Verb{hp.Install, hp.Upgrade},
+			Expected:  "spec.velero.objectStore.folder of the Installer, or the folder of plinth restore --from: a folder to which only root and its group can write, or none yet",
+			Rationale: "users who can write to it could replace what is in it, and snapshots contain the secrets of the cluster.",
+			Run:       checkSnapshotFolder},
 	}
 }
 

@@ -190,8 +190,28 @@ func withBackup(folder string, calendar int, text string, exists int) func(*fact
 	}
 }
 
+// withSnapshotFolder adds a folder for snapshots, and the result of the program that reads its mode.
+func withSnapshotFolder(mode, text string) func(*facts.Facts, *hp.Requirements) {
+	return func(f *facts.Facts, req *hp.Requirements) {
+		req.SnapshotFolder = "/srv/my snapshots"
+		r := facts.CommandResult{Name: runSnapshotFolder, Output: mode + "\n"}
+		if text != "" {
+			r = facts.CommandResult{Name: runSnapshotFolder, Code: 1, Error: text}
+		}
+		f.Runs = append(f.Runs, r)
+	}
+}
+
 func diskFaults() []fault {
 	return []fault{
+		{"snapshot-folder", "that all users can write to", hp.Fail, withSnapshotFolder("41ff", "")},
+		{"snapshot-folder", "with the sticky bit", hp.Fail, withSnapshotFolder("43ff", "")},
+		{"snapshot-folder", "of an earlier store, with its group", hp.Pass, withSnapshotFolder("45fd", "")},
+		{"snapshot-folder", "that is a file", hp.Fail, withSnapshotFolder("81a4", "")},
+		{"snapshot-folder", "that is a link", hp.Fail, withSnapshotFolder("a1ff", "")},
+		{"snapshot-folder", "that is missing", hp.Pass, withSnapshotFolder("", "stat: cannot statx '/srv/my snapshots': No such file or directory")},
+		{"snapshot-folder", "that cannot be read", hp.Unknown, withSnapshotFolder("", "stat: cannot statx '/srv/my snapshots': Stale file handle")},
+		{"snapshot-folder", "not checked", hp.Unknown, func(_ *facts.Facts, req *hp.Requirements) { req.SnapshotFolder = "/srv/s" }},
 		{"disk-space", "too small for the sum", hp.Fail, editDisks(func(d *facts.Disk) { d.Available = 4.1e9 })},
 		{"disk-space", "a small disk for images", hp.Fail, withImageDisk(func(d *facts.Disk) { d.Available = 3e9 })},
 		{"disk-space", "a small disk beside that for images", hp.Pass, func(f *facts.Facts, req *hp.Requirements) {

@@ -92,6 +92,9 @@ func InstallRequirements(b *airgap.Bundle, in *spec.Installer, j *journal.Journa
 			w.Backup.Folder, w.Backup.EnvFile = "", node.BackupEnvFile
 		}
 	}
+	if v := in.Spec.Velero; v != nil && v.ObjectStore.Mode != spec.ObjectStoreNone {
+		w.SetSnapshotFolder(v.ObjectStore.Folder)
+	}
 	if in.Spec.Kotsadm != nil {
 		w.ConsolePort = in.Spec.Kotsadm.UIBindPort
 	}

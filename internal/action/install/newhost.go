@@ -32,6 +32,7 @@ type Restoration struct {
 	Receipt journal.Receipt           // of the cluster before; zero if it is not known
 	Paths   []hostpreflight.WritePath // to which the restore writes beside an install
 	TakenAt time.Time                 // when the data was saved; zero if it is not known
+	Folder  string                    // of the object store from which snapshots are restored, and which keeps it; "" for that of the Installer
 	// Check refuses a bundle, or a host, that does not fit the data.
 	Check func(ctx context.Context, env *action.Env, c Candidate) error
 	// Steps returns the steps of the restore.
@@ -184,6 +185,7 @@ func (o *operation) confirmRestore(ctx context.Context, env *action.Env, todo []
 // before the backup, or the cluster's certificates may not be valid yet.
 func (r Restoration) addRequirements(want *hostpreflight.Requirements) {
 	want.WritePaths = append(want.WritePaths, r.Paths...)
+	want.SetSnapshotFolder(r.Folder)
 	if r.TakenAt.After(want.NotBefore) {
 		want.NotBefore = r.TakenAt
 	}

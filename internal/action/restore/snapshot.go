@@ -69,7 +69,7 @@ func runSnapshot(ctx context.Context, env *action.Env, opts Options) (Result, er
 		return Result{}, err
 	}
 	done, err := install.RestoreOnNewHost(ctx, env, opts.Install, install.Restoration{From: s.id(), AppID: s.images.ID, Check: s.check, Question: s.question,
-		Steps: s.steps, Paths: s.writePaths(env.DataDir)})
+		Steps: s.steps, Paths: s.writePaths(env.DataDir), Folder: s.store.folder})
 	res := Result{Changed: done.Changed, Plan: done.Plan, Log: done.Log, TakenAt: &s.snapshot.TakenAt,
 		Snapshot: &RestoredSnapshot{Name: s.snapshot.Name, From: s.store.name, Registry: s.registry.Name, Images: s.images.Bundle, Apps: s.snapshot.Apps, KOTS: s.snapshot.KOTS, Bytes: s.bytes},
 		NewHost:  &NewHost{ConsoleURL: done.ConsoleURL, Kubeconfig: done.Kubeconfig, Preflights: done.Preflights, Warnings: append(s.warnings, done.Warnings...)}}
