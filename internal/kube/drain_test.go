@@ -102,6 +102,28 @@ func TestHasPodsToEvict_IgnoresTerminatingPodsOfDeadNode(t *testing.T) {
 	}
 }
 
+func TestPVCsOfMissingNodes_NamesTheNode(t *testing.T) {
+	s, c := kubetest.New(t)
+	put := func(claim, node, uid string) {
+		spec := map[string]any{"claimRef": map[string]any{"namespace": "a", "name": claim, "uid": "1"}, "local": map[string]any{"path": "/v/" + claim}}
+		if node != "" {
+			spec["nodeAffinity"] = map[string]any{"required": map[string]any{"nodeSelectorTerms": []any{map[string]any{"matchExpressions": []any{
+				map[string]any{"key": "kubernetes.io/hostname", "operator": "In", "values": []any{node}}}}}}}
+		}
+		s.Put("/api/v1/persistentvolumes/pv-"+claim, map[string]any{"metadata": map[string]any{"name": "pv-" + claim}, "spec": spec})
+		s.Put("/api/v1/namespaces/a/persistentvolumeclaims/"+claim, map[string]any{"metadata": map[string]any{"name": claim, "uid": uid}, "spec": map[string]any{"volumeName": "pv-" + claim}})
+	}
+	s.Put("/api/v1/nodes/n1", map[string]any{"apiVersion": "v1", "kind": "Node", "metadata": map[string]any{"name": "n1"}})
+	put("here", "n1", "1")
+	put("anywhere", "", "1")
+	put("created-again", "n2", "2")
+	put("uploads", "n2", "1")
+	got, err := kube.PVCsOfMissingNodes(t.Context(), c)
+	if err != nil || len(got) != 1 || got[0].String() != "a/uploads" || got[0].Node != "n2" || got[0].Path != "/v/uploads" {
+		t.Errorf("%+v %v", got, err)
+	}
+}
+
 func TestReleasablePVCs_OnlyOfStatefulSets(t *testing.T) {
 	s, c := kubetest.New(t)
 	on := func(node string) map[string]any {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -14,7 +15,9 @@ import (
 // PVC is a PersistentVolumeClaim that is bound to a volume.
 type PVC struct {
 	Namespace, Name, Volume string
-	Recreated               bool // a StatefulSet creates it again once it is deleted
+	Recreated               bool   // a StatefulSet creates it again once it is deleted
+	Node                    string // the only node that can use the volume; only of LocalPVCs and PVCsOfMissingNodes
+	Path                    string // folder on that node with the files; "" if it is not known
 }
 
 // String returns a name such as "kotsadm/kotsadm-rqlite-kotsadm-rqlite-1".
@@ -74,7 +77,49 @@ func LocalPVCs(ctx context.Context, c *Client, node string) ([]PVC, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, PVC{Namespace: ref.Namespace, Name: ref.Name, Volume: v.Name, Recreated: recreated})
+		out = append(out, PVC{Namespace: ref.Namespace, Name: ref.Name, Volume: v.Name, Recreated: recreated, Node: node, Path: volumePath(v)})
+	}
+	slices.SortFunc(out, func(a, b PVC) int { return strings.Compare(a.String(), b.String()) })
+	return out, nil
+}
+
+// volumePath returns the folder on a node with the files of a volume, "" if it is not in one.
+func volumePath(v *corev1.PersistentVolume) string {
+	switch {
+	case v.Spec.Local != nil:
+		return v.Spec.Local.Path
+	case v.Spec.HostPath != nil:
+		return v.Spec.HostPath.Path
+	}
+	return ""
+}
+
+// PVCsOfMissingNodes returns the claims on volumes that only a node could use which is not in the cluster, sorted: pods that use
+// them never start.
+func PVCsOfMissingNodes(ctx context.Context, c *Client) ([]PVC, error) {
+	nodes, err := c.Nodes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	volumes, err := c.Core().PersistentVolumes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var out []PVC
+	for i := range volumes.Items {
+		v := &volumes.Items[i]
+		node, ref := volumeNode(v), v.Spec.ClaimRef
+		if ref == nil || node == "" || slices.ContainsFunc(nodes, func(n Node) bool { return n.Name == node }) {
+			continue
+		}
+		claim, err := c.Core().PersistentVolumeClaims(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) || err == nil && claim.UID != ref.UID {
+			continue // released
+		}
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, PVC{Namespace: ref.Namespace, Name: ref.Name, Volume: v.Name, Node: node, Path: volumePath(v)})
 	}
 	slices.SortFunc(out, func(a, b PVC) int { return strings.Compare(a.String(), b.String()) })
 	return out, nil

@@ -14,6 +14,7 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/token"
+	"github.com/plinthdev/plinth/internal/velero"
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
@@ -38,7 +39,7 @@ func RestoreOnNewHost(c Cluster, r Restoration) []step.Step {
 	i = slices.IndexFunc(steps, func(s step.Step) bool { return s.ID == "node-ready" })
 	steps[i] = o.waitNodeReported(steps[i])
 	steps = slices.Insert(steps, i+1, o.restartPodsOfAbsentNodes())
-	return append(steps, o.end())
+	return append(append(steps, o.waitAddOns("k0s-start")...), o.end())
 }
 
 // insertBefore inserts more before the step id.
@@ -246,7 +247,7 @@ func (l lostControllers) removeFrom(ctx context.Context, client *kube.Client, na
 }
 
 // releaseLost deletes the claims of the volumes that only the lost controller name had, as far as something creates them
-// again: a StatefulSet, or a step of Install. Each is named, before it is deleted.
+// again: a StatefulSet, or a step of Install. Each whose data is not used any more is named, before it is deleted.
 func (l lostControllers) releaseLost(ctx context.Context, client *kube.Client, name string) error {
 	claims, err := kube.LocalPVCs(ctx, client, name)
 	if err != nil {
@@ -256,8 +257,8 @@ func (l lostControllers) releaseLost(ctx context.Context, client *kube.Client, n
 	for i, c := range claims {
 		console = console || c.Namespace == l.Console.Namespace && strings.HasPrefix(c.Name, kots.DatastoreName+"-")
 		claims[i].Recreated = c.Recreated || slices.ContainsFunc(l.AddOns, func(a addons.AddOn) bool { return !a.External && a.Namespace == c.Namespace })
-		if l.Warn != nil {
-			l.Warn(lostVolume(claims[i], name))
+		if text := lostVolume(claims[i], l.findFiles(claims[i])); text != "" && l.Warn != nil {
+			l.Warn(text)
 		}
 	}
 	if console {
@@ -268,11 +269,45 @@ func (l lostControllers) releaseLost(ctx context.Context, client *kube.Client, n
 	return kube.ReleasePVCs(ctx, client, slices.DeleteFunc(claims, func(c kube.PVC) bool { return !c.Recreated }))
 }
 
-// lostVolume returns the message about a volume that only the lost controller had.
-func lostVolume(c kube.PVC, controller string) string {
-	text := fmt.Sprintf("the volume of claim %s was on the lost controller %s: its data is lost", c, controller)
-	if c.Recreated {
-		return text + ", and an empty volume replaces it"
+// volumeFiles is what this host has of a volume of a lost controller.
+type volumeFiles struct {
+	here  bool // its folder is on this host, with files
+	store bool // it is that of the object store in a folder, which uses the same folder on this host
+}
+
+// findFiles returns what this host has of the volume of claim c.
+func (l lostControllers) findFiles(c kube.PVC) (f volumeFiles) {
+	f.store = c.Name == velero.StoreName && slices.ContainsFunc(l.AddOns, func(a addons.AddOn) bool {
+		s := snapshotStore(a)
+		return s != nil && s.Folder != "" && s.Folder == c.Path && a.Namespace == c.Namespace
+	})
+	dir := c.Path
+	if f.store {
+		dir = velero.BucketDir(c.Path)
 	}
-	return text + "; its pods wait until you delete the claim and create it again"
+	if dir == "" {
+		return f
+	}
+	entries, err := l.Host.ReadDir(dir)
+	f.here = err == nil && len(entries) > 0
+	return f
+}
+
+// lostVolume returns the message about the volume of claim c, which only a lost controller had; "" if nothing is lost.
+func lostVolume(c kube.PVC, f volumeFiles) string {
+	switch {
+	case f.store && f.here:
+		return ""
+	case f.store:
+		return fmt.Sprintf("the snapshots in %[1]s of the lost controller %[2]s are not on this host: the object store is empty. If a share or a disk has them, mount it at %[1]s, or copy them there; "+
+			"then run: sudo plinth kubectl rollout restart -n %[3]s deployment/%[4]s", c.Path, c.Node, c.Namespace, velero.StoreName)
+	}
+	text, data := fmt.Sprintf("the volume of claim %s was on the lost controller %s: ", c, c.Node), "its data is lost"
+	if f.here {
+		data = "its files are in " + c.Path + " on this host, which nothing uses any more"
+	}
+	if c.Recreated {
+		return text + data + ", and an empty volume replaces it"
+	}
+	return text + data + "; its pods wait until you delete the claim and create it again"
 }

@@ -3,6 +3,7 @@ package plan
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"path"
@@ -29,8 +30,13 @@ type Restoration struct {
 	Lost       func(c Cluster) LostMembers // nil for those of the cluster
 	// Keys are the files of k0s.SharedFiles in the backup, by path: only for RestoreOnNewHost; secret.
 	Keys map[string][]byte
-	// Nodes are the names of the nodes in the backup: only for RestoreOnNewHost.
+	// Nodes are the names of the nodes that may be away: those in the backup or, of a controller that survived, the other
+	// controllers.
 	Nodes []string
+	// Bytes is the size of the snapshot of etcd, for messages; 0 if it is not known.
+	Bytes int64
+	// NotReady gets which add-ons are not ready at the end, and why; nil for none.
+	NotReady func(why string)
 }
 
 // ThisNode is the Source of a restore from the data of etcd on this host.
@@ -81,7 +87,7 @@ func Restore(c Cluster, r Restoration) []step.Step {
 	if r.RemoveLost {
 		steps = append(steps, o.removeLost("restore-start"))
 	}
-	return append(steps, o.end())
+	return append(append(steps, o.waitAddOns("restore-start")...), o.end())
 }
 
 // newRestore returns the restore of r on the host of c.
@@ -142,12 +148,20 @@ func (o restore) save() step.Step {
 			s := Snapshot{Dir: o.dir, To: o.Source, Node: o.NodeName, TakenAt: o.Now().UTC()}
 			data, err := s.saveData(o.Host, etcdFile, r)
 			if err != nil {
-				return err
+				return o.explainSpace(err)
 			}
 			s.Data = &SnapshotData{TakenAt: o.TakenAt, Etcd: data}
 			return s.write(o.Host)
 		},
 	}
+}
+
+// explainSpace adds to the error of a full disk how much is needed: the data to restore, and a copy with a higher revision.
+func (o restore) explainSpace(err error) error {
+	if o.Bytes > 0 && (errors.Is(err, host.ErrNoSpace) || errors.Is(err, host.ErrQuota)) {
+		return fmt.Errorf("%w: %d bytes are needed in %s, and half of it in %s", err, 2*o.Bytes, o.dir, k0s.EtcdDir)
+	}
+	return err
 }
 
 // openOwnData opens the data of etcd on this host as a snapshot. A stopped etcd has written to it everything that it
@@ -183,7 +197,7 @@ func (o restore) restoreEtcd() step.Step {
 			}
 			db, err := o.raiseRevision(s)
 			if err != nil {
-				return err
+				return o.explainSpace(err)
 			}
 			report("restoring etcd", 0, 0)
 			if err := o.K0s.RestoreEtcd(ctx, db, path.Join(o.dir, "work")); err != nil {

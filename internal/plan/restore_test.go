@@ -2,12 +2,16 @@ package plan
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/plinthdev/plinth/addons"
+	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kots"
@@ -119,6 +123,89 @@ func TestLostControllers_AreAllThatTheBackupKnows(t *testing.T) {
 	testkit.Must(t, clusterIdentity(l).applyPolicies(t.Context(), client))
 	if names, err = l.namesIn(t.Context(), client); err != nil || len(names) != 0 {
 		t.Errorf("this host is lost: %v %v", names, err)
+	}
+}
+
+func TestLostVolume_SaysWhatIsLeft(t *testing.T) {
+	for name, c := range map[string]struct {
+		claim kube.PVC
+		files volumeFiles
+		want  string // its beginning; "" for no message
+	}{
+		"nothing": {kube.PVC{Namespace: "a", Name: "b", Node: "n1", Path: "/v"}, volumeFiles{},
+			"the volume of claim a/b was on the lost controller n1: its data is lost; its pods wait until you delete the claim and create it again"},
+		"nothing, of a StatefulSet": {kube.PVC{Namespace: "a", Name: "b", Node: "n1", Path: "/v", Recreated: true}, volumeFiles{},
+			"the volume of claim a/b was on the lost controller n1: its data is lost, and an empty volume replaces it"},
+		"its files": {kube.PVC{Namespace: "a", Name: "b", Node: "n1", Path: "/v", Recreated: true}, volumeFiles{here: true},
+			"the volume of claim a/b was on the lost controller n1: its files are in /v on this host, which nothing uses any more, and an empty volume replaces it"},
+		"the folder of the object store": {kube.PVC{Namespace: "velero", Name: "object-store", Node: "n1", Path: "/srv/s", Recreated: true}, volumeFiles{here: true, store: true}, ""},
+		"an object store without it": {kube.PVC{Namespace: "velero", Name: "object-store", Node: "n1", Path: "/srv/s", Recreated: true}, volumeFiles{store: true},
+			"the snapshots in /srv/s of the lost controller n1 are not on this host: the object store is empty. If a share or a disk has them, mount it at /srv/s, "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := lostVolume(c.claim, c.files); !strings.HasPrefix(got, c.want) || (got == "") != (c.want == "") {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestRestoreExplainSpace_NamesTheBytes(t *testing.T) {
+	o := restore{Restoration: Restoration{Bytes: 1000}, dir: "/var/lib/plinth/restore"}
+	full := &fs.PathError{Op: "write", Path: "/var/lib/plinth/restore/etcd.db", Err: host.ErrNoSpace}
+	if err, want := o.explainSpace(full), "write /var/lib/plinth/restore/etcd.db: no space left on device: 2000 bytes are needed in /var/lib/plinth/restore, and half of it in "+k0s.EtcdDir; err.Error() != want || !errors.Is(err, host.ErrNoSpace) {
+		t.Errorf("%v, want %q", err, want)
+	}
+	if err := o.explainSpace(io.ErrUnexpectedEOF); !errors.Is(err, io.ErrUnexpectedEOF) || err.Error() != io.ErrUnexpectedEOF.Error() {
+		t.Error(err)
+	}
+}
+
+func TestFindFiles_LooksForTheFolderOnThisHost(t *testing.T) {
+	f := hosttest.New(t)
+	testkit.WriteFiles(t, f.Root, 0o600, map[string]string{"/srv/s/objects/snapshots/backups/s1/velero-backup.json": "{}", "/v/kept/file": "x"})
+	testkit.Must(t, f.Host().MkdirAll("/v/empty", 0o700))
+	store := addons.AddOn{Name: veleroName, Namespace: "velero", Values: map[string]any{"objectStore": map[string]any{"enabled": true, "folder": "/srv/s"}}}
+	l := lostControllers{Cluster{Host: f.Host(), AddOns: []addons.AddOn{store}}}
+	for name, c := range map[string]struct {
+		claim kube.PVC
+		want  volumeFiles
+	}{
+		"the store's":         {kube.PVC{Namespace: "velero", Name: "object-store", Path: "/srv/s"}, volumeFiles{here: true, store: true}},
+		"an earlier store's":  {kube.PVC{Namespace: "velero", Name: "object-store", Path: "/srv/other"}, volumeFiles{}},
+		"of the provisioner":  {kube.PVC{Namespace: "a", Name: "b", Path: "/v/kept"}, volumeFiles{here: true}},
+		"an empty folder":     {kube.PVC{Namespace: "a", Name: "b", Path: "/v/empty"}, volumeFiles{}},
+		"no folder of a node": {kube.PVC{Namespace: "a", Name: "b"}, volumeFiles{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := l.findFiles(c.claim); got != c.want {
+				t.Errorf("%+v, want %+v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestNotReadyAddOns_NamesTheCulprit(t *testing.T) {
+	s, client := kubetest.New(t)
+	pod := func(namespace, name, node string, ready bool) {
+		status := "False"
+		if ready {
+			status = "True"
+		}
+		s.Put("/api/v1/namespaces/"+namespace+"/pods/"+name, map[string]any{"metadata": map[string]any{"name": name, "namespace": namespace}, "spec": map[string]any{"nodeName": node},
+			"status": map[string]any{"phase": "Running", "conditions": []any{map[string]any{"type": "Ready", "status": status}}}})
+	}
+	all := []addons.AddOn{{Name: "registry", Title: "Image registry", Namespace: "registry"}, {Name: veleroName, Title: "Velero", Namespace: "velero"}}
+	pod("registry", "registry-1", "n1", true)
+	pod("velero", "velero-1", "n1", true)
+	pod("velero", "node-agent-2", "n2", false) // of a lost node
+	if why, err := notReadyAddOns(t.Context(), client.IgnoringNodes("n2"), all); err != nil || why != "" {
+		t.Errorf("%q %v", why, err)
+	}
+	pod("velero", "velero-1", "n1", false)
+	why, err := notReadyAddOns(t.Context(), client.IgnoringNodes("n2"), all)
+	if err != nil || !strings.HasPrefix(why, "Velero: ") || !strings.Contains(why, "pod velero-1") {
+		t.Errorf("%q %v", why, err)
 	}
 }
 

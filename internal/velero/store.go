@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"path"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -32,6 +33,9 @@ const (
 
 // Bucket is the bucket of the object store that the chart creates.
 const Bucket = "snapshots"
+
+// BucketDir returns where the objects of the bucket are in the folder of a store: each is a file below it.
+func BucketDir(folder string) string { return path.Join(folder, "objects", Bucket) }
 
 // region is any: the object store has one region, its default.
 const region = "us-east-1"

@@ -148,7 +148,9 @@ func RestoreAddOnSteps(ctx context.Context, target Target, b *airgap.Bundle, in 
 
 // RestoreSteps returns the steps that make target s the only controller of its cluster, on which is is installed.
 func RestoreSteps(target Target, is InstalledBundle, r plan.Restoration) []step.Step {
-	return plan.Restore(installedCluster(target, is), r)
+	c := installedCluster(target, is)
+	c.AddOns = target.AddOns
+	return plan.Restore(c, r)
 }
 
 // ReaddressSteps returns the steps that move target s, the only controller of its cluster, on which is is installed, to

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -69,7 +70,7 @@ func RestoreOnNewHost(ctx context.Context, env *action.Env, opts Options, r Rest
 	}
 	o.args.From, o.args.AppBundle = r.From, r.AppID
 	out, err := action.Execute(ctx, env, o.newHostOperation())
-	res := Result{Changed: out.Changed, Preflights: out.Preflights, Log: out.Log, Trace: out.Trace, Warnings: o.warnings}
+	res := Result{Changed: out.Changed, Preflights: out.Preflights, Log: out.Log, Trace: out.Trace, Warnings: slices.Concat(o.warnings, o.tolerated)}
 	if err != nil {
 		return res, err
 	}

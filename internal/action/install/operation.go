@@ -41,6 +41,7 @@ type operation struct {
 	apiAddress   string               // additional name or address of the Kubernetes API; "" for none
 	addOns       []addons.AddOn
 	warnings     []string // what was skipped or ignored on request, for the receipt
+	tolerated    []string // what failed or was lost, and may be repaired later: not for the receipt
 	agent        node.Artifact
 	facts        map[string]string       // facts on which a plan depends, by the names used in messages
 	snapshot     preflight.FactsSnapshot // facts, stored for later runs
@@ -66,7 +67,7 @@ func (o *operation) target(env *action.Env) desired.Target {
 	return desired.Target{Host: env.Host, Journal: env.Journal(), Now: env.Now, DataDir: env.DataDir, Node: o.node, Address: o.address, API: o.apiAddress,
 		AddOns: o.addOns, Cleanup: env.CleanupScope(podCIDR), Agent: o.agent,
 		Warn: func(text string) {
-			o.warnings = append(o.warnings, text)
+			o.tolerated = append(o.tolerated, text)
 			env.Note("warning: " + text)
 		}}
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/token"
+	"github.com/plinthdev/plinth/internal/velero"
 )
 
 // NewHost are the results of a restore on a host that had no cluster. Its JSON format is public.
@@ -107,6 +108,8 @@ type newHost struct {
 	content  map[string][]byte // files of the backup that the restore needs, by path on the lost controller; secret
 	receipt  journal.Receipt   // of the controller that wrote the backup
 	dataDir  string            // of Plinth on that controller
+
+	hasSnapshots bool // the folder of the object store is on this host, with snapshots
 }
 
 // runOnNewHost makes this host the only controller of the cluster in a backup.
@@ -115,8 +118,9 @@ func runOnNewHost(ctx context.Context, env *action.Env, opts Options) (Result, e
 	if err := n.readBackup(ctx, env); err != nil {
 		return Result{}, err
 	}
+	notReady := ""
 	data, _ := n.manifest.FindFile(format.EtcdName) // every manifest has it
-	restoration := plan.Restoration{Source: data.Digest.String(), TakenAt: n.header.TakenAt, Keys: n.content, Nodes: n.nodes(""),
+	restoration := plan.Restoration{Source: data.Digest.String(), TakenAt: n.header.TakenAt, Bytes: data.Size, Keys: n.content, Nodes: n.nodes(""), NotReady: func(why string) { notReady = why },
 		Open: func(context.Context) (io.ReadCloser, error) { return openEtcd(n.file, n.key), nil }}
 	done, err := install.RestoreOnNewHost(ctx, env, opts.Install, install.Restoration{From: restoration.Source, Receipt: n.receipt, TakenAt: n.header.TakenAt, Check: n.check, Question: n.question,
 		Paths: []hostpreflight.WritePath{
@@ -124,7 +128,7 @@ func runOnNewHost(ctx context.Context, env *action.Env, opts Options) (Result, e
 			{Path: k0s.EtcdDir, Purpose: "the data of etcd", Bytes: uint64(data.Size)},
 		},
 		Steps: func(c plan.Cluster) []step.Step { return plan.RestoreOnNewHost(c, restoration) }})
-	res := Result{Changed: done.Changed, Plan: done.Plan, Log: done.Log, Lost: n.nodes(token.Controller), TakenAt: &n.header.TakenAt, Removed: true,
+	res := Result{Changed: done.Changed, Plan: done.Plan, Log: done.Log, Lost: n.nodes(token.Controller), TakenAt: &n.header.TakenAt, Removed: true, NotReady: notReady,
 		NewHost: &NewHost{ConsoleURL: done.ConsoleURL, Kubeconfig: done.Kubeconfig, Preflights: done.Preflights, Warnings: done.Warnings}}
 	if err == nil && !opts.Install.Plan {
 		if res.NewHost.Absent, err = absentNodes(ctx, env); err != nil {
@@ -217,6 +221,10 @@ func (n *newHost) check(ctx context.Context, env *action.Env, c install.Candidat
 	if err := n.checkWorkers(c); err != nil {
 		return err
 	}
+	if v := c.Config.Installer.Spec.Velero; v != nil && v.ObjectStore.Folder != "" {
+		entries, err := env.Host.ReadDir(path.Join(velero.BucketDir(v.ObjectStore.Folder), "backups"))
+		n.hasSnapshots = err == nil && len(entries) > 0
+	}
 	if _, restored, err := plan.RestoreProgress(env.Host, env.DataDir, n.etcdDigest()); err != nil || restored {
 		return err // a resumed run
 	}
@@ -307,6 +315,7 @@ func (n *newHost) question(c install.Candidate) string {
 	fmt.Fprintf(&b, "Lost controllers: %s. They are removed from the cluster, with the volumes that only they had: among them is the database of the admin console.\n",
 		strings.Join(n.nodes(token.Controller), ", "))
 	b.WriteString("They must be off for good: if they start again with their data, there are two clusters.\n")
+	b.WriteString(n.storeText(c))
 	if workers := n.nodes(token.Worker); len(workers) > 0 {
 		fmt.Fprintf(&b, "Pods keep running on %s. ", strings.Join(workers, ", "))
 		if slices.ContainsFunc(n.manifest.Nodes, func(x format.Node) bool {
@@ -318,6 +327,18 @@ func (n *newHost) question(c install.Candidate) string {
 		}
 	}
 	return b.String()
+}
+
+// storeText returns what becomes of the snapshots in a folder of the object store, as a line; "" without such a store.
+func (n *newHost) storeText(c install.Candidate) string {
+	v := c.Config.Installer.Spec.Velero
+	if v == nil || v.ObjectStore.Mode == spec.ObjectStoreNone || v.ObjectStore.Folder == "" {
+		return ""
+	}
+	if n.hasSnapshots {
+		return "The snapshots in " + v.ObjectStore.Folder + " of this host are used.\n"
+	}
+	return "There are no snapshots in " + v.ObjectStore.Folder + " of this host: if a share or a disk has them, mount it there, or copy them, before the restore.\n"
 }
 
 // openEtcd opens the snapshot of etcd in a backup. The end of the reader comes after the whole file was verified.

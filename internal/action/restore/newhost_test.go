@@ -294,3 +294,30 @@ func TestIsOnNewHost_NeedsABundleAndNoCluster(t *testing.T) {
 		})
 	}
 }
+
+func TestQuestion_SaysWhetherTheSnapshotsAreHere(t *testing.T) {
+	for name, c := range map[string]struct {
+		store *spec.Velero
+		file  string // on this host; "" for none
+		want  string // "" for no line
+	}{
+		"no Velero":          {nil, "", ""},
+		"a volume":           {&spec.Velero{}, "", ""},
+		"no store":           {&spec.Velero{ObjectStore: spec.ObjectStore{Mode: spec.ObjectStoreNone, Folder: "/srv/s"}}, "", ""},
+		"a folder with some": {&spec.Velero{ObjectStore: spec.ObjectStore{Folder: "/srv/s"}}, "/srv/s/objects/snapshots/backups/a/velero-backup.json", "The snapshots in /srv/s of this host are used.\n"},
+		"an empty folder":    {&spec.Velero{ObjectStore: spec.ObjectStore{Folder: "/srv/s"}}, "/srv/s/lost+found/x", "There are no snapshots in /srv/s of this host: if a share or a disk has them, mount it there, or copy them, before the restore.\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, on := newFreshHost(t), candidate(t)
+			if c.file != "" {
+				testkit.WriteFiles(t, f.Root, 0o600, map[string]string{c.file: "{}"})
+			}
+			on.Config.Installer.Spec.Velero = c.store
+			n := f.newHost()
+			testkit.Must(t, n.readBackup(t.Context(), f.env), n.check(t.Context(), f.env.ReadOnly(), on))
+			if got := n.storeText(on); got != c.want || !strings.Contains(n.question(on), c.want) {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/backup"
 	"github.com/plinthdev/plinth/internal/action/desired"
@@ -44,13 +45,14 @@ type Options struct {
 
 // Result is the result of a restore. Its JSON format is public.
 type Result struct {
-	Changed bool           `json:"changed"`
-	TakenAt *time.Time     `json:"takenAt,omitempty"` // of the backup: what was written later is lost
-	Lost    []string       `json:"lost,omitempty"`    // controllers that have to join again
-	Removed bool           `json:"removed"`           // the lost controllers were removed from the cluster
-	Plan    []step.Planned `json:"plan,omitempty"`    // only with Options.Plan
-	Log     string         `json:"log,omitempty"`
-	NewHost *NewHost       `json:"newHost,omitempty"` // of a restore on a host that had no cluster
+	Changed  bool           `json:"changed"`
+	TakenAt  *time.Time     `json:"takenAt,omitempty"` // of the backup: what was written later is lost
+	Lost     []string       `json:"lost,omitempty"`    // controllers that have to join again
+	Removed  bool           `json:"removed"`           // the lost controllers were removed from the cluster
+	Plan     []step.Planned `json:"plan,omitempty"`    // only with Options.Plan
+	Log      string         `json:"log,omitempty"`
+	NewHost  *NewHost       `json:"newHost,omitempty"`  // of a restore on a host that had no cluster
+	NotReady string         `json:"notReady,omitempty"` // which add-ons are not ready yet, and why
 	// Snapshot is only set after a restore of a snapshot.
 	Snapshot *RestoredSnapshot `json:"snapshot,omitempty"`
 }
@@ -80,7 +82,7 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 	}
 	o := operation{opts: opts, now: env.Now().UTC(), members: action.ReadEtcdMembers, identify: etcd.IdentifyPeer}
 	out, err := action.Execute(ctx, env, o.engineOperation())
-	res := Result{Changed: out.Changed, Removed: opts.RemoveLost, Log: out.Log, Lost: o.lost()}
+	res := Result{Changed: out.Changed, Removed: opts.RemoveLost, Log: out.Log, Lost: o.lost(), NotReady: o.notReady}
 	if opts.ControlPlane != "" {
 		res.TakenAt = &o.header.TakenAt
 	}
@@ -102,11 +104,13 @@ type operation struct {
 	installed desired.InstalledBundle
 	address   netip.Addr
 	source    string // plan.Restoration.Source
+	bytes     int64  // of the snapshot of etcd in the backup
 	file      format.Source
 	key       format.Key
 	header    format.Header
 	others    []format.Node // the other controllers, as far as they are known
 	ended     bool          // an unfinished run has restored everything, and only its end is missing
+	notReady  string        // Result.NotReady
 
 	simulate func(env *action.Env, r plan.Restoration) ([]step.Step, error) // steps for a simulated host; nil for the real ones
 }
@@ -199,7 +203,7 @@ func (o *operation) inspectBackup(ctx context.Context, env *action.Env) (err err
 	}
 	o.noteClock(env)
 	data, _ := m.FindFile(format.EtcdName) // every manifest has it
-	o.source = data.Digest.String()
+	o.source, o.bytes = data.Digest.String(), data.Size
 	for _, n := range m.Nodes {
 		if n.Role == token.Controller && n.Name != o.receipt.Node {
 			o.others = append(o.others, n)
@@ -339,19 +343,21 @@ func (o *operation) checkMembers(members []etcd.Member) error {
 	return nil
 }
 
-// lost returns the names of the other controllers.
+// lost returns the names of the other controllers, as their nodes have them: those of members of etcd may have capitals.
 func (o *operation) lost() (names []string) {
 	for _, n := range o.others {
-		names = append(names, n.Name)
+		names = append(names, strings.ToLower(n.Name))
 	}
 	return names
 }
 
 // steps returns the steps of the restore on env's host.
 func (o *operation) steps(_ context.Context, env *action.Env) ([]step.Step, error) {
-	r := plan.Restoration{Source: o.source, TakenAt: o.now, RemoveLost: o.opts.RemoveLost}
+	r := plan.Restoration{Source: o.source, TakenAt: o.now, RemoveLost: o.opts.RemoveLost, Nodes: o.lost(), NotReady: func(why string) { o.notReady = why }}
 	if !o.opts.FromThisNode {
-		r.TakenAt, r.Open = o.header.TakenAt, o.openEtcd
+		r.TakenAt, r.Open, r.Bytes = o.header.TakenAt, o.openEtcd, o.bytes
+	} else if info, err := env.Host.Lstat(k0s.EtcdDatabase); err == nil {
+		r.Bytes = info.Size()
 	}
 	if o.ended {
 		return plan.EndRestore(plan.Cluster{Host: env.Host, DataDir: env.DataDir}), nil
@@ -359,10 +365,13 @@ func (o *operation) steps(_ context.Context, env *action.Env) ([]step.Step, erro
 	if o.simulate != nil {
 		return o.simulate(env, r)
 	}
+	parts, err := addons.Resolve(o.installed.Installer, env.DataDir)
+	if err != nil {
+		return nil, err
+	}
 	podCIDR := netip.MustParsePrefix(o.installed.Installer.Spec.Network.PodCIDR) // lint has parsed it
 	target := desired.Target{Host: env.Host, Journal: env.Journal(), Now: env.Now, DataDir: env.DataDir, Node: o.receipt.Node, Address: o.address,
-		API:     o.receipt.API,
-		Cleanup: env.CleanupScope(podCIDR)}
+		API: o.receipt.API, AddOns: parts, Cleanup: env.CleanupScope(podCIDR)}
 	return desired.RestoreSteps(target, o.installed, r), nil
 }
 

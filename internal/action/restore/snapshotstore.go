@@ -41,7 +41,7 @@ func openSnapshotStore(env *action.Env, from string, settings objectstore.Settin
 		if err != nil {
 			return s, err
 		}
-		root := path.Join(dir, "objects", velero.Bucket)
+		root := velero.BucketDir(dir)
 		if _, err := env.Host.Lstat(path.Join(root, "backups")); err != nil {
 			if errors.Is(err, fs.ErrPermission) {
 				return s, refuse(fmt.Errorf("%s: %w", path.Join(root, "backups"), problem.PathCause(err)), host.AccessHint(dir)+", and the folders in it")

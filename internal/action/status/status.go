@@ -289,10 +289,12 @@ func inspectCluster(ctx context.Context, h host.Files, r journal.Receipt, s *Sta
 	var queries sync.WaitGroup
 	var certs []certificates.Certificate
 	var snapshots snapshotState
+	var missing []kube.PVC
 	if r.Role != nodes.Worker { // a worker's credentials can only read nodes
 		queries.Go(func() { s.AddOns = addOnStatuses(ctx, client, r) })
 		queries.Go(func() { certs, _ = certificates.ReadCluster(ctx, client, r, now) }) // the other queries report an error
 		queries.Go(func() { snapshots = inspectSnapshots(ctx, client, r, now) })
+		queries.Go(func() { missing, _ = kube.PVCsOfMissingNodes(ctx, client) })
 		if r.Console.Port != 0 {
 			queries.Go(func() { s.Console = consoleStatus(ctx, client, r) })
 		}
@@ -307,6 +309,7 @@ func inspectCluster(ctx context.Context, h host.Files, r journal.Receipt, s *Sta
 		s.warnNoAnswer(err)
 	}
 	s.Warnings = append(append(s.Warnings, s.Problems...), snapshots.warnings...)
+	s.Warnings = append(s.Warnings, missingNodeWarnings(missing)...)
 	s.Snapshot = snapshots.last
 	for _, a := range s.AddOns {
 		if a.err != nil {
@@ -316,6 +319,15 @@ func inspectCluster(ctx context.Context, h host.Files, r journal.Receipt, s *Sta
 	if s.Console != nil && s.Console.err != nil {
 		s.Details = append(s.Details, "console: "+s.Console.err.Error())
 	}
+}
+
+// missingNodeWarnings returns a warning for each claim on a volume of a node that the cluster does not have any more.
+func missingNodeWarnings(claims []kube.PVC) (warnings []string) {
+	for _, c := range claims {
+		warnings = append(warnings, fmt.Sprintf("the volume of claim %s is on node %s, which is not in the cluster: its pods wait until you delete the claim and create it again: "+
+			"plinth kubectl delete pvc -n %s %s", c, c.Node, c.Namespace, c.Name))
+	}
+	return warnings
 }
 
 // warnNoAnswer adds the warning that the cluster does not answer, because of err.

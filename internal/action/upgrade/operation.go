@@ -288,10 +288,7 @@ func (o *operation) target(env *action.Env) desired.Target {
 	podCIDR := netip.MustParsePrefix(o.config.Installer.Spec.Network.PodCIDR) // lint has parsed it
 	t := desired.Target{Host: env.Host, Journal: env.Journal(), Now: env.Now, DataDir: env.DataDir, Node: o.node, Address: o.address, API: o.receipt.API,
 		AddOns: o.addOns, Cleanup: env.CleanupScope(podCIDR), Agent: o.agent, Worker: o.receipt.Role == token.Worker, Joining: o.joining,
-		Warn: func(text string) {
-			o.warnings = append(o.warnings, text)
-			env.Note("warning: " + text)
-		}}
+		Warn: func(text string) { env.Note("warning: " + text) }} // the status shows what is not ready
 	if o.follows != nil {
 		t.Origin = o.follows.origin
 	}

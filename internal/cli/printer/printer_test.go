@@ -261,6 +261,9 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 		"restore-done": func(w io.Writer) {
 			WriteRestoreResult(w, restore.Result{Changed: true, Lost: []string{"n2", "n3"}, Log: "/var/log/plinth/restore-1.log"}, "", false)
 		},
+		"restore-not-ready": func(w io.Writer) {
+			WriteRestoreResult(w, restore.Result{Changed: true, NotReady: "Velero: 1 of 2 pods Ready; pod velero-6d: back-off pulling image", Log: "/var/log/plinth/restore-1.log"}, "", false)
+		},
 		"restore-removed": func(w io.Writer) {
 			WriteRestoreResult(w, restore.Result{Changed: true, Lost: []string{"n2"}, Removed: true}, "", false)
 		},

@@ -52,9 +52,7 @@ func writeLostControllers(w io.Writer, r restore.Result) {
 func writeRestoredSnapshot(w io.Writer, r restore.Result) {
 	n := r.NewHost
 	fmt.Fprintf(w, "The snapshot %s of %s is restored, with %s of volumes.\n", r.Snapshot.Name, r.TakenAt.Format(time.RFC3339), ui.FormatBytes(r.Snapshot.Bytes))
-	for _, text := range n.Warnings {
-		fmt.Fprintf(w, "Warning: %s\n", text)
-	}
+	writeWarnings(w, n.Warnings)
 	fmt.Fprintf(w, "Admin console  %s   (the password is that of the snapshot; for a new one: plinth console reset-password)\n", n.ConsoleURL)
 	fmt.Fprintf(w, "Snapshots      %s   (new ones go there, too)\n", r.Snapshot.From)
 	if r.Log != "" {
@@ -67,9 +65,7 @@ func writeRestoredSnapshot(w io.Writer, r restore.Result) {
 func writeRestoredHost(w io.Writer, r restore.Result) {
 	n := r.NewHost
 	fmt.Fprintln(w, "The cluster is restored: this host is its only controller.")
-	for _, text := range n.Warnings {
-		fmt.Fprintf(w, "Warning: %s\n", text)
-	}
+	writeWarnings(w, n.Warnings)
 	if len(n.Absent) > 0 {
 		fmt.Fprintf(w, "Nodes that are not Ready: %s\n", strings.Join(n.Absent, ", "))
 		fmt.Fprintln(w, "They keep their pods and their data. If they do not become Ready in a minute, they do not know this host:")
@@ -87,9 +83,22 @@ func writeRestoredHost(w io.Writer, r restore.Result) {
 	writeRestoreEnd(w, r)
 }
 
+// writeWarnings writes what is lost or not ready.
+func writeWarnings(w io.Writer, all []string) {
+	for _, text := range all {
+		fmt.Fprintf(w, "Warning: %s\n", text)
+	}
+}
+
+// writeRestoreEnd writes which add-ons are not ready, and what to do next.
 func writeRestoreEnd(w io.Writer, r restore.Result) {
+	next := "plinth node list"
+	if r.NotReady != "" {
+		fmt.Fprintf(w, "Not ready yet  %s\n", r.NotReady)
+		next = "plinth status   (until all add-ons are ready)"
+	}
 	if r.Log != "" {
 		fmt.Fprintf(w, "Log            %s\n", r.Log)
 	}
-	writeNextCommand(w, "plinth node list")
+	writeNextCommand(w, next)
 }
