@@ -39,7 +39,7 @@ var command = regexp.MustCompile("(?m)(^|[\\s`('\"])plinth( (?:-\\S+ (?:/\\S+ )?
 
 // elsewhere matches the part of a line that says that a command is for another host, on which
 // plinth is on the PATH. The commands "node" and "token" are for such a host, too.
-var elsewhere = regexp.MustCompile(`(?i)\bon (a|each|another|the other)\b|\(on |^ *(sudo )?plinth (node|token) `)
+var elsewhere = regexp.MustCompile(`(?i)\bon (a|each|another|the other)\b|\(on |\bthere: |^ *(sudo )?plinth (node|token) `)
 
 // NameProgram returns text in which the plinth commands for this host begin with name.
 func NameProgram(text, name string) string {
