@@ -101,9 +101,12 @@ func (k *Client) runCLI(ctx context.Context, env []string, report func(string, i
 
 // cliEnvironment returns the environment of the CLI. It clears the proxy
 // settings of the host, which would redirect even calls to the API server.
+// The library that pushes images keeps a cache in /var/lib/containers for
+// root, where a reset would leave it, and in the user's folder for others
+// (go.podman.io/image v5, pkg/blobinfocache).
 func (k *Client) cliEnvironment(tmp string) []string {
 	return append(slices.Clone(k.Environ),
-		"KUBECONFIG="+k.Kubeconfig, "HOME="+k.Home, "TMPDIR="+tmp, "http_proxy=", "https_proxy=", "no_proxy=",
+		"KUBECONFIG="+k.Kubeconfig, "HOME="+k.Home, "TMPDIR="+tmp, "XDG_DATA_HOME="+tmp, "_CONTAINERS_ROOTLESS_UID=65534", "http_proxy=", "https_proxy=", "no_proxy=",
 		"HTTP_PROXY="+k.Proxy.HTTP, "HTTPS_PROXY="+k.Proxy.HTTPS, "NO_PROXY="+k.Proxy.No,
 	)
 }

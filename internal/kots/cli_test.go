@@ -99,9 +99,13 @@ func TestInstallConsole_PassesPasswordInEnvironment(t *testing.T) {
 }
 
 func TestCLIEnvironment_ReplacesVariablesOfTheUser(t *testing.T) {
-	env := (&Client{Home: "/private", Environ: []string{"HOME=/home/me", "AWS_PROFILE=a"}}).cliEnvironment("/tmp")
-	home := slices.Index(env, "HOME=/private") // the last one counts
-	if home < slices.Index(env, "HOME=/home/me") || !slices.Contains(env, "AWS_PROFILE=a") {
+	env := (&Client{Home: "/private", Environ: []string{"HOME=/home/me", "XDG_DATA_HOME=/home/me", "AWS_PROFILE=a"}}).cliEnvironment("/tmp")
+	for user, ours := range map[string]string{"HOME=/home/me": "HOME=/private", "XDG_DATA_HOME=/home/me": "XDG_DATA_HOME=/tmp"} { // the last one counts
+		if slices.Index(env, ours) < slices.Index(env, user) {
+			t.Errorf("%q", env)
+		}
+	}
+	if !slices.Contains(env, "AWS_PROFILE=a") {
 		t.Errorf("%q", env)
 	}
 }
