@@ -72,17 +72,18 @@ const Loopback = "127.0.0.1"
 
 // Settings are the inputs of the configuration of a controller.
 type Settings struct {
-	Version       string         // of k0s, such as v1.33.8+k0s.1
-	Address       string         // IP address of the host
-	Hostname      string         // name of the host
-	PodCIDR       string         // address range of the pods
-	ServiceCIDR   string         // address range of the services
-	NodePortRange string         // such as "80-32767"
-	NeverPull     bool           // never pull images: all of them are on the node
-	Images        []string       // references of which k0s's images get their tags; nil for those of the k0s that Plinth is built with
-	APIAddress    string         // name or address of a load balancer in front of the controllers, added to the API's certificate; "" for none
-	Overlay       map[string]any // the Installer's spec.k0s.config, merged over the generated configuration
-	WorkerProfile string         // of kubelet's settings in the overlay; "" for that of k0s
+	Version         string         // of k0s, such as v1.33.8+k0s.1
+	Address         string         // IP address of the host
+	Hostname        string         // name of the host
+	PodCIDR         string         // address range of the pods
+	ServiceCIDR     string         // address range of the services
+	NodePortRange   string         // such as "80-32767"
+	NeverPull       bool           // never pull images: all of them are on the node
+	Images          []string       // references of which k0s's images get their tags; nil for those of the k0s that Plinth is built with
+	APIAddress      string         // name or address of a load balancer in front of the controllers, added to the API's certificate; "" for none
+	Overlay         map[string]any // the Installer's spec.k0s.config, merged over the generated configuration
+	NoMetricsServer bool           // metrics-server does not run
+	WorkerProfile   string         // of kubelet's settings in the overlay; "" for that of k0s
 }
 
 // NewSettings returns the settings of an Installer for a host. Images are never
@@ -90,7 +91,7 @@ type Settings struct {
 func NewSettings(in *spec.Installer, address, hostname string) Settings {
 	n := in.Spec.Network
 	return Settings{Version: in.Spec.K0s.Version, Address: address, Hostname: hostname, PodCIDR: n.PodCIDR, ServiceCIDR: n.ServiceCIDR, NodePortRange: n.NodePortRange,
-		NeverPull: true, Overlay: in.Spec.K0s.Config, WorkerProfile: in.Spec.K0s.Profile()}
+		NeverPull: true, Overlay: in.Spec.K0s.Config, NoMetricsServer: in.Spec.MetricsServer.Disabled, WorkerProfile: in.Spec.K0s.Profile()}
 }
 
 // RenderConfig returns the ClusterConfig as YAML, after the k0s that Plinth is built with has validated it.
@@ -133,7 +134,10 @@ func (s Settings) RunsKubeProxy() bool {
 
 // SystemPods returns the name prefixes of the pods that k0s runs in kube-system.
 func (s Settings) SystemPods() []string {
-	pods := []string{"coredns", "kube-router", "metrics-server"}
+	pods := []string{"coredns", "kube-router"}
+	if !s.NoMetricsServer {
+		pods = append(pods, metricsServer)
+	}
 	if s.RunsKubeProxy() {
 		pods = append(pods, "kube-proxy")
 	}
@@ -348,6 +352,9 @@ func (s Settings) disabledComponents() string {
 	all := alwaysDisabled
 	if spec.HasChange(s.Version, spec.UpdateProberComponent) {
 		all = updateProber + "," + all
+	}
+	if s.NoMetricsServer {
+		all += "," + metricsServer
 	}
 	charts, _, _ := unstructured.NestedFieldNoCopy(s.Overlay, "spec", "extensions", "helm", "charts")
 	if list, _ := charts.([]any); len(list) == 0 {

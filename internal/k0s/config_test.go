@@ -131,6 +131,23 @@ func TestSettings_LeaveOutDisabledKubeProxy(t *testing.T) {
 	}
 }
 
+func TestSettings_LeaveOutDisabledMetricsServer(t *testing.T) {
+	for name, disabled := range map[string]bool{"enabled": false, "disabled": true} {
+		t.Run(name, func(t *testing.T) {
+			in := &spec.Installer{}
+			in.Spec.K0s.Version, in.Spec.MetricsServer.Disabled = "v1.33.8+k0s.1", disabled
+			s := NewSettings(in, "10.0.0.5", "node1")
+			refs, err := Images(s)
+			testkit.Must(t, err)
+			hasImage := slices.ContainsFunc(refs, func(ref string) bool { return strings.Contains(ref, "metrics-server") })
+			isDisabled := slices.Contains(strings.Split(s.disabledComponents(), ","), "metrics-server")
+			if waits := slices.Contains(s.SystemPods(), "metrics-server"); hasImage == disabled || waits == disabled || isDisabled != disabled {
+				t.Errorf("image %t, pod %t, disabled %t", hasImage, waits, isDisabled)
+			}
+		})
+	}
+}
+
 func TestStartArguments_SelectTheWorkerProfile(t *testing.T) {
 	for profile, want := range map[string]string{"": "", spec.DefaultWorkerProfile: "", "big": "--profile=big"} {
 		for _, worker := range []bool{false, true} {

@@ -69,7 +69,8 @@ func Images(s Settings) ([]string, error) {
 	}
 	var refs []string
 	for _, image := range usedImages(cfg.Spec.Images) {
-		if image != cfg.Spec.Images.KubeProxy || s.RunsKubeProxy() {
+		unused := image == cfg.Spec.Images.KubeProxy && !s.RunsKubeProxy() || image == cfg.Spec.Images.MetricsServer && s.NoMetricsServer
+		if !unused {
 			refs = append(refs, image.URI())
 		}
 	}

@@ -340,8 +340,14 @@ func (s Service) DownReason(ctx context.Context) (string, error) {
 // on a full disk, and waits for its next automatic restart is stopped first:
 // systemd starts nothing before that delay is over, two minutes in the unit of k0s.
 // A restart ends k0s and its components, not the containers (KillMode=process in
-// the unit that k0s writes).
+// the unit that k0s writes). k0s applies every folder of manifests that it finds, also
+// those of components that it ran before: those that do not run any more are removed.
 func (s Service) Start(ctx context.Context) error {
+	for _, dir := range s.unusedManifests() {
+		if err := s.Host.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
 	st, err := s.Host.UnitState(ctx, s.Unit())
 	if err == nil && st.Sub == "auto-restart" {
 		if err := s.Host.StopUnit(ctx, s.Unit()); err != nil {

@@ -40,6 +40,29 @@ func TestStart_EndsDelayBeforeAutomaticRestart(t *testing.T) {
 	}
 }
 
+func TestStart_RemovesManifestsOfDisabledMetricsServer(t *testing.T) {
+	for name, c := range map[string]struct{ disabled, worker, kept bool }{
+		"enabled":  {false, false, true},
+		"disabled": {true, false, false},
+		"a worker": {true, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := Service{Host: hosttest.New(t).Host(), Worker: c.worker, Settings: Settings{NoMetricsServer: c.disabled}}
+			const file, other = metricsServerManifests + "/metric_server.yaml", DataDir + "/manifests/coredns/coredns.yaml"
+			for _, path := range []string{file, other} {
+				testkit.Must(t, s.Host.Write(path, strings.NewReader("x"), 0o600))
+			}
+			testkit.Must(t, s.Start(t.Context()))
+			if _, err := s.Host.Lstat(file); (err == nil) != c.kept {
+				t.Errorf("%s: %v", file, err)
+			}
+			if _, err := s.Host.Lstat(other); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestResetFailedJoin_RemovesDataOfFailedJoinOnly(t *testing.T) {
 	f := hosttest.New(t)
 	s := Service{Host: f.Host(), JoinsCluster: true}

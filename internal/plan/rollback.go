@@ -47,7 +47,7 @@ func NeedsData(began []string, otherMinor bool) bool {
 	for _, id := range began {
 		switch id {
 		case "nodes-deliver", "nodes-upgraded", "upgrade-lock", "snapshot-files", RecordHostStateID, "data-dir", programStepID, "kernel", "images-boot", "images-rest", "snapshot-data",
-			"node-ready", "system-images", "system-pods-start", "system-pods", "kots-binary", "agent-binary", "agent", BackupScheduleID, "keep-bundle", "health", "upgrade-end":
+			"node-ready", "system-images", "system-pods-start", "system-pods", removeMetricsServerID, "kots-binary", "agent-binary", "agent", BackupScheduleID, "keep-bundle", "health", "upgrade-end":
 		case UpgradeK0sID:
 			restarted = true
 		default:
@@ -89,6 +89,7 @@ func Rollback(c Cluster, r Reversal) []step.Step {
 	if withEtcd {
 		steps = append(steps, b.waitPodsRestarted())
 	}
+	steps = append(steps, c.removeMetricsServer()...)
 	steps = append(steps, c.waitSystemImages(), c.waitSystemPodsReady())
 	if !withEtcd {
 		steps = append(steps, b.AddOnSteps...)

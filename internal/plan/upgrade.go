@@ -69,6 +69,7 @@ func Upgrade(c Cluster, t Transition) []step.Step {
 	if !u.Others.isEmpty() { // only k0s's leader updates the system pods: any of the controllers
 		steps = append(steps, c.waitSystemImages())
 	}
+	steps = append(steps, c.removeMetricsServer()...)
 	steps = append(steps, c.applyNodePolicies(), c.secureNamespaces())
 	steps = append(steps, u.kotsSteps()...)
 	for _, a := range slices.Backward(t.Dropped) {

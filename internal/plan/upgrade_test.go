@@ -120,6 +120,7 @@ func TestNeedsData_OnlyAfterTheClusterChanged(t *testing.T) {
 		"an add-on":               {append(before, UpgradeK0sID, "local-path-storage"), false, true},
 		"the console alone":       {append(before, "console"), false, true},
 		"only this node's files":  {append(before, UpgradeK0sID, "kots-binary", "agent-binary", "agent", "keep-bundle", "health", "upgrade-end"), false, false},
+		"metrics-server":          {append(before, UpgradeK0sID, removeMetricsServerID), false, false},
 		"an add-on was removed":   {append(before, "remove-velero"), false, true},
 		"the admission's records": {append(before, "trust"), false, true},
 	} {

@@ -41,6 +41,8 @@ type Spec struct {
 	K0s     K0s      `json:"k0s" required:"true" also:"kubernetes"`
 	Network Network  `json:"network"`
 	Kotsadm *Kotsadm `json:"kotsadm,omitempty"`
+	// The metrics of nodes and pods, for kubectl top and HorizontalPodAutoscalers. It is part of k0s, and runs without this key, too.
+	MetricsServer MetricsServer `json:"metricsServer,omitzero"`
 	// Volumes in a directory of the node; the default storage class.
 	LocalPathStorage *AddOn `json:"localPathStorage,omitempty" also:"openebs longhorn rook"`
 	// Image registry in the cluster. Air-gapped applications need it.
@@ -90,6 +92,12 @@ type Kotsadm struct {
 	UIBindPort int `json:"uiBindPort" default:"8800" rule:"ui-port"`
 	// DNS name under which users reach the console, for its certificate and URL. Empty: the node's address.
 	Hostname string `json:"hostname" rule:"hostname"`
+}
+
+// MetricsServer is the metrics-server of k0s, whose version k0s chooses.
+type MetricsServer struct {
+	// Whether the cluster runs without it. Its image is not in the bundle then.
+	Disabled bool `json:"disabled,omitempty"`
 }
 
 // AddOn is a component with a version and no other settings.

@@ -196,10 +196,11 @@ var knownKinds = map[string]map[string]string{
 		"Service": "services", "ServiceAccount": "serviceaccounts", "Event": "events",
 		"PersistentVolume": "persistentvolumes", "PersistentVolumeClaim": "persistentvolumeclaims",
 	},
-	"apiextensions.k8s.io/v1": {"CustomResourceDefinition": "customresourcedefinitions"},
-	"batch/v1":                {"Job": "jobs"},
-	customGroup:               {"Greeting": "greetings"},
-	"apps/v1":                 {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"},
+	"apiextensions.k8s.io/v1":   {"CustomResourceDefinition": "customresourcedefinitions"},
+	"apiregistration.k8s.io/v1": {"APIService": "apiservices"},
+	"batch/v1":                  {"Job": "jobs"},
+	customGroup:                 {"Greeting": "greetings"},
+	"apps/v1":                   {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"},
 	"admissionregistration.k8s.io/v1": {
 		"ValidatingAdmissionPolicy": "validatingadmissionpolicies", "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
 	},
@@ -425,7 +426,7 @@ func (s *Server) discoveryBody(at string) any {
 	if gv := strings.TrimPrefix(strings.TrimPrefix(at, "/apis/"), "/api/"); knownKinds[gv] != nil && s.serves(gv) {
 		resources := []any{}
 		for kind, plural := range knownKinds[gv] {
-			namespaced := !slices.Contains([]string{"Namespace", "Node", "PersistentVolume", "StorageClass"}, kind) &&
+			namespaced := !slices.Contains([]string{"Namespace", "Node", "PersistentVolume", "StorageClass", "APIService"}, kind) &&
 				!slices.ContainsFunc([]string{"Cluster", "Certificate", "Custom", "ValidatingAdmission"}, func(p string) bool { return strings.HasPrefix(kind, p) })
 			resources = append(resources, map[string]any{"name": plural, "kind": kind, "namespaced": namespaced, "verbs": []string{"get"}})
 		}
