@@ -20,6 +20,13 @@ type variant struct {
 	Parts  map[string]string      `yaml:"parts"`  // recipe → folder in variantsDir whose recipe takes its place
 	Hosts  map[string]hostChange  `yaml:"hosts"`  // title of a host artifact → what differs
 	Images map[string]imageChange `yaml:"images"` // reference of an image, without its tag → what differs
+	Added  additions              `yaml:"added"`
+}
+
+// additions is what a variant has beside everything in payload.yaml.
+type additions struct {
+	Parts  map[string]string `yaml:"parts"` // name of the recipe → its folder in variantsDir
+	Images []Image           `yaml:"images"`
 }
 
 // hostChange is what differs in a host artifact.
@@ -48,15 +55,11 @@ func (s *Set) applyVariant() error {
 	bad := func(format string, args ...any) {
 		faults = append(faults, fmt.Errorf("%s: "+format, append([]any{file}, args...)...))
 	}
-	for _, part := range sortedKeys(v.Parts) {
-		if _, ok := s.Recipes[part]; !ok {
-			bad("part %s: no recipe has this name", part)
-			continue
-		}
-		r, err := readVariantRecipe(s.Dir, v.Parts[part])
+	use := func(part, folder string) {
+		r, err := readVariantRecipe(s.Dir, folder)
 		if err != nil {
 			bad("part %s: %w", part, err)
-			continue
+			return
 		}
 		for _, fault := range r.validate() {
 			bad("part %s: %w", part, fault)
@@ -64,6 +67,21 @@ func (s *Set) applyVariant() error {
 		r.Name = part
 		s.Recipes[part] = r
 	}
+	for _, part := range sortedKeys(v.Parts) {
+		if _, ok := s.Recipes[part]; !ok {
+			bad("part %s: no recipe has this name", part)
+			continue
+		}
+		use(part, v.Parts[part])
+	}
+	for _, part := range sortedKeys(v.Added.Parts) {
+		if _, ok := s.Recipes[part]; ok {
+			bad("added part %s: a recipe has this name already", part)
+			continue
+		}
+		use(part, v.Added.Parts[part])
+	}
+	s.Payload.Images = append(s.Payload.Images, v.Added.Images...)
 	for _, title := range sortedKeys(v.Hosts) {
 		if !s.Payload.changeHosts(title, v.Hosts[title]) {
 			bad("host artifact %s: none in %s has this title", title, payloadFile)

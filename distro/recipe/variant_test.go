@@ -98,6 +98,27 @@ func TestLoad_VariantChangesPayload(t *testing.T) {
 	}
 }
 
+func TestLoad_VariantAddsPartsAndImages(t *testing.T) {
+	s, dir, err := loadVariant(t, map[string]string{
+		"variants/v.yaml":               "added: {parts: {extra: extra-2}, images: [{ref: 'example.com/extra:2', part: extra, files: {/x: extra/x}}]}\n",
+		"variants/extra-2/recipe.yaml":  validRecipe,
+		"variants/another/recipe.yaml":  "not used, not read\n",
+		"variants/unrelated/readme.txt": "",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := s.Recipes["extra"]; r.Name != "extra" || r.Version != "v1" || !slices.Contains(s.Order, "extra") {
+		t.Errorf("recipe %+v, order %v", r, s.Order)
+	}
+	if n := len(s.Payload.Images); n != 3 || s.Payload.Images[2].Ref != "example.com/extra:2" {
+		t.Errorf("images %+v", s.Payload.Images)
+	}
+	if shipped, err := Load(dir, ""); err != nil || len(shipped.Payload.Images) != 2 || slices.Contains(shipped.Order, "extra") {
+		t.Errorf("the payload without the variant: %+v, %v", shipped, err)
+	}
+}
+
 func TestLoad_VariantThatChangesNothingIsThePayload(t *testing.T) {
 	s, dir, err := loadVariant(t, map[string]string{"variants/v.yaml": "parts: {}\n"})
 	if err != nil {
@@ -118,6 +139,9 @@ func TestLoad_NamesVariantFileInEachProblem(t *testing.T) {
 		"unknown key":             {"color: blue\n", fine, "field color not found"},
 		"unknown key of a host":   {"hosts: {app: {color: blue}}\n", fine, "field color not found"},
 		"unknown key of an image": {"images: {example.com/tool: {ref: x}}\n", fine, "field ref not found"},
+		"added part that exists":  {"added: {parts: {tool: r}}\n", validRecipe, "added part tool: a recipe has this name already"},
+		"added recipe missing":    {"added: {parts: {extra: zz}}\n", fine, "/variants/zz/recipe.yaml: no such file"},
+		"added part not complete": {"added: {parts: {extra: r}}\n", "version: v1\n", "part extra: recipe r: has no steps"},
 		"unknown part":            {"parts: {zz: r}\n", fine, "part zz: no recipe has this name"},
 		"unknown host":            {"hosts: {zz: {version: '1'}}\n", fine, "host artifact zz: none in payload.yaml"},
 		"unknown image":           {"images: {example.com/to: {tag: '1'}}\n", fine, "image example.com/to: none in payload.yaml"},
