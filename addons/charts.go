@@ -59,7 +59,8 @@ func NormalizeValues(values map[string]any) (map[string]any, error) {
 }
 
 // insertCharts returns the add-ons chosen with the charts of the Installer in, and their definitions in all. Unless
-// after says otherwise, charts follow the storage and precede the console, so that it can use what they provide.
+// after says otherwise, charts follow the storage, the load balancer and the ingress controller, which they can use, and
+// precede the console, which can use what they provide.
 func insertCharts(in *spec.Installer, all []definition, chosen []AddOn) ([]definition, []AddOn, error) {
 	names := map[string]string{} // of add-ons by their key
 	for _, d := range all {
@@ -76,9 +77,10 @@ func insertCharts(in *spec.Installer, all []definition, chosen []AddOn) ([]defin
 		}
 		all = append(all, d)
 	}
+	before := []string{names["localPathStorage"], names["loadBalancer"], names["ingress"]}
 	at := 0
-	if len(chosen) > 0 && chosen[0].Name == names["localPathStorage"] {
-		at = 1
+	for at < len(chosen) && slices.Contains(before, chosen[at].Name) {
+		at++
 	}
 	return all, slices.Concat(chosen[:at], charts, chosen[at:]), nil
 }

@@ -53,6 +53,23 @@ func TestResolve_OrdersChartsByAfter(t *testing.T) {
 	}
 }
 
+// Charts can use the kinds of the ingress controller, and addresses of the load balancer.
+func TestResolve_InstallsChartsAfterTheIngressController(t *testing.T) {
+	in := withCharts(spec.Chart{Name: "a"})
+	in.Spec.LoadBalancer, in.Spec.Ingress = &spec.LoadBalancer{Version: newest("loadBalancer")}, &spec.Ingress{Version: newest("ingress")}
+	all, err := Resolve(in, "/data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, a := range all {
+		names = append(names, a.Name)
+	}
+	if got := strings.Join(names, " "); got != "local-path-storage load-balancer ingress a kotsadm registry" {
+		t.Error(got)
+	}
+}
+
 func TestResolve_DescribesCharts(t *testing.T) {
 	all, err := Resolve(withCharts(spec.Chart{Name: "a", Version: "1.0.0", Namespace: "n", Timeout: "90s", Values: map[string]any{"port": 8080}}), "/data")
 	if err != nil {
@@ -68,7 +85,7 @@ func TestResolve_DescribesCharts(t *testing.T) {
 }
 
 func TestValidateCharts_RefusesNamesOfAddOns(t *testing.T) {
-	for name, refused := range map[string]bool{"local-path-storage": true, "registry": true, "console-proxy": true, "traefik": false} {
+	for name, refused := range map[string]bool{"local-path-storage": true, "registry": true, "console-proxy": true, "load-balancer": true, "traefik": false, "metallb": false} {
 		t.Run(name, func(t *testing.T) {
 			got := ValidateCharts(withCharts(spec.Chart{Name: "first"}, spec.Chart{Name: name}))
 			if (len(got) > 0) != refused || refused && (got[0].Rule != "chart-name" || got[0].Path != "spec.charts[1].name") {

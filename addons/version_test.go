@@ -49,7 +49,7 @@ func TestResolve_NamesTheDatabaseOfEachKOTS(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			images := parts[2].Images
+			images := parts[4].Images
 			if images["rqlite"] != "docker.io/kotsadm/rqlite:"+tag || images["kotsadm"] != "docker.io/kotsadm/kotsadm:v"+version {
 				t.Errorf("%v, want rqlite %s", images, tag)
 			}
@@ -59,7 +59,7 @@ func TestResolve_NamesTheDatabaseOfEachKOTS(t *testing.T) {
 		in := fullInstaller()
 		in.Spec.Kotsadm.Version = "1.140.0"
 		parts, err := Resolve(in, "/")
-		if err != nil || parts[2].Images["rqlite"] != "" || len(parts[2].ImageRefs()) != 3 {
+		if err != nil || parts[4].Images["rqlite"] != "" || len(parts[4].ImageRefs()) != 3 {
 			t.Errorf("%+v, %v", parts, err)
 		}
 	})

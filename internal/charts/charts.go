@@ -41,9 +41,9 @@ type Image struct {
 // Inspect reads and renders the charts of an Installer without errors, and checks what they render to. It returns
 // those that could be rendered, in the order of installation, and what is wrong with all.
 func Inspect(in *spec.Installer, src Source) (charts []Chart, violations []spec.Violation) {
-	x := inspection{in: in, src: src, kubernetes: KubernetesVersion(in.Spec.K0s.Version), portUsers: map[string][]portUser{}, counts: map[[2]string]int{}}
+	x := inspection{in: in, src: src, kubernetes: KubernetesVersion(in.Spec.K0s.Version), portUsers: map[string][]portUser{}, ownAPIs: map[string][]string{}, counts: map[[2]string]int{}}
 	if len(in.Spec.Charts) > 0 {
-		x.addOwnPorts()
+		x.addOwn()
 	}
 	for _, c := range in.Spec.SortedCharts() {
 		i := slices.IndexFunc(in.Spec.Charts, func(other spec.Chart) bool { return other.Name == c.Name })
@@ -103,6 +103,7 @@ type inspection struct {
 	path       string                // of the chart that is inspected, such as spec.charts[0]
 	apis       []string              // that the charts so far define
 	portUsers  map[string][]portUser // users of ports of the hosts by port and protocol
+	ownAPIs    map[string][]string   // that the add-ons of Plinth before a chart define, by its name
 	violations []spec.Violation
 	counts     map[[2]string]int // violations by path and rule
 }

@@ -198,6 +198,34 @@ func TestInspect_ComparesCharts(t *testing.T) {
 			t.Error(got)
 		}
 	})
+	t.Run("ports of an add-on", func(t *testing.T) {
+		for name, c := range map[string]struct {
+			expose string
+			want   int
+		}{"host ports": {spec.ExposeHostPorts, 1}, "an address": {spec.ExposeLoadBalancer, 0}} {
+			t.Run(name, func(t *testing.T) {
+				in := newInstaller(chart("a"))
+				in.Spec.Kotsadm = nil
+				in.Spec.Ingress = &spec.Ingress{Version: "3.7.13", Expose: c.expose, HTTPPort: 80, HTTPSPort: 7000}
+				_, wrong := charts.Inspect(in, charts.Source{Dir: dir})
+				if len(wrong) != c.want || c.want > 0 && !strings.Contains(describe(wrong), "a/templates/a.yaml: Pod p has host port 7000, which Plinth's add-on Traefik (ingress/templates/traefik.yaml: DaemonSet traefik) uses, too") {
+					t.Error(describe(wrong))
+				}
+			})
+		}
+	})
+	t.Run("a kind of an add-on before", func(t *testing.T) {
+		writeChart(t, dir, "route", map[string]string{"a.yaml": "apiVersion: traefik.io/v1alpha1\nkind: IngressRoute\nmetadata: {name: r}\nspec: {}\n"})
+		in := newInstaller(chart("route"))
+		in.Spec.Kotsadm = nil
+		if _, wrong := charts.Inspect(in, charts.Source{Dir: dir}); len(wrong) != 1 || wrong[0].Rule != "chart-kind" {
+			t.Error(describe(wrong))
+		}
+		in.Spec.Ingress = &spec.Ingress{Version: "3.7.13", Expose: spec.ExposeLoadBalancer, HTTPPort: 80, HTTPSPort: 443}
+		if _, wrong := charts.Inspect(in, charts.Source{Dir: dir}); len(wrong) > 0 {
+			t.Error(describe(wrong))
+		}
+	})
 	t.Run("a kind of a chart before", func(t *testing.T) {
 		got, wrong := charts.Inspect(newInstaller(chart("user", "hello"), defining), charts.Source{Dir: dir})
 		if len(wrong) > 0 || len(got) != 2 || got[0].Name != "hello" || !strings.Contains(fmt.Sprint(got[1].Images), "seen:1") {

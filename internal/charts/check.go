@@ -32,7 +32,7 @@ var removedBefore = sync.OnceValue(func() (rows []upgrade.RemovedAPI) {
 
 // checkObjects checks the objects of a chart.
 func (x *inspection) checkObjects(c spec.Chart, objects []Object) {
-	x.checkKinds(objects)
+	x.checkKinds(c, objects)
 	for _, obj := range objects {
 		x.checkPorts(c, obj)
 		for _, pod := range podTemplates(obj) {
@@ -46,9 +46,9 @@ func (x *inspection) checkObjects(c spec.Chart, objects []Object) {
 }
 
 // checkKinds checks that the cluster has the kinds of the objects.
-func (x *inspection) checkKinds(objects []Object) {
+func (x *inspection) checkKinds(c spec.Chart, objects []Object) {
 	known := map[string]bool{}
-	for _, api := range slices.Concat(helm.ServedAPIs(x.kubernetes), x.apis) {
+	for _, api := range slices.Concat(helm.ServedAPIs(x.kubernetes), x.apis, x.ownAPIs[c.Name]) {
 		known[api] = true
 	}
 	removed := slices.DeleteFunc(append(slices.Clone(removedBefore()), upgrade.AllRemovedAPIs()...),

@@ -79,16 +79,20 @@ func (x *inspection) addPortUser(use portUse, user portUser) {
 	}
 }
 
-// addOwnPorts adds the ports that the add-ons of Plinth use. The console's, which has a rule of its own, is left out, and
-// so is everything if the Installer requests an add-on that this build does not have, which is another violation.
-func (x *inspection) addOwnPorts() {
-	own := *x.in
-	own.Spec.Charts = nil
-	resolved, err := addons.Resolve(&own, "/") // no port depends on the folder
+// addOwn adds the ports that the add-ons of Plinth use, and for each chart the APIs that those installed before it define.
+// The console's port, which has a rule of its own, is left out, and so is everything if the Installer requests an add-on
+// that this build does not have, which is another violation.
+func (x *inspection) addOwn() {
+	resolved, err := addons.Resolve(x.in, "/") // nothing here depends on the folder
 	if err != nil {
 		return
 	}
+	var apis []string
 	for _, a := range resolved {
+		if a.External {
+			x.ownAPIs[a.Name] = slices.Clone(apis)
+			continue
+		}
 		rendered, err := newRelease(a).RenderParts(x.kubernetes, false)
 		if err != nil {
 			continue
@@ -97,6 +101,7 @@ func (x *inspection) addOwnPorts() {
 		if err != nil {
 			continue
 		}
+		apis = append(apis, definedAPIs(objects)...)
 		for _, obj := range objects {
 			for _, use := range portsOf(obj) {
 				if k := x.in.Spec.Kotsadm; k == nil || k.UIBindPort != use.number {

@@ -98,7 +98,7 @@ var table = []row{
 	{group: "spec.velero", keys: "version", to: "spec.velero.version", convert: convertVersion, note: "snapshots of the console need it: install Velero beside the application, or copy the data of volumes yourself"},
 	{group: "spec.velero", keys: "namespace disableCLI disableRestic localBucket resticRequiresPrivileged resticTimeout serverFlags", verdict: Dropped, off: true, note: "the Installer has no settings for backups"},
 
-	{group: "spec.contour", keys: "version", verdict: ByHand, note: "Plinth installs no ingress controller: " + chart},
+	{group: "spec.contour", keys: "version", verdict: ByHand, note: "spec.ingress of Plinth is Traefik: it serves Ingress objects, but not HTTPProxy; to keep Contour, " + chart},
 	{group: "spec.contour", keys: "tlsMinimumProtocolVersion httpPort httpsPort", verdict: ByHand, off: true, note: ofChart},
 	{group: "spec.prometheus", keys: "version", verdict: ByHand, note: "Plinth installs no monitoring: " + chart},
 	{group: "spec.prometheus", keys: "serviceType", verdict: ByHand, note: ofChart},

@@ -37,6 +37,7 @@ func rulePatterns() map[string]string {
 		"host-folder":         `/[^/].*`,
 		"backup-schedule":     `hourly|daily|weekly|((Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?([01][0-9]|2[0-3]):[0-5][0-9]`,
 		"backup-target":       `(s3:/)?/[^/].*`,
+		"ingress-address":     `[0-9]+(\.[0-9]+){3}`,
 		"proxy-url":           `[Hh][Tt][Tt][Pp][Ss]?://[^/]+/?`,
 		"version-exact/chart": "v?" + core + `(\+[0-9A-Za-z.-]+)?`,
 		"chart-name":          `[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?`,
@@ -92,9 +93,11 @@ func annotate(t *testing.T, s *jsonschema.Schema, typ reflect.Type, comments map
 			field.Const = spec.Kind
 		case rule == "object-store-mode":
 			field.Enum = []any{"", "builtin", spec.ObjectStoreNone} // empty counts as absent
+		case rule == "ingress-expose":
+			field.Enum = []any{"", spec.ExposeLoadBalancer, spec.ExposeHostPorts}
 		case rule == "backup-keep":
 			field.Minimum, field.Maximum = "1", "10000"
-		case rule == "ui-port":
+		case rule == "ui-port" || rule == "ingress-port":
 			field.Minimum, field.Maximum = "1", "65535"
 		case pattern != "" && required:
 			field.Pattern = "^" + pattern + "$"

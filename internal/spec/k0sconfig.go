@@ -24,13 +24,18 @@ func (k K0s) Profile() string { return cmp.Or(k.WorkerProfile, DefaultWorkerProf
 // ClusterDomain returns the DNS domain of the cluster's services, that of k0s unless the overlay sets
 // another.
 func (k K0s) ClusterDomain() string {
+	domain, _ := k.overlayValue("spec", "network", "clusterDomain").(string)
+	return cmp.Or(domain, "cluster.local")
+}
+
+// overlayValue returns the value at a path of keys in the overlay; nil if it has none.
+func (k K0s) overlayValue(path ...string) any {
 	at := any(k.Config)
-	for _, key := range []string{"spec", "network", "clusterDomain"} {
+	for _, key := range path {
 		m, _ := at.(map[string]any)
 		at = m[key]
 	}
-	domain, _ := at.(string)
-	return cmp.Or(domain, "cluster.local")
+	return at
 }
 
 // checkK0sConfig checks the top-level keys of the overlay, the fields that it sets against the table

@@ -27,6 +27,8 @@ func (r reader) checkRelations(in *Installer) {
 	r.checkNetworks(in.Spec.Network)
 	r.checkK0sConfig(in.Spec.K0s)
 	r.checkVelero(in.Spec)
+	r.checkLoadBalancer(in.Spec)
+	r.checkIngress(in.Spec)
 	r.checkBackup(in.Spec.Backup)
 	r.checkTrustedCAs(in)
 	r.checkCharts(in)

@@ -45,6 +45,10 @@ type Spec struct {
 	MetricsServer MetricsServer `json:"metricsServer,omitzero"`
 	// Volumes in a directory of the node; the default storage class.
 	LocalPathStorage *AddOn `json:"localPathStorage,omitempty" also:"openebs longhorn rook"`
+	// Addresses for services of type LoadBalancer, which MetalLB announces to the network of the hosts by ARP.
+	LoadBalancer *LoadBalancer `json:"loadBalancer,omitempty"`
+	// Ingress controller: Traefik.
+	Ingress *Ingress `json:"ingress,omitempty"`
 	// Image registry in the cluster. Air-gapped applications need it.
 	Registry *AddOn `json:"registry,omitempty"`
 	// Snapshots of the console and of applications with their volumes.
@@ -180,7 +184,7 @@ type Pin struct {
 }
 
 // AddOns returns the add-ons of the Installer in the order of their dependencies:
-// storage, console, registry, backup.
+// storage, load balancer, ingress controller, console, registry, backup.
 func (i *Installer) AddOns() []Pin {
 	var pins []Pin
 	add := func(key string, a *AddOn) {
@@ -189,6 +193,12 @@ func (i *Installer) AddOns() []Pin {
 		}
 	}
 	add("localPathStorage", i.Spec.LocalPathStorage)
+	if l := i.Spec.LoadBalancer; l != nil {
+		pins = append(pins, Pin{"loadBalancer", l.Version})
+	}
+	if n := i.Spec.Ingress; n != nil {
+		pins = append(pins, Pin{"ingress", n.Version})
+	}
 	if k := i.Spec.Kotsadm; k != nil {
 		pins = append(pins, Pin{"kotsadm", k.Version})
 	}
