@@ -128,7 +128,7 @@ test-e2e: lab-tests ## run the e2e tests on real disposable hosts; requires root
 
 .PHONY: test-long
 test-long: LIMIT := 6h
-test-long: build-all build-devstates emulator payload-k0s-1.33.6 payload-k0s-1.35-dev payload-k0s-1.36-dev lab-tests ## run the e2e tests with all their repetitions
+test-long: build-all build-devstates emulator payload-add-ons payload-k0s-1.33.6 payload-k0s-1.35-dev payload-k0s-1.36-dev lab-tests ## run the e2e tests with all their repetitions
 
 .PHONY: emulator
 emulator:
@@ -145,7 +145,7 @@ lab-tests: bundle payload-older
 	scripts/lab/selftest
 	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD)) \
 		PLINTH_E2E_ARM64=$(abspath $(OUT)/plinth-linux-arm64) PLINTH_E2E_PAYLOAD_OLDER=$(abspath $(PAYLOAD)-older) \
-		PLINTH_E2E_PAYLOAD_K0S=$(abspath $(PAYLOAD)-k0s-1.33.6) \
+		PLINTH_E2E_PAYLOAD_K0S=$(abspath $(PAYLOAD)-k0s-1.33.6) PLINTH_E2E_PAYLOAD_ADD_ONS=$(abspath $(PAYLOAD)-add-ons) \
 		PLINTH_E2E_DEVSTATES=$(abspath $(OUT)/plinth-devstates) PLINTH_E2E_PAYLOAD_K0S_1_35=$(abspath $(PAYLOAD)-k0s-1.35-dev) \
 		PLINTH_E2E_PAYLOAD_K0S_1_36=$(abspath $(PAYLOAD)-k0s-1.36-dev) \
 		go test -tags e2e -count=1 -p 1 -parallel 2 -timeout $(or $(LIMIT),2h) -v $(SHORT) ./e2e/... | scripts/test-times
