@@ -23,6 +23,7 @@ func fullInstaller() *spec.Installer {
 	in.Spec.Kotsadm = &spec.Kotsadm{Version: "1.131.2", Namespace: "kotsadm", UIBindPort: 8800}
 	in.Spec.Registry = &spec.AddOn{Version: "3.1.2"}
 	in.Spec.Velero = &spec.Velero{Version: "1.18.3"}
+	in.Spec.Prometheus = &spec.Prometheus{Version: "3.16.0", Retention: "15d", RetentionSize: "10GB"}
 	in.Spec.LoadBalancer = &spec.LoadBalancer{Version: "0.16.2", Addresses: []string{"192.168.1.240/28"}}
 	in.Spec.Ingress = &spec.Ingress{Version: "3.7.13", Expose: spec.ExposeLoadBalancer, HTTPPort: 80, HTTPSPort: 443}
 	return in
@@ -38,7 +39,7 @@ func TestResolve_ReturnsAddOnsInInstallOrder(t *testing.T) {
 		names = append(names, a.Name+" "+a.Version+" "+a.Namespace+"/"+a.Release)
 	}
 	want := []string{"local-path-storage 0.0.30 local-path-storage/local-path-storage", "load-balancer 0.16.2 load-balancer/load-balancer",
-		"ingress 3.7.13 ingress/ingress", "registry 3.1.2 registry/registry", "kotsadm 1.131.2 kotsadm/console-proxy", "velero 1.18.3 velero/velero"}
+		"ingress 3.7.13 ingress/ingress", "registry 3.1.2 registry/registry", "kotsadm 1.131.2 kotsadm/console-proxy", "velero 1.18.3 velero/velero", "prometheus 3.16.0 prometheus/prometheus"}
 	if strings.Join(names, "; ") != strings.Join(want, "; ") {
 		t.Errorf("got %q, want %q", names, want)
 	}
@@ -49,7 +50,7 @@ func TestResolve_ReturnsAddOnsInInstallOrder(t *testing.T) {
 
 func TestResolve_ReturnsOnlyRequestedAddOns(t *testing.T) {
 	in := fullInstaller()
-	in.Spec.Registry, in.Spec.LocalPathStorage, in.Spec.Velero, in.Spec.LoadBalancer, in.Spec.Ingress = nil, nil, nil, nil, nil
+	in.Spec = spec.Spec{Network: in.Spec.Network, Kotsadm: in.Spec.Kotsadm}
 	got, err := Resolve(in, "/var/lib/plinth")
 	if err != nil || len(got) != 1 || got[0].Name != "kotsadm" {
 		t.Errorf("got %d add-ons, %v", len(got), err)
@@ -94,6 +95,7 @@ func TestResolve_DerivesValuesFromTheInstaller(t *testing.T) {
 		{"clusterIP": "172.20.0.11"},
 		{"nodePort": 30880, "resolver": "172.20.0.10", "upstream": "kotsadm.console.svc.corp.local:3000"},
 		{"kubeletDir": "/var/lib/k0s/kubelet", "consoleNamespace": "console"},
+		{"retention": "15d", "consoleNamespace": "console"},
 	} {
 		if got[i].ClusterDomain != "corp.local" {
 			t.Errorf("%s: the domain is %s", got[i].Name, got[i].ClusterDomain)

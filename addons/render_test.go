@@ -20,6 +20,7 @@ func resolveAll(t *testing.T) []addons.AddOn {
 	in.Spec.Kotsadm = &spec.Kotsadm{Version: "1.131.2", Namespace: "kotsadm", UIBindPort: 8800}
 	in.Spec.Registry = &spec.AddOn{Version: "3.1.2"}
 	in.Spec.Velero = &spec.Velero{Version: "1.18.3", ObjectStore: spec.ObjectStore{Mode: "builtin"}}
+	in.Spec.Prometheus = &spec.Prometheus{Version: "3.16.0", Retention: "15d", RetentionSize: "10GB"}
 	in.Spec.LoadBalancer = &spec.LoadBalancer{Version: "0.16.2", Addresses: []string{"192.168.1.240/28", "192.168.2.1-192.168.2.9"}}
 	in.Spec.Ingress = &spec.Ingress{Version: "3.7.13", Expose: spec.ExposeLoadBalancer, Address: "192.168.1.245", HTTPPort: 80, HTTPSPort: 443}
 	all, err := addons.Resolve(in, "/var/lib/plinth")

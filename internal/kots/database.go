@@ -29,6 +29,9 @@ const databaseTimeout = 5 * time.Minute
 // errDatabaseBusy is returned while the database writes another backup: controllers save it at the same time.
 var errDatabaseBusy = errors.New("it writes another backup")
 
+// loadPath is the path of the database at which it loads a backup.
+const loadPath = "/db/load"
+
 // busyText is in the response of rqlite while it writes another backup (rqlite 8.43.4, internal/rsync: ErrCASConflict).
 const busyText = "CAS conflict"
 
@@ -53,7 +56,7 @@ func (k *Client) BackupDatabase(ctx context.Context) (backup io.ReadCloser, err 
 
 // LoadDatabase replaces the content of the console's database with a backup of size bytes.
 func (k *Client) LoadDatabase(ctx context.Context, backup io.Reader, size int64) error {
-	resp, err := k.requestDatabase(ctx, http.MethodPost, "/db/load", backup, size)
+	resp, err := k.requestDatabase(ctx, http.MethodPost, loadPath, backup, size)
 	if err != nil {
 		return err
 	}
@@ -87,6 +90,9 @@ func (k *Client) requestDatabase(ctx context.Context, method, path string, body 
 	if body != nil {
 		req.ContentLength = size
 		req.Header.Set("Content-Type", "application/octet-stream")
+		if path != loadPath {
+			req.Header.Set("Content-Type", "application/json")
+		}
 	}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: databaseTimeout} // without a proxy
 	resp, err := client.Do(req)

@@ -13,10 +13,23 @@ import (
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
-func TestDatabase_IsBackedUpAndLoaded(t *testing.T) {
+// withDatabase returns a client of a console whose database is the handler.
+func withDatabase(t *testing.T, h http.HandlerFunc) *Client {
+	t.Helper()
 	k, _, s := newBench(t)
+	database := httptest.NewServer(h)
+	t.Cleanup(database.Close)
+	host, port, err := net.SplitHostPort(database.Listener.Addr().String())
+	testkit.Must(t, err)
+	k.databasePort = port
+	s.Put(api+"secrets/kotsadm-rqlite", map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": "kotsadm-rqlite"}, "data": map[string]any{"password": "c2VjcmV0"}})
+	s.Put(api+"services/kotsadm-rqlite", map[string]any{"apiVersion": "v1", "kind": "Service", "metadata": map[string]any{"name": "kotsadm-rqlite"}, "spec": map[string]any{"clusterIP": host}})
+	return k
+}
+
+func TestDatabase_IsBackedUpAndLoaded(t *testing.T) {
 	content, refuse, busy := "SQLite", false, 1
-	database := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	k := withDatabase(t, func(w http.ResponseWriter, r *http.Request) {
 		user, password, _ := r.BasicAuth()
 		switch {
 		case user != "kotsadm" || password != "secret" || refuse:
@@ -32,13 +45,7 @@ func TestDatabase_IsBackedUpAndLoaded(t *testing.T) {
 		default:
 			t.Errorf("unexpected request %s %s", r.Method, r.URL)
 		}
-	}))
-	defer database.Close()
-	host, port, err := net.SplitHostPort(database.Listener.Addr().String())
-	testkit.Must(t, err)
-	k.databasePort = port
-	s.Put(api+"secrets/kotsadm-rqlite", map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": "kotsadm-rqlite"}, "data": map[string]any{"password": "c2VjcmV0"}})
-	s.Put(api+"services/kotsadm-rqlite", map[string]any{"apiVersion": "v1", "kind": "Service", "metadata": map[string]any{"name": "kotsadm-rqlite"}, "spec": map[string]any{"clusterIP": host}})
+	})
 
 	r, err := k.BackupDatabase(t.Context())
 	testkit.Must(t, err)

@@ -100,7 +100,7 @@ var table = []row{
 
 	{group: "spec.contour", keys: "version", verdict: ByHand, note: "spec.ingress of Plinth is Traefik: it serves Ingress objects, but not HTTPProxy; to keep Contour, " + chart},
 	{group: "spec.contour", keys: "tlsMinimumProtocolVersion httpPort httpsPort", verdict: ByHand, off: true, note: ofChart},
-	{group: "spec.prometheus", keys: "version", verdict: ByHand, note: "Plinth installs no monitoring: " + chart},
+	{group: "spec.prometheus", keys: "version", verdict: ByHand, note: "spec.prometheus of Plinth is monitoring without Grafana, the operator and its kinds: if your application needs them, " + chart},
 	{group: "spec.prometheus", keys: "serviceType", verdict: ByHand, note: ofChart},
 	{group: "spec.fluentd", keys: "version", verdict: ByHand, note: "Plinth collects no logs of pods: " + chart},
 	{group: "spec.fluentd", keys: "fullEFKStack fluentdConfPath", verdict: ByHand, off: true, note: ofChart},

@@ -41,6 +41,8 @@ func (c Cluster) addOnSteps() []step.Step {
 			steps, announce = append(steps, c.trustRegistry(a), release), []step.Step{c.configureKOTSRegistry(a)}
 		case a.Name == veleroName && snapshotStore(a) != nil:
 			steps = append(steps, c.prepareStore(a), release, c.configureLocation(a))
+		case a.Name == prometheusName && c.Console.Namespace != "":
+			steps = append(steps, release, c.configureGraphs(a))
 		default:
 			steps = append(steps, release)
 		}

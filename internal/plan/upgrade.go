@@ -340,6 +340,11 @@ func (u nodeUpgrade) removeAddOn(a addons.AddOn) step.Step {
 					return err
 				}
 			}
+			if a.Name == prometheusName && u.Console.Namespace != "" {
+				if err := u.forgetGraphs(ctx, a); err != nil {
+					return err
+				}
+			}
 			if err := helm.Uninstall(ctx, client, a.Namespace, a.Release, kube.Wait{Timeout: a.Wait(), Report: report, Diagnose: u.K0s.Diagnose}); err != nil || trust == "" {
 				return err
 			}

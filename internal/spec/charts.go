@@ -189,7 +189,7 @@ func checkChartPath(value string) (message, hint string) {
 // AddOnKeys returns the keys below spec of all add-ons of Plinth that an Installer can have.
 func AddOnKeys() []string {
 	some := &AddOn{}
-	all := Installer{Spec: Spec{Kotsadm: &Kotsadm{}, LocalPathStorage: some, LoadBalancer: &LoadBalancer{}, Ingress: &Ingress{}, Registry: some, Velero: &Velero{}}}
+	all := Installer{Spec: Spec{Kotsadm: &Kotsadm{}, LocalPathStorage: some, LoadBalancer: &LoadBalancer{}, Ingress: &Ingress{}, Registry: some, Velero: &Velero{}, Prometheus: &Prometheus{}}}
 	var keys []string
 	for _, pin := range all.AddOns() {
 		keys = append(keys, pin.Key)

@@ -27,21 +27,23 @@ func rulePatterns() map[string]string {
 	const number, pre, label = `(0|[1-9][0-9]*)`, `(-[0-9A-Za-z.-]+)?`, `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`
 	const core = number + `\.` + number + `\.` + number + pre
 	return map[string]string{
-		"version-exact":       core + `(\+[0-9A-Za-z.-]+)?`,
-		"version-exact/addon": core + `(\+[0-9A-Za-z.-]+)?`,
-		"version-exact/k0s":   "v" + core + `\+k0s\.[0-9]+`,
-		"dns-label":           label,
-		"hostname":            label + `(\.` + label + `)*`,
-		"cidr-form":           `[0-9]+(\.[0-9]+){3}/[0-9]+`,
-		"node-port-range":     `[0-9]+-[0-9]+`,
-		"host-folder":         `/[^/].*`,
-		"backup-schedule":     `hourly|daily|weekly|((Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?([01][0-9]|2[0-3]):[0-5][0-9]`,
-		"backup-target":       `(s3:/)?/[^/].*`,
-		"ingress-address":     `[0-9]+(\.[0-9]+){3}`,
-		"proxy-url":           `[Hh][Tt][Tt][Pp][Ss]?://[^/]+/?`,
-		"version-exact/chart": "v?" + core + `(\+[0-9A-Za-z.-]+)?`,
-		"chart-name":          `[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?`,
-		"chart-timeout":       `[0-9a-zµ.]+`,
+		"version-exact":        core + `(\+[0-9A-Za-z.-]+)?`,
+		"version-exact/addon":  core + `(\+[0-9A-Za-z.-]+)?`,
+		"version-exact/k0s":    "v" + core + `\+k0s\.[0-9]+`,
+		"dns-label":            label,
+		"hostname":             label + `(\.` + label + `)*`,
+		"cidr-form":            `[0-9]+(\.[0-9]+){3}/[0-9]+`,
+		"node-port-range":      `[0-9]+-[0-9]+`,
+		"host-folder":          `/[^/].*`,
+		"backup-schedule":      `hourly|daily|weekly|((Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?([01][0-9]|2[0-3]):[0-5][0-9]`,
+		"backup-target":        `(s3:/)?/[^/].*`,
+		"ingress-address":      `[0-9]+(\.[0-9]+){3}`,
+		"prometheus-retention": `[1-9][0-9]{0,4}[hdwy]`,
+		"prometheus-size":      `[1-9][0-9]{0,4}(MB|GB|TB)`,
+		"proxy-url":            `[Hh][Tt][Tt][Pp][Ss]?://[^/]+/?`,
+		"version-exact/chart":  "v?" + core + `(\+[0-9A-Za-z.-]+)?`,
+		"chart-name":           `[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?`,
+		"chart-timeout":        `[0-9a-zµ.]+`,
 	}
 }
 

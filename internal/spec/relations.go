@@ -29,6 +29,7 @@ func (r reader) checkRelations(in *Installer) {
 	r.checkVelero(in.Spec)
 	r.checkLoadBalancer(in.Spec)
 	r.checkIngress(in.Spec)
+	r.checkPrometheus(in.Spec)
 	r.checkBackup(in.Spec.Backup)
 	r.checkTrustedCAs(in)
 	r.checkCharts(in)

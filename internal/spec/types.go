@@ -53,6 +53,8 @@ type Spec struct {
 	Registry *AddOn `json:"registry,omitempty"`
 	// Snapshots of the console and of applications with their volumes.
 	Velero *Velero `json:"velero,omitempty"`
+	// Metrics of the cluster and graphs in the console.
+	Prometheus *Prometheus `json:"prometheus,omitempty"`
 	// Schedule of control-plane backups, which each controller writes.
 	Backup *Backup `json:"backup,omitempty"`
 	// Helm charts of the vendor. They are in the bundle with all their images, and are installed, upgraded and removed like add-ons.
@@ -184,7 +186,7 @@ type Pin struct {
 }
 
 // AddOns returns the add-ons of the Installer in the order of their dependencies:
-// storage, load balancer, ingress controller, console, registry, backup.
+// storage, load balancer, ingress controller, console, registry, backup, metrics.
 func (i *Installer) AddOns() []Pin {
 	var pins []Pin
 	add := func(key string, a *AddOn) {
@@ -205,6 +207,9 @@ func (i *Installer) AddOns() []Pin {
 	add("registry", i.Spec.Registry)
 	if v := i.Spec.Velero; v != nil {
 		pins = append(pins, Pin{"velero", v.Version})
+	}
+	if p := i.Spec.Prometheus; p != nil {
+		pins = append(pins, Pin{"prometheus", p.Version})
 	}
 	return pins
 }

@@ -54,7 +54,7 @@ func CheckValue(rule, value string) (message, hint string) {
 	case "trusted-ca":
 		return checkTrustedCA(value)
 	}
-	return checkNetworkValue(rule, value)
+	return checkPrometheusValue(rule, value)
 }
 
 // checkVersion checks that value is an exact version: X.Y.Z, or vX.Y.Z+k0s.N for
