@@ -22,13 +22,15 @@ func TestRemoveMetricsServer_DeletesWhatK0sHasCreated(t *testing.T) {
 	s, _ := kubetest.New(t)
 	testkit.Must(t, h.Write(k0s.AdminConf, bytes.NewReader(kubetest.Kubeconfig(t, s)), 0o600))
 	const apps, rbac = "/apis/apps/v1/namespaces/kube-system/deployments/", "/apis/rbac.authorization.k8s.io/v1/clusterroles/"
-	const deployment, role, other = apps + "metrics-server", rbac + "system:metrics-server", apps + "coredns"
+	const deployment, role, other, foreign = apps + "metrics-server", rbac + "system:metrics-server", apps + "coredns", rbac + "system:aggregated-metrics-reader"
 	for at, kind := range map[string][2]string{
 		"/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.metrics.k8s.io": {"apiregistration.k8s.io/v1", "APIService"},
 		deployment: {"apps/v1", "Deployment"}, other: {"apps/v1", "Deployment"}, role: {"rbac.authorization.k8s.io/v1", "ClusterRole"},
 	} {
-		s.Put(at, map[string]any{"apiVersion": kind[0], "kind": kind[1], "metadata": map[string]any{"name": path.Base(at)}})
+		s.Put(at, map[string]any{"apiVersion": kind[0], "kind": kind[1], "metadata": map[string]any{"name": path.Base(at), "labels": map[string]any{stackLabel: metricsServerStack}}})
 	}
+	s.Put(foreign, map[string]any{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+		"metadata": map[string]any{"name": path.Base(foreign), "labels": map[string]any{"app.kubernetes.io/managed-by": "Helm"}}})
 	c := Cluster{Host: h, K0s: k0s.Service{Host: h, Settings: k0s.Settings{NoMetricsServer: true}}}
 	remove := c.removeMetricsServer()[0]
 	st, err := remove.Check(t.Context())
@@ -39,7 +41,7 @@ func TestRemoveMetricsServer_DeletesWhatK0sHasCreated(t *testing.T) {
 	if st, err = remove.Check(t.Context()); err != nil || st.Kind != step.KindDone {
 		t.Errorf("after: %+v, %v", st, err)
 	}
-	if s.Object(deployment) != nil || s.Object(role) != nil || s.Object(other) == nil {
+	if s.Object(deployment) != nil || s.Object(role) != nil || s.Object(other) == nil || s.Object(foreign) == nil {
 		t.Error("other objects were deleted than those of metrics-server")
 	}
 }

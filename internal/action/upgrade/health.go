@@ -29,6 +29,7 @@ type clusterHealth struct {
 	before  journal.Console // the console before the upgrade; zero if there is none
 	after   journal.Console // the console that the steps lead to
 	dropped []addons.AddOn  // whose workloads are removed, or may be: a chart of the vendor can rename them
+	removed []string        // workloads, by their String, that the upgrade removes beside those of add-ons
 	charts  []addons.AddOn  // those that the steps lead to; what is optional does not count
 	skip    []string        // names of nodes that are left out
 }
@@ -54,7 +55,7 @@ func (h clusterHealth) Worse(ctx context.Context, before json.RawMessage) ([]str
 	if err != nil {
 		return nil, err
 	}
-	var dropped, all []string
+	dropped, all := slices.Clone(h.removed), []string(nil)
 	for _, w := range was.Workloads {
 		if slices.ContainsFunc(h.dropped, func(a addons.AddOn) bool { return a.Namespace == w.Namespace }) {
 			dropped = append(dropped, w.String())

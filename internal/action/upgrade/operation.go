@@ -307,6 +307,9 @@ func (o *operation) transition(env *action.Env) plan.Transition {
 // health returns the comparison of the cluster with its state before the upgrade.
 func (o *operation) health(env *action.Env) plan.Health {
 	h := clusterHealth{env: env, node: o.node, address: o.address.String(), before: o.receipt.Console, dropped: slices.Concat(o.dropped, externals(o.addOns)), charts: externals(o.addOns), skip: o.nodes.skip}
+	if o.config.Installer.Spec.MetricsServer.Disabled && !o.installed.Spec.MetricsServer.Disabled {
+		h.removed = []string{plan.MetricsServer}
+	}
 	if k := o.config.Installer.Spec.Kotsadm; k != nil {
 		h.after = journal.Console{Namespace: k.Namespace, Port: k.UIBindPort}
 	}
