@@ -103,7 +103,8 @@ type Requirements struct {
 	DataDir         Refusal              // why the data folder cannot be used
 	EarlierRun      Refusal              // why an earlier run must be finished or removed first
 	ConsolePort     int                  // port of the admin console
-	Ports           map[string]int       // port numbers that differ from the default, by service: {"kube-apiserver": 7443}
+	Ports           map[string]int       // port numbers that differ from the default, and those of add-ons, by use: {"kube-apiserver": 7443}
+	LoadBalancer    []AddressRange       // addresses that the load balancer gives to services
 	NodePorts       [2]int               // first and last port of the node port range
 	Sources         []string             // URLs to fetch from; none for an install without internet access
 	MissingBlobs    []string             // problems of the bundle's blobs at the sources, one entry per blob
@@ -135,6 +136,17 @@ type Refusal struct {
 	Found string
 	Fix   string // what to do
 }
+
+// AddressRange is a range of IPv4 addresses.
+type AddressRange struct{ First, Last netip.Addr }
+
+// Contains reports whether an address is in the range.
+func (r AddressRange) Contains(a netip.Addr) bool {
+	return a.Is4() && r.First.Compare(a) <= 0 && a.Compare(r.Last) <= 0
+}
+
+// String returns the range as an Installer has it.
+func (r AddressRange) String() string { return r.First.String() + "-" + r.Last.String() }
 
 // Containerd is the configuration of the containerd in a k0s.
 type Containerd struct {

@@ -13,7 +13,7 @@ import (
 // All returns every check, in the order of the report.
 func All() []hp.Check {
 	return slices.Concat(machineChecks(), timeChecks(), kernelChecks(), settingsChecks(), diskChecks(), benchmarkChecks(),
-		networkChecks(), onlineChecks(), portChecks(), securityChecks(), conflictChecks(), runtimeChecks(), peerChecks())
+		networkChecks(), balancerChecks(), onlineChecks(), portChecks(), securityChecks(), conflictChecks(), runtimeChecks(), peerChecks())
 }
 
 // FactsRequest returns the facts that internal/probe must gather for the checks of

@@ -12,6 +12,7 @@ import (
 
 	hp "github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/ports"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/testkit"
 )
@@ -165,6 +166,7 @@ func TestAll_IsUnknownWithoutFacts(t *testing.T) {
 		t.Run(string(role), func(t *testing.T) {
 			req := onlineRequirements()
 			req.Role, req.Previous.Reason, req.Recorded.Node = role, "not permitted", "h1"
+			req.Ports = map[string]int{ports.LoadBalancerState: ports.SpeakerHealth, ports.IngressHTTP: 80, ports.IngressHTTPS: 443}
 			for _, e := range runChecks(t, f, req).Results {
 				if e.State != hp.Unknown && e.SkippedBy != "role" && !slices.Contains([]string{"data-folder", "earlier-run", "backup-schedule", "snapshot-folder"}, e.ID) && !strings.HasPrefix(e.ID, "peer-") { // no other host was given
 					t.Errorf("%s: %s (%s) without any facts", e.ID, e.State, e.Found)

@@ -1,6 +1,7 @@
 package checks
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -20,7 +21,7 @@ type fault struct {
 }
 
 func faults() []fault {
-	return slices.Concat(machineFaults(), kernelFaults(), diskFaults(), networkFaults(), portFaults(), existingFaults(), runtimeFaults(),
+	return slices.Concat(machineFaults(), kernelFaults(), diskFaults(), networkFaults(), balancerFaults(), portFaults(), existingFaults(), runtimeFaults(),
 		settingsFaults(), measuredFaults(), onlineFaults(), guardFaults(), peerFaults())
 }
 
@@ -426,6 +427,23 @@ func networkFaults() []fault {
 	}
 }
 
+func balancerFaults() []fault {
+	with := func(first, last string) func(*facts.Facts, *hp.Requirements) {
+		return func(f *facts.Facts, req *hp.Requirements) {
+			req.LoadBalancer = []hp.AddressRange{{First: mustAddr(first), Last: mustAddr(last)}}
+			f.Peers = append(f.Peers, facts.Peer{Address: "10.77.108.200"})
+		}
+	}
+	return []fault{
+		{"load-balancer-addresses", "no load balancer", hp.Skipped, func(*facts.Facts, *hp.Requirements) {}},
+		{"load-balancer-addresses", "free", hp.Pass, with("10.77.108.240", "10.77.108.250")},
+		{"load-balancer-addresses", "of this host", hp.Fail, with("10.77.108.2", "10.77.108.20")},
+		{"load-balancer-addresses", "of another node", hp.Fail, with("10.77.108.200", "10.77.108.200")},
+		{"load-balancer-addresses", "of another network", hp.Warn, with("192.0.2.1", "192.0.2.9")},
+		{"load-balancer-addresses", "partly of another network", hp.Warn, with("10.77.108.250", "10.77.109.3")},
+	}
+}
+
 func portFaults() []fault {
 	var all []fault
 	for _, p := range listenPorts() {
@@ -433,10 +451,14 @@ func portFaults() []fault {
 		if p.Nodes == ports.Workers {
 			req.Role = hp.Worker
 		}
+		if p.AddOn != "" {
+			req.Ports = map[string]int{p.Use: cmp.Or(p.Number, p.Default)}
+		}
 		key, _ := p.portKey(req)
 		all = append(all, fault{"port-" + p.Use, "in use", hp.Fail, func(f *facts.Facts, r *hp.Requirements) {
-			if r.Role = req.Role; p.Nodes == ports.Workers { // the fixtures are of controllers
-				f.Ports = append(f.Ports, facts.Port{PortKey: key})
+			r.Role, r.Ports = req.Role, req.Ports
+			if p.Nodes == ports.Workers || p.AddOn != "" { // the fixtures are of controllers without add-ons
+				f.Ports = slices.Insert(f.Ports, 0, facts.Port{PortKey: key}) // takePort takes the first that ends so
 			}
 			takePort(f, key.String(), facts.Owner{PID: 812, Program: "/usr/sbin/nginx", Unit: "nginx"})
 		}})
@@ -455,6 +477,7 @@ func portFaults() []fault {
 			f.Unknown = []facts.Unknown{{Fact: "port:179/tcp", Reason: "binding it is not permitted (EACCES)"}}
 		}},
 		fault{"port-console", "no console", hp.Skipped, func(_ *facts.Facts, req *hp.Requirements) { req.ConsolePort = 0 }},
+		fault{"port-ingress-http", "no ingress controller on the host", hp.Skipped, func(*facts.Facts, *hp.Requirements) {}},
 		fault{"port-kubelet", "moved to a port that was not bound", hp.Unknown, func(_ *facts.Facts, req *hp.Requirements) { req.Ports = map[string]int{"kubelet": 10350} }},
 	)
 }

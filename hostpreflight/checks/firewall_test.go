@@ -13,6 +13,7 @@ import (
 	hp "github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/ports"
 	"github.com/plinthdev/plinth/internal/probe"
 	"github.com/plinthdev/plinth/internal/testkit"
 )
@@ -257,6 +258,25 @@ func TestClusterFlows_NeedAddressAndPodNetwork(t *testing.T) {
 }
 
 // In a routed network the node's address may be on lo, at which no packet of another host arrives.
+// The ports of the ingress controller lead to pods, as that of the console does.
+func TestClusterFlows_IncludePortsOfAddOns(t *testing.T) {
+	req := exampleRequirements()
+	req.Ports = map[string]int{ports.LoadBalancerState: ports.SpeakerHealth, ports.IngressHTTP: 80, ports.IngressHTTPS: 443}
+	var got []string
+	for _, m := range clusterFlows(loadFixture(t, "debian-12"), req) {
+		if strings.HasSuffix(m.what, "/tcp from users") && m.hook == "forward" || m.packet.port == ports.SpeakerHealth && m.in == "lo" {
+			got = append(got, m.what)
+		}
+	}
+	slices.Sort(got)
+	if want := []string{"443/tcp from users", "80/tcp from users", "8800/tcp from users", "packets on loopback"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if got := strings.Join(externalPorts(req), ","); !strings.HasPrefix(got, "80,179,443,") || strings.Contains(got, "17472") {
+		t.Error(got)
+	}
+}
+
 func TestClusterFlows_OfAddressOnLoArriveAtTheUplink(t *testing.T) {
 	f := loadFixture(t, "debian-12")
 	route, ok := f.Network.DefaultRoute()

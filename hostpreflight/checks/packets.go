@@ -114,7 +114,7 @@ func (m *flowBuilder) addPorts(req hp.Requirements) {
 	localhost := netip.MustParseAddr("127.0.0.1")
 	for _, p := range listenPorts() {
 		key, ok := p.portKey(req)
-		if !ok || p.Use == "console" { // a node port: its packets go through to a pod
+		if !ok || p.Field != "" { // its packets go through to a pod
 			continue
 		}
 		if p.Scope >= ports.Cluster {
@@ -152,7 +152,7 @@ func (m *flowBuilder) addReplies() {
 	}
 }
 
-// addPods adds what pods send and receive. The console's port leads to a pod.
+// addPods adds what pods send and receive. The ports of the console and of the ingress controller lead to pods.
 func (m *flowBuilder) addPods(req hp.Requirements) {
 	cidr := m.pods.String()
 	from := func(p packet, what string) { m.add(flow{p, what, "-s " + cidr, "ip saddr " + cidr}) }
@@ -173,8 +173,10 @@ func (m *flowBuilder) addPods(req hp.Requirements) {
 	}
 	to(packet{hook: "forward", in: m.link, out: podLink, source: m.peer, target: m.pod, port: 8443}, "other hosts to pods")
 	to(packet{hook: "output", out: podLink, source: m.node, target: m.pod, port: 8443}, "this host to pods")
-	if req.ConsolePort != 0 {
-		to(packet{hook: "forward", in: m.link, out: podLink, source: m.peer, target: m.pod, port: 8443, translated: true}, fmt.Sprintf("%d/tcp from users", req.ConsolePort))
+	for _, p := range listenPorts() {
+		if key, ok := p.portKey(req); ok && p.Field != "" {
+			to(packet{hook: "forward", in: m.link, out: podLink, source: m.peer, target: m.pod, port: 8443, translated: true}, fmt.Sprintf("%d/tcp from users", key.Number))
+		}
 	}
 }
 

@@ -29,8 +29,11 @@ func listenPorts() []listenPort {
 // install has no such port.
 func (p listenPort) portKey(req hp.Requirements) (key facts.PortKey, ok bool) {
 	n := p.Number
-	if p.Field != "" {
+	switch {
+	case p.Use == ports.Console:
 		n = req.ConsolePort
+	case p.AddOn != "":
+		n = 0 // unless the Installer has the add-on
 	}
 	if other := req.Ports[p.Use]; other != 0 {
 		n = other
@@ -104,7 +107,7 @@ func (p listenPort) runCheck(f facts.Facts, req hp.Requirements) hp.Result {
 			r.Fix = "sudo systemctl disable --now " + u
 		}
 	}
-	if p.Use == "console" {
+	if p.Field != "" {
 		r.Fix += "\nor choose another port: " + p.Field
 	}
 	return r

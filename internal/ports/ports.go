@@ -4,7 +4,10 @@
 // it: a port that is added here is reserved, checked and documented everywhere.
 package ports
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+)
 
 // Numbers that other packages listen on or connect to, and as text in addresses.
 const (
@@ -15,6 +18,7 @@ const (
 	Agent         = 9444  // Plinth's agent, and a host that listens for peer checks
 	Authorizer    = 9445  // Plinth's agent, for the API server on the same host
 	Metrics       = 9446  // Plinth's agent, for Prometheus on the same host
+	SpeakerHealth = 17472 // MetalLB's speaker, for kubelet on the same host
 	Kubelet       = 10250 // also where the peer checks try UDP
 
 	APIText        = "6443"
@@ -53,15 +57,25 @@ const (
 // String returns the set in words, as the docs print it.
 func (n Nodes) String() string { return [...]string{"all", "controllers", "workers"}[n] }
 
+// Names of ports whose use depends on the Installer.
+const (
+	Console           = "console"
+	LoadBalancerState = "load-balancer-health"
+	IngressHTTP       = "ingress-http"
+	IngressHTTPS      = "ingress-https"
+)
+
 // Port is one TCP port that a node uses.
 type Port struct {
-	Use    string // stable name; preflight ids are "port-" and this name
-	Number int    // 0: the Installer chooses it
-	Scope  Scope
-	Nodes  Nodes
-	Field  string // Installer field that chooses the number; "" for a fixed port
-	Host   bool   // a service of the host itself, which the preflights expect to be in use
-	Why    string // what listens there and who needs it; a sentence
+	Use     string // stable name; preflight ids are "port-" and this name
+	Number  int    // 0: the Installer chooses it
+	Default int    // the number that the Installer has by default; 0 for a fixed port
+	Scope   Scope
+	Nodes   Nodes
+	Field   string // Installer field that chooses the number; "" for a fixed port
+	AddOn   string // key of the add-on that uses it; "" if every cluster does, or the port is the console's
+	Host    bool   // a service of the host itself, which the preflights expect to be in use
+	Why     string // what listens there and who needs it; a sentence
 }
 
 // String returns the port as a user writes it: "6443/tcp".
@@ -89,15 +103,19 @@ func All() []Port {
 		{Use: "kube-router-bgp", Number: KubeRouterBGP, Scope: Cluster, Why: "kube-router announces its routes to the other nodes by BGP."},
 		{Use: "kube-router-health", Number: 20244, Scope: Node, Why: "health of kube-router; without it the node's network counts as down."},
 		{Use: "kube-router-admin", Number: 50051, Scope: Node, Why: "BGP administration of kube-router, on loopback and the node's address."},
-		{Use: "console", Scope: Outside, Field: "spec.kotsadm.uiBindPort", Why: "the admin console (spec.kotsadm.uiBindPort)."},
+		{Use: Console, Default: 8800, Scope: Outside, Field: "spec.kotsadm.uiBindPort", Why: "the admin console (spec.kotsadm.uiBindPort)."},
+		{Use: LoadBalancerState, Number: SpeakerHealth, Scope: Loopback, AddOn: "loadBalancer", Why: "health of MetalLB's speaker, with spec.loadBalancer."},
+		{Use: IngressHTTP, Default: 80, Scope: Outside, Nodes: Controllers, Field: "spec.ingress.httpPort", AddOn: "ingress", Why: "Traefik, if spec.ingress.expose is hostPorts (spec.ingress.httpPort)."},
+		{Use: IngressHTTPS, Default: 443, Scope: Outside, Nodes: Controllers, Field: "spec.ingress.httpsPort", AddOn: "ingress", Why: "Traefik, if spec.ingress.expose is hostPorts (spec.ingress.httpsPort)."},
 	}
 }
 
 // Reserved returns the fixed port with the given number, of any node, and
-// reports whether there is one. An Installer cannot choose such a number.
-func Reserved(number int) (Port, bool) {
+// reports whether there is one. An Installer with the add-ons, by their keys,
+// cannot choose such a number.
+func Reserved(number int, addOns ...string) (Port, bool) {
 	for _, p := range All() {
-		if p.Field == "" && p.Number == number {
+		if p.Field == "" && p.Number == number && (p.AddOn == "" || slices.Contains(addOns, p.AddOn)) {
 			return p, true
 		}
 	}

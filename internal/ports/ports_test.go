@@ -16,9 +16,8 @@ import (
 // administrator with the one here; -update writes it.
 func TestDocument_ListsEveryPort(t *testing.T) {
 	const page, begin, end = "../../docs/guide/requirements.md", "<!-- ports -->\n", "<!-- /ports -->"
-	const console = 8800 // the Installer's default
 	all := All()
-	number := func(p Port) int { return cmp.Or(p.Number, console) }
+	number := func(p Port) int { return cmp.Or(p.Number, p.Default) }
 	slices.SortStableFunc(all, func(a, b Port) int { return number(a) - number(b) })
 	var b strings.Builder
 	b.WriteString("| port | on | reached by | used by |\n|---|---|---|---|\n")
@@ -48,14 +47,14 @@ func TestAll_HasEachUseAndEachNumberOfARoleOnce(t *testing.T) {
 			t.Errorf("%+v: the use must be unique, and it needs a sentence", p)
 		}
 		uses[p.Use] = true
-		if (p.Number == 0) != (p.Field != "") {
-			t.Errorf("%s: a port has either a number or the field that chooses it", p.Use)
+		if (p.Number == 0) != (p.Field != "") || (p.Number == 0) != (p.Default != 0) {
+			t.Errorf("%s: a port has either a number, or the field that chooses it and a default", p.Use)
 		}
 		for _, n := range []Nodes{Controllers, Workers} {
 			if p.Nodes != AllNodes && p.Nodes != n {
 				continue
 			}
-			key := n.String() + strconv.Itoa(p.Number)
+			key := n.String() + strconv.Itoa(cmp.Or(p.Number, p.Default))
 			if other := numbers[key]; other != "" {
 				t.Errorf("%s and %s both have %d on %s", p.Use, other, p.Number, n)
 			}
@@ -65,12 +64,21 @@ func TestAll_HasEachUseAndEachNumberOfARoleOnce(t *testing.T) {
 }
 
 func TestReserved_FindsEveryFixedPort(t *testing.T) {
-	for number, want := range map[int]string{Agent: "plinth-agent", 50051: "kube-router-admin", API: "kube-apiserver", 22: "ssh", 8800: "", 0: ""} {
+	for number, want := range map[int]string{Agent: "plinth-agent", 50051: "kube-router-admin", API: "kube-apiserver", 22: "ssh", 8800: "", 443: "", SpeakerHealth: "", 0: ""} {
 		t.Run(strconv.Itoa(number), func(t *testing.T) {
 			if p, ok := Reserved(number); ok != (want != "") || p.Use != want {
 				t.Errorf("%+v, %v", p, ok)
 			}
 		})
+	}
+}
+
+func TestReserved_FindsPortsOfAddOnsOnlyWithThem(t *testing.T) {
+	if p, ok := Reserved(SpeakerHealth, "ingress", "loadBalancer"); !ok || p.Use != LoadBalancerState {
+		t.Errorf("%+v, %v", p, ok)
+	}
+	if p, ok := Reserved(SpeakerHealth, "ingress"); ok {
+		t.Errorf("%+v", p)
 	}
 }
 

@@ -151,16 +151,16 @@ func (r reader) checkLoadBalancer(s Spec) {
 }
 
 // checkIngress checks where the ingress controller is reached.
-func (r reader) checkIngress(s Spec) {
+func (r reader) checkIngress(in *Installer) {
 	const path = "spec.ingress"
-	n := s.Ingress
+	s, n := in.Spec, in.Spec.Ingress
 	if n == nil || r.HasError(path) {
 		return
 	}
 	for i, port := range []int{n.HTTPPort, n.HTTPSPort} {
 		at := path + "." + []string{"httpPort", "httpsPort"}[i]
 		report := func(message string) { r.Report("ingress-port", at, r.NodeAt(at, path), message, "use another port") }
-		p, reserved := ports.Reserved(port)
+		p, reserved := ports.Reserved(port, in.addOnKeys()...)
 		switch {
 		case port < 1 || port > 65535:
 			report(fmt.Sprintf("%d is outside 1 to 65535", port))

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"regexp"
+	"strconv"
 
 	"github.com/plinthdev/plinth/internal/strictyaml"
 )
@@ -33,10 +34,28 @@ func checkPrometheusValue(rule, value string) (message, hint string) {
 	return checkNetworkValue(rule, value)
 }
 
+// prometheusVolume is the size of the volume that Prometheus requests: the chart's, of which the newest metrics need some
+// beside retentionSize. A volume cannot shrink, and many cannot grow, so that it does not depend on the Installer.
+const prometheusVolume = 12 << 30
+
+// Bytes returns the size that metrics may take, which lint has parsed.
+func (p Prometheus) Bytes() uint64 {
+	units := map[string]uint64{"MB": 1 << 20, "GB": 1 << 30, "TB": 1 << 40} // of Prometheus: powers of 1024
+	number, unit := p.RetentionSize[:len(p.RetentionSize)-2], p.RetentionSize[len(p.RetentionSize)-2:]
+	n, _ := strconv.ParseUint(number, 10, 64)
+	return n * units[unit]
+}
+
 // checkPrometheus checks that metrics have a place.
 func (r reader) checkPrometheus(s Spec) {
-	if s.Prometheus != nil && s.LocalPathStorage == nil && !r.HasError("spec.localPathStorage") {
-		r.Report("prometheus-storage", "spec.prometheus", r.NodeAt("spec.prometheus"), "requires localPathStorage for its metrics",
-			"add spec.localPathStorage unless a chart of spec.charts installs a default storage class")
+	const path = "spec.prometheus"
+	if s.Prometheus == nil || s.LocalPathStorage != nil || r.HasError("spec.localPathStorage") {
+		return
+	}
+	r.Report("prometheus-storage", path, r.NodeAt(path), "requires localPathStorage for its metrics",
+		"add spec.localPathStorage unless a chart of spec.charts installs a default storage class")
+	if at := path + ".retentionSize"; !r.HasError(path) && s.Prometheus.Bytes() > prometheusVolume*10/12 {
+		r.Report("prometheus-size", at, r.NodeAt(at, path), s.Prometheus.RetentionSize+" does not fit the volume of 12 GiB, whose size other storage than localPathStorage can enforce",
+			"use at most 10GB, or add spec.localPathStorage")
 	}
 }

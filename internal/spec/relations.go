@@ -28,7 +28,7 @@ func (r reader) checkRelations(in *Installer) {
 	r.checkK0sConfig(in.Spec.K0s)
 	r.checkVelero(in.Spec)
 	r.checkLoadBalancer(in.Spec)
-	r.checkIngress(in.Spec)
+	r.checkIngress(in)
 	r.checkPrometheus(in.Spec)
 	r.checkBackup(in.Spec.Backup)
 	r.checkTrustedCAs(in)
@@ -40,7 +40,7 @@ func (r reader) checkRelations(in *Installer) {
 	if k.ApplicationSlug == "" {
 		k.ApplicationSlug = in.Metadata.Name
 	}
-	r.checkUIPort(k.UIBindPort, in.Spec.Network)
+	r.checkUIPort(k.UIBindPort, in.Spec.Network, in.addOnKeys())
 	if in.Spec.LocalPathStorage == nil && !r.HasError("spec.localPathStorage") {
 		r.Report("kotsadm-storage", "spec.kotsadm", r.NodeAt("spec.kotsadm"), "requires localPathStorage for its data",
 			"add spec.localPathStorage unless a chart of spec.charts installs a default storage class")
@@ -114,13 +114,13 @@ func insideAny(p netip.Prefix, others ...string) bool {
 
 // checkUIPort checks that the port of the console is free on hosts and inside the
 // range of node ports.
-func (r reader) checkUIPort(port int, n Network) {
+func (r reader) checkUIPort(port int, n Network, addOns []string) {
 	const path = "spec.kotsadm.uiBindPort"
 	if r.HasError(path) {
 		return
 	}
 	at := r.NodeAt(path, "spec.network.nodePortRange", "spec.kotsadm")
-	if p, reserved := ports.Reserved(port); reserved {
+	if p, reserved := ports.Reserved(port, addOns...); reserved {
 		r.Report("ui-port", path, at, fmt.Sprintf("%d is used by %s on hosts of the cluster", port, p.Use), "use another port, such as 8800")
 		return
 	}

@@ -185,6 +185,14 @@ type Pin struct {
 	Version string // exact, without a v
 }
 
+// addOnKeys returns the keys of the add-ons of the Installer.
+func (i *Installer) addOnKeys() (keys []string) {
+	for _, p := range i.AddOns() {
+		keys = append(keys, p.Key)
+	}
+	return keys
+}
+
 // AddOns returns the add-ons of the Installer in the order of their dependencies:
 // storage, load balancer, ingress controller, console, registry, backup, metrics.
 func (i *Installer) AddOns() []Pin {

@@ -2,7 +2,9 @@ package desired
 
 import (
 	"cmp"
+	"fmt"
 	"github.com/plinthdev/plinth/internal/testkit"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -291,6 +293,46 @@ func TestInstallRequirements_ComeFromTheBundle(t *testing.T) {
 	m.Installer.Spec.Kotsadm = nil
 	if w := InstallRequirements(b, m.Installer, emptyJournal(t), dataDir); w.ConsolePort != 0 {
 		t.Errorf("console port %d without a console", w.ConsolePort)
+	}
+}
+
+func TestInstallRequirements_HaveThePortsOfAddOns(t *testing.T) {
+	b := open(t, airgaptest.NewRequest(t))
+	balancer := &spec.LoadBalancer{Version: "0.16.2"}
+	for name, c := range map[string]struct {
+		balancer *spec.LoadBalancer
+		ingress  *spec.Ingress
+		want     map[string]int
+	}{
+		"none":            {want: map[string]int{}},
+		"a load balancer": {balancer, &spec.Ingress{Expose: spec.ExposeLoadBalancer, HTTPPort: 80, HTTPSPort: 443}, map[string]int{"load-balancer-health": 17472}},
+		"host ports":      {nil, &spec.Ingress{Expose: spec.ExposeHostPorts, HTTPPort: 8080, HTTPSPort: 8443}, map[string]int{"ingress-http": 8080, "ingress-https": 8443}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := installer(t)
+			in.Spec.LoadBalancer, in.Spec.Ingress = c.balancer, c.ingress
+			if w := InstallRequirements(b, in, emptyJournal(t), dataDir); !maps.Equal(w.Ports, c.want) {
+				t.Errorf("ports %v, want %v", w.Ports, c.want)
+			}
+		})
+	}
+}
+
+func TestInstallRequirements_HaveWhatAddOnsNeed(t *testing.T) {
+	b, in := open(t, airgaptest.NewRequest(t)), installer(t)
+	in.Spec.LoadBalancer = &spec.LoadBalancer{Addresses: []string{"10.0.0.240/31", "10.0.0.250-10.0.0.251"}}
+	in.Spec.Prometheus = &spec.Prometheus{RetentionSize: "10GB"}
+	w := InstallRequirements(b, in, emptyJournal(t), dataDir)
+	if got := fmt.Sprint(w.LoadBalancer); got != "[10.0.0.240-10.0.0.241 10.0.0.250-10.0.0.251]" {
+		t.Error(got)
+	}
+	for storage, want := range map[*spec.AddOn]uint64{in.Spec.LocalPathStorage: 15 << 30, nil: 5 << 30} {
+		in.Spec.LocalPathStorage = storage
+		for _, d := range InstallRequirements(b, in, emptyJournal(t), dataDir).WritePaths {
+			if d.Path == dataDir && d.Bytes != want {
+				t.Errorf("storage %v: %d bytes, want %d", storage, d.Bytes, want)
+			}
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/ports"
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
@@ -41,23 +42,23 @@ func DefaultRequirements(j *journal.Journal, dataDir string) hostpreflight.Requi
 		PodCIDR: netip.MustParsePrefix(defaultPodCIDR), ServiceCIDR: netip.MustParsePrefix(defaultServiceCIDR),
 		ConsolePort: defaultConsolePort, NodePorts: [2]int{defaultFirstNodePort, defaultLastNodePort},
 		Owned:      findOwned(j, dataDir),
-		WritePaths: requiredDisks(dataDir, defaultImageBytes, defaultProgramBytes),
+		WritePaths: requiredDisks(dataDir, defaultImageBytes, defaultProgramBytes, 0),
 	}
 }
 
 // plinthBytes is the size of the two copies of this program, rounded up (measured: 54 MB each).
 const plinthBytes = 1.5e8
 
-// requiredDisks returns the paths to which an install writes; images and programs are
-// sizes in bytes. Images have a path of their own, because a disk may be mounted there.
+// requiredDisks returns the paths to which an install writes; images, programs and
+// metrics are sizes in bytes. Images have a path of their own, because a disk may be mounted there.
 // The folders for logs, settings and network plug-ins need little space but must be
 // writable.
-func requiredDisks(dataDir string, images, programs uint64) []hostpreflight.WritePath {
+func requiredDisks(dataDir string, images, programs, metrics uint64) []hostpreflight.WritePath {
 	return []hostpreflight.WritePath{
 		{Path: k0s.DataDir, Purpose: "k0s's programs and the cluster's state", Bytes: stateBytes, Exec: true, Pods: true},
 		{Path: k0s.DataDir + "/containerd", Purpose: "images and containers", Bytes: images, Exec: true, Pods: true},
 		{Path: "/usr/local/bin", Purpose: "the programs k0s, kots and plinth", Bytes: programs + plinthBytes, Exec: true},
-		{Path: dataDir, Purpose: "volumes and Plinth's own state", Bytes: volumeBytes},
+		{Path: dataDir, Purpose: "volumes and Plinth's own state", Bytes: volumeBytes + metrics},
 		{Path: "/etc", Purpose: "configuration and service units", Bytes: 1e6},
 		{Path: "/opt/cni/bin", Purpose: "network plug-ins", Bytes: 1e8, Exec: true},
 		{Path: "/var/log", Purpose: "logs of pods and of Plinth", Bytes: 1e9},
@@ -75,7 +76,7 @@ func InstallRequirements(b *airgap.Bundle, in *spec.Installer, j *journal.Journa
 		PodCIDR:         netip.MustParsePrefix(in.Spec.Network.PodCIDR),     // lint has parsed it
 		ServiceCIDR:     netip.MustParsePrefix(in.Spec.Network.ServiceCIDR), // lint has parsed it
 		Owned:           findOwned(j, dataDir),
-		WritePaths:      requiredDisks(dataDir, uint64(size.Stored+size.Unpacked), uint64(size.Host)),
+		WritePaths:      requiredDisks(dataDir, uint64(size.Stored+size.Unpacked), uint64(size.Host), metricsBytes(in)),
 	}
 	w.NodePorts[0], w.NodePorts[1] = in.Spec.Network.NodePorts()
 	w.Proxy = in.Spec.Proxy.HTTPSProxy
@@ -98,7 +99,26 @@ func InstallRequirements(b *airgap.Bundle, in *spec.Installer, j *journal.Journa
 	if in.Spec.Kotsadm != nil {
 		w.ConsolePort = in.Spec.Kotsadm.UIBindPort
 	}
+	w.Ports = addOnPorts(in)
+	if in.Spec.LoadBalancer != nil {
+		for _, value := range in.Spec.LoadBalancer.Addresses {
+			a, _ := spec.ParseAddressRange(value) // lint has parsed it
+			w.LoadBalancer = append(w.LoadBalancer, hostpreflight.AddressRange(a))
+		}
+	}
 	return w
+}
+
+// addOnPorts returns the ports of a host that the add-ons of the Installer use, by their use.
+func addOnPorts(in *spec.Installer) map[string]int {
+	all := map[string]int{}
+	if in.Spec.LoadBalancer != nil {
+		all[ports.LoadBalancerState] = ports.SpeakerHealth
+	}
+	if n := in.Spec.Ingress; n != nil && n.Expose == spec.ExposeHostPorts {
+		all[ports.IngressHTTP], all[ports.IngressHTTPS] = n.HTTPPort, n.HTTPSPort
+	}
+	return all
 }
 
 // JoinRequirements returns the requirements of a join as role on its host. A worker
@@ -158,6 +178,14 @@ const savedDataBytes = 5e8
 
 // volumeBytes is the size that the volumes of the console request: 4 GiB and 1 GiB (KOTS).
 const volumeBytes = 5 << 30
+
+// metricsBytes is the size that the metrics of Prometheus may take in a volume of the data folder.
+func metricsBytes(in *spec.Installer) uint64 {
+	if in.Spec.Prometheus == nil || in.Spec.LocalPathStorage == nil {
+		return 0
+	}
+	return in.Spec.Prometheus.Bytes()
+}
 
 // stateBytes is the size of the programs that k0s unpacks (measured: 0.3 GB) and of a new
 // cluster's etcd.

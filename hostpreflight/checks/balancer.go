@@ -1,0 +1,76 @@
+package checks
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	hp "github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/facts"
+)
+
+// balancerChecks returns the checks of what the load balancer of the cluster needs.
+func balancerChecks() []hp.Check {
+	return []hp.Check{
+		{ID: "load-balancer-addresses", Group: "Network", Title: "Addresses of the load balancer", Severity: hp.Fail,
+			Expected:  "in a network of this host, and not in use by it, its gateways, its name servers or other nodes",
+			Rationale: "MetalLB answers ARP requests for them (spec.loadBalancer.addresses): a host that has one of them, too, is no longer reached, and users behind no router to the network reach none.",
+			Run:       hp.RequireFact(facts.FactNetwork, checkBalancerAddresses)},
+	}
+}
+
+// virtualServiceLink is the interface on which kube-proxy, in its mode ipvs, has the addresses of services.
+const virtualServiceLink = "kube-ipvs0"
+
+func checkBalancerAddresses(f facts.Facts, req hp.Requirements) hp.Result {
+	if len(req.LoadBalancer) == 0 {
+		return hp.Skip("install", "the Installer has no load balancer")
+	}
+	if taken := takenAddresses(f, req.LoadBalancer); taken != nil {
+		return hp.Failed("choose other addresses in spec.loadBalancer.addresses", "%s", strings.Join(taken, ", "))
+	}
+	var all, outside []string
+	for _, r := range req.LoadBalancer {
+		all = append(all, r.String())
+		connected := func(i facts.Interface) bool {
+			return slices.ContainsFunc(i.Addresses, func(p netip.Prefix) bool { return p.Contains(r.First) && p.Contains(r.Last) })
+		}
+		if !slices.ContainsFunc(f.Network.Interfaces, connected) {
+			outside = append(outside, r.String())
+		}
+	}
+	if outside != nil {
+		return hp.Warned("choose addresses of the network of the hosts in spec.loadBalancer.addresses, or have the router of the users send packets for them to that network",
+			"%s: in no network of this host", strings.Join(outside, ", "))
+	}
+	return hp.Passed("%s", strings.Join(all, ", "))
+}
+
+// takenAddresses returns who has addresses in ranges.
+func takenAddresses(f facts.Facts, ranges []hp.AddressRange) (taken []string) {
+	add := func(a netip.Addr, format string, args ...any) {
+		if slices.ContainsFunc(ranges, func(r hp.AddressRange) bool { return r.Contains(a) }) {
+			taken = appendNew(taken, fmt.Sprintf("%s is "+format, append([]any{a}, args...)...))
+		}
+	}
+	for _, i := range f.Network.Interfaces {
+		for _, p := range i.Addresses {
+			if i.Name != virtualServiceLink {
+				add(p.Addr(), "an address of this host, on %s", i.Name)
+			}
+		}
+	}
+	for _, r := range f.Network.Routes {
+		add(r.Gateway, "a gateway of this host")
+	}
+	for _, a := range f.Network.Nameservers {
+		add(a, "a name server of this host")
+	}
+	for _, p := range f.Peers {
+		if a, err := netip.ParseAddr(p.Address); err == nil {
+			add(a, "the address of another node")
+		}
+	}
+	return taken
+}
