@@ -104,6 +104,7 @@ type inspection struct {
 	apis       []string              // that the charts so far define
 	portUsers  map[string][]portUser // users of ports of the hosts by port and protocol
 	ownAPIs    map[string][]string   // that the add-ons of Plinth before a chart define, by its name
+	metricsAPI bool                  // a chart so far serves the metrics that autoscalers read
 	violations []spec.Violation
 	counts     map[[2]string]int // violations by path and rule
 }

@@ -164,6 +164,36 @@ func TestInspect_NamesBadCharts(t *testing.T) {
 	}
 }
 
+func TestInspect_WarnsOfAutoscalersWithoutMetrics(t *testing.T) {
+	const hpa, api = "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: {name: h}\nspec: {maxReplicas: 2, %s}\n",
+		"apiVersion: apiregistration.k8s.io/v1\nkind: APIService\nmetadata: {name: v1beta1.metrics.k8s.io}\n"
+	for name, c := range map[string]struct {
+		enabled bool
+		metrics string
+		before  string // an object of an earlier chart
+		want    string
+	}{
+		"by CPU":                {metrics: "metrics: [{type: Resource}]", want: "chart-autoscaler spec.charts[1]: toy/templates/a.yaml: HorizontalPodAutoscaler h scales by CPU or memory"},
+		"by that of containers": {metrics: "metrics: [{type: Pods}, {type: ContainerResource}]", want: "chart-autoscaler "},
+		"by default":            {metrics: "minReplicas: 1", want: "chart-autoscaler "},
+		"by other metrics":      {metrics: "metrics: [{type: External}]"},
+		"with metrics-server":   {enabled: true, metrics: "minReplicas: 1"},
+		"with another one":      {metrics: "minReplicas: 1", before: api},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			writeChart(t, dir, "first", map[string]string{"a.yaml": c.before})
+			writeChart(t, dir, "toy", map[string]string{"a.yaml": fmt.Sprintf(hpa, c.metrics)})
+			in := newInstaller(spec.Chart{Name: "first", Chart: "first", Version: "1.0.0", Namespace: "a"}, spec.Chart{Name: "toy", Chart: "toy", Version: "1.0.0", Namespace: "toy"})
+			in.Spec.MetricsServer.Disabled = !c.enabled
+			_, wrong := charts.Inspect(in, charts.Source{Dir: dir})
+			if got := describe(wrong); (got == "") != (c.want == "") || !strings.HasPrefix(got, c.want) {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
 func TestInspect_ReportsSomeOfManyObjects(t *testing.T) {
 	dir, files := t.TempDir(), map[string]string{}
 	for i := range 30 {

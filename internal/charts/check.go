@@ -33,8 +33,10 @@ var removedBefore = sync.OnceValue(func() (rows []upgrade.RemovedAPI) {
 // checkObjects checks the objects of a chart.
 func (x *inspection) checkObjects(c spec.Chart, objects []Object) {
 	x.checkKinds(c, objects)
+	x.metricsAPI = x.metricsAPI || slices.ContainsFunc(objects, func(o Object) bool { return o.GetKind() == "APIService" && o.GetName() == "v1beta1.metrics.k8s.io" })
 	for _, obj := range objects {
 		x.checkPorts(c, obj)
+		x.checkAutoscaler(obj)
 		for _, pod := range podTemplates(obj) {
 			if pod.isForWindows() {
 				continue
@@ -86,6 +88,23 @@ func (x *inspection) checkPrivileges(pod podTemplate) {
 	maps.DeleteFunc(found, func(_ string, is bool) bool { return !is })
 	if len(found) > 0 {
 		x.report("chart-privileged", "", fmt.Sprintf("%s: its pods have power over their host: %s", pod.Object, strings.Join(slices.Sorted(maps.Keys(found)), ", ")), "check that the chart needs it")
+	}
+}
+
+// checkAutoscaler reports an autoscaler that reads the CPU or the memory of pods in a cluster that does not measure them.
+// Without metrics it reads the CPU.
+func (x *inspection) checkAutoscaler(obj Object) {
+	if !x.in.Spec.MetricsServer.Disabled || x.metricsAPI || obj.GetKind() != "HorizontalPodAutoscaler" {
+		return
+	}
+	root, _ := obj.Object["spec"].(map[string]any)
+	metrics, _ := root["metrics"].([]any)
+	needs := func(item any) bool {
+		metric, _ := item.(map[string]any)
+		return strings.HasSuffix(textOf(metric, "type"), "Resource") // or ContainerResource
+	}
+	if len(metrics) == 0 || slices.ContainsFunc(metrics, needs) {
+		x.report("chart-autoscaler", "", fmt.Sprintf("%s scales by CPU or memory, which spec.metricsServer.disabled leaves unmeasured", obj), "enable metrics-server, or put the chart of another one before this one")
 	}
 }
 

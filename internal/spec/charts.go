@@ -71,6 +71,7 @@ func chartRules() []Rule {
 		warn("chart-kind", "The pinned Kubernetes, the chart, or a chart before it should define every kind of the chart's objects."),
 		warn("chart-privileged", "Pods of a chart should not be privileged or use namespaces, folders or devices of the host."),
 		warn("chart-image-tag", "Images of a chart should have an exact tag other than latest, or a digest."),
+		warn("chart-autoscaler", "Without metrics-server, nothing tells a HorizontalPodAutoscaler of CPU and memory, unless a chart before it brings another one."),
 		warn("chart-image-pull", "Containers should not pull always: without the registry, such a pod does not start."),
 		warn("chart-image-unknown", "What looks like an image of a chart should be in the bundle: name it in additionalImages if pods use it."),
 		warn("chart-unchecked", "A chart is checked if it is beside the Installer or in the cache of downloads: lint uses no network."),
