@@ -65,7 +65,7 @@ func TestResolve_InstallsChartsAfterTheIngressController(t *testing.T) {
 	for _, a := range all {
 		names = append(names, a.Name)
 	}
-	if got := strings.Join(names, " "); got != "local-path-storage load-balancer ingress a kotsadm registry" {
+	if got := strings.Join(names, " "); got != "local-path-storage load-balancer ingress a registry kotsadm" {
 		t.Error(got)
 	}
 }

@@ -27,6 +27,21 @@ func TestAddons_ListsAndShows(t *testing.T) {
 			}
 		})
 	}
+	for name, wants := range map[string][]string{
+		"load-balancer": {"spec.loadBalancer", "Apache-2.0", "quay.io/metallb/controller:v0.16.2", "quay.io/metallb/speaker:v0.16.2"},
+		"ingress":       {"spec.ingress", "MIT", "docker.io/library/traefik:v3.7.13"},
+		"prometheus": {"spec.prometheus", "Apache-2.0", "quay.io/prometheus/prometheus:v3.16.0", "quay.io/prometheus/alertmanager:v0.35.0",
+			"quay.io/prometheus/node-exporter:v1.12.1", "registry.k8s.io/kube-state-metrics/kube-state-metrics:v2.18.0"},
+	} {
+		t.Run("addons show "+name, func(t *testing.T) {
+			code, stdout, stderr := runPlinth(t, "addons", "show", name)
+			for _, want := range wants {
+				if code != 0 || !strings.Contains(stdout, want) {
+					t.Errorf("exit %d: no %s in %s%s", code, want, stdout, stderr)
+				}
+			}
+		})
+	}
 	t.Run("JSON", func(t *testing.T) {
 		_, stdout, _ := runPlinth(t, "addons", "list", "-o", "json")
 		var got struct {

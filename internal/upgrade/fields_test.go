@@ -131,6 +131,19 @@ func TestCompareInstallers(t *testing.T) {
 		"an add-on is added": {was: []string{"  registry:", "  # registry:", "    version: 3.1.2", ""}, changes: []string{"spec.registry: (none) → installed (k0s is not restarted)"}},
 		"an add-on is removed": {is: []string{"  registry:", "  # registry:", "    version: 3.1.2", ""},
 			changes: []string{"spec.registry: installed → (none) (k0s is not restarted); pods can no longer pull the images that the application has stored in it"}},
+		"curated add-ons are removed": {
+			was: []string{proxy, "\n  loadBalancer: {version: 0.16.2, addresses: [10.0.0.0/28]}\n  ingress: {version: 3.7.13}\n  prometheus: {version: 3.16.0}\n  # proxy:"},
+			changes: []string{
+				"spec.loadBalancer: installed → (none) (k0s is not restarted); services lose their addresses; MetalLB's CRDs and objects of them that others have created are kept",
+				"spec.ingress: installed → (none) (k0s is not restarted); users reach no Ingress; Traefik's CRDs and their objects, such as IngressRoutes, are kept",
+				"spec.prometheus: installed → (none) (k0s is not restarted); the console shows no graphs; the volume with the metrics is kept",
+			}},
+		"addresses of the load balancer": {
+			was:     []string{proxy, "\n  loadBalancer: {version: 0.16.2, addresses: [10.0.0.0/28]}\n  # proxy:"},
+			is:      []string{proxy, "\n  loadBalancer: {version: 0.16.2, addresses: [10.0.0.0/29]}\n  # proxy:"},
+			changes: []string{"spec.loadBalancer.addresses: 10.0.0.0/28 → 10.0.0.0/29 (k0s is not restarted); a service whose address is not in the list any more gets another one"}},
+		"metrics-server is turned off": {is: []string{proxy, "\n  metricsServer: {disabled: true}\n  # proxy:"},
+			changes: []string{"spec.metricsServer.disabled: false → true (k0s is restarted on each node); without it, kubectl top and HorizontalPodAutoscalers by CPU or memory do not work"}},
 		"a proxy, without its password": {was: []string{proxy, "\n  proxy: {httpProxy: 'http://user:hunter2@a.example:3128', noProxy: [.a.example]}\n  # proxy:"},
 			is: []string{proxy, "\n  proxy: {httpProxy: 'http://user:hunter3@b.example:3128', httpsProxy: 'http://p.example:1', noProxy: [.a.example, 10.0.0.0/8]}\n  # proxy:"},
 			changes: []string{
