@@ -96,22 +96,21 @@ spec:
 // through them from outside of the cluster.
 func TestAddOns_ServeAnApplicationOverTLS(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it takes ten minutes: make test-long")
+		t.Skip("it takes a quarter of an hour: make test-long")
 	}
-	payload := os.Getenv("PLINTH_E2E_PAYLOAD_ADD_ONS")
-	if payload == "" {
-		t.Skip("PLINTH_E2E_PAYLOAD_ADD_ONS is not set: make test-long")
-	}
+	payload := payloadWithAddOns(t)
 	runParallel(t)
-	ctx := timeoutContext(t, 40)
+	ctx := timeoutContext(t, 60)
 	h := startHostWithPlinth(t, "addons")
 	network := h.IP()[:strings.LastIndex(h.IP(), ".")]
 	address := network + ".250"
-	const place, balancer, ingress = "\n  # hostPreflights:", "\n  loadBalancer: {version: 0.16.2, addresses: [%s.250-%s.251]}", "\n  ingress: {version: 3.7.13, address: %s}"
-	both, one := "/srv/both.bundle", "/srv/one.bundle"
-	withBalancer := fmt.Sprintf(balancer, network, network)
-	h.Copy(buildVariant(t, payload, 2, place, withBalancer+fmt.Sprintf(ingress, address)+place), both)
-	h.Copy(buildVariant(t, payload, 3, place, withBalancer+place), one)
+	const place, metrics = "\n  # hostPreflights:", "\n  metricsServer: {disabled: true}"
+	const both, one, again = "/srv/both.bundle", "/srv/one.bundle", "/srv/again.bundle"
+	balancer := fmt.Sprintf("\n  loadBalancer: {version: 0.16.2, addresses: [%s.250-%s.251]}", network, network)
+	ingress := fmt.Sprintf("\n  ingress: {version: 3.7.13, address: %s}", address)
+	h.Copy(buildVariant(t, payload, 2, place, balancer+ingress+place), both)
+	h.Copy(buildVariant(t, payload, 3, place, balancer+metrics+place), one)
+	h.Copy(buildVariant(t, payload, 4, place, balancer+ingress+place), again)
 	fresh := h.Baseline(ctx)
 
 	start := time.Now()
@@ -122,42 +121,53 @@ func TestAddOns_ServeAnApplicationOverTLS(t *testing.T) {
 		t.Errorf("a second run: %+v", r.Result)
 	}
 	ca := applyToy(t, ctx, h)
-	machine := network + ".254" // the client is the machine of the lab
+	machine := machineAddress(h) // of the client
 	for path, want := range map[string]string{"/": "toy for " + machine + " by https", "/route": "toy for " + machine + " by https"} {
 		t.Run("GET "+path, func(t *testing.T) {
-			var got string
-			err := wait.Until(ctx, wait.Options{What: "the application to answer", Timeout: 2 * time.Minute, Interval: time.Second}, func(ctx context.Context) (bool, string, error) {
-				text, err := getToy(ctx, ca, address, path)
-				if err != nil {
-					return false, err.Error(), nil
-				}
-				got = text
-				return true, "", nil
-			})
-			if err != nil || got != want {
-				t.Errorf("%q, %v, want %q", got, err, want)
-			}
+			checkToy(t, ctx, ca, address, path, want)
 		})
 	}
-	if got := strings.TrimSpace(h.MustRun(ctx, binary, "kubectl", "get", "ingress", "-n", "toy", "toy", "-o", "jsonpath={.status.loadBalancer.ingress[0].ip}")); got != address {
-		t.Errorf("the Ingress has the address %q, want %s", got, address)
-	}
-	t.Run("an upgrade removes the ingress controller", func(t *testing.T) {
+	waitForOutput(t, ctx, h, time.Minute, "address of the Ingress", func(out string) bool { return out == address },
+		binary, "kubectl", "get", "ingress", "-n", "toy", "toy", "-o", "jsonpath={.status.loadBalancer.ingress[0].ip}")
+	metricsServer := []string{binary, "kubectl", "get", "deployment", "-n", "kube-system", "metrics-server", "--ignore-not-found", "-o", "jsonpath={.status.readyReplicas}"}
+	if !t.Run("an upgrade removes the ingress controller and metrics-server", func(t *testing.T) {
 		h := h.ForTest(t)
 		runPlinth(t, ctx, h, 0, "upgrade", "--bundle", one, "--yes")
 		checkCluster(t, ctx, h)
+		if out := h.MustRun(ctx, metricsServer...); out != "" {
+			t.Errorf("metrics-server runs: %s", out)
+		}
 		if text, err := getToy(ctx, ca, address, "/"); err == nil {
 			t.Errorf("the application still answers: %s", text)
 		}
 		if got := strings.TrimSpace(h.MustRun(ctx, binary, "kubectl", "get", "ingressroutes", "-n", "toy", "-o", "name")); got != "ingressroute.traefik.io/toy" {
 			t.Errorf("routes are %q", got)
 		}
+	}) {
+		return
+	}
+	t.Run("an upgrade brings both back", func(t *testing.T) {
+		h := h.ForTest(t)
+		runPlinth(t, ctx, h, 0, "upgrade", "--bundle", again, "--yes")
+		checkCluster(t, ctx, h)
+		checkToy(t, ctx, ca, address, "/route", "toy for "+machine+" by https")
+		waitForOutput(t, ctx, h, 2*time.Minute, "metrics-server", func(out string) bool { return out == "1" }, metricsServer...)
 	})
 	t.Run("a reset leaves nothing", func(t *testing.T) {
 		h := h.ForTest(t)
 		runPlinth(t, ctx, h, 0, "reset", "cluster", "--cluster", "my-app", "--yes")
 		checkUnchanged(t, fresh, h.Baseline(ctx))
 	})
+}
+
+// payloadWithAddOns returns the payload that has the images of all add-ons.
+func payloadWithAddOns(t *testing.T) string {
+	t.Helper()
+	payload := os.Getenv("PLINTH_E2E_PAYLOAD_ADD_ONS")
+	if payload == "" {
+		t.Skip("PLINTH_E2E_PAYLOAD_ADD_ONS is not set: make test-long")
+	}
+	return payload
 }
 
 // applyToy creates the toy application and waits until it runs. It returns the authority of its certificate.
@@ -185,6 +195,23 @@ func applyToy(t *testing.T, ctx context.Context, h *lab.Host) *x509.CertPool {
 		t.Fatal("no certificate")
 	}
 	return roots
+}
+
+// checkToy waits until the toy application answers at an address, which must be with the text want.
+func checkToy(t *testing.T, ctx context.Context, ca *x509.CertPool, address, path, want string) {
+	t.Helper()
+	var got string
+	err := wait.Until(ctx, wait.Options{What: "the application to answer", Timeout: 2 * time.Minute, Interval: time.Second}, func(ctx context.Context) (bool, string, error) {
+		text, err := getToy(ctx, ca, address, path)
+		if err != nil {
+			return false, err.Error(), nil
+		}
+		got = text
+		return true, "", nil
+	})
+	if err != nil || got != want {
+		t.Errorf("%q, %v, want %q", got, err, want)
+	}
 }
 
 // getToy returns the answer of the toy application at an address. Its certificate must be of the authority.
