@@ -59,6 +59,14 @@ func TestUpgrade_RemovesMetricsServerOnceNoControllerRunsIt(t *testing.T) {
 			if disabled != (at > slices.Index(ids, "system-images")) {
 				t.Errorf("%q", ids)
 			}
+			ids = nil // the upgrade that is rolled back may have turned it on
+			for _, s := range Rollback(c, Reversal{Snapshot: Snapshot{Version: 1}, Health: sameHealth{}}) {
+				ids = append(ids, s.ID)
+			}
+			at = slices.Index(ids, removeMetricsServerID)
+			if disabled != (at > slices.Index(ids, "rollback-start")) {
+				t.Errorf("rollback: %q", ids)
+			}
 		})
 	}
 }
