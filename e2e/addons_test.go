@@ -155,7 +155,7 @@ func TestAddOns_ServeAnApplicationOverTLS(t *testing.T) {
 	})
 	t.Run("a reset leaves nothing", func(t *testing.T) {
 		h := h.ForTest(t)
-		runPlinth(t, ctx, h, 0, "reset", "cluster", "--cluster", "my-app", "--yes")
+		runPlinth(t, ctx, h, 0, "reset", "cluster", "--cluster", "my-app", "--delete-data", "--yes")
 		checkUnchanged(t, fresh, h.Baseline(ctx))
 	})
 }
