@@ -4,6 +4,9 @@ import (
 	"strings"
 	"testing"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/internal/helm"
 	"github.com/plinthdev/plinth/internal/kube"
@@ -44,6 +47,28 @@ func renderChart(t *testing.T, a addons.AddOn) []byte {
 func TestCharts_RenderLikeTheirGoldens(t *testing.T) {
 	for _, a := range resolveAll(t) {
 		t.Run(a.Release, func(t *testing.T) { testkit.Golden(t, "testdata/"+a.Release+".yaml", withoutCRDs(renderChart(t, a))) })
+	}
+}
+
+// Programs refuse a file that is not valid YAML when they start, not when the chart is rendered.
+func TestCharts_HaveValidYAMLInConfigMaps(t *testing.T) {
+	for _, a := range resolveAll(t) {
+		objects, err := kube.Decode(renderChart(t, a))
+		testkit.Must(t, err)
+		for _, obj := range objects {
+			data, _, _ := unstructured.NestedStringMap(obj.Object, "data")
+			for file, text := range data {
+				if obj.GetKind() != "ConfigMap" || !strings.HasSuffix(file, ".yml") && !strings.HasSuffix(file, ".yaml") {
+					continue
+				}
+				t.Run(a.Name+" "+obj.GetName()+" "+file, func(t *testing.T) {
+					var got map[string]any
+					if err := yaml.Unmarshal([]byte(text), &got); err != nil || len(got) == 0 {
+						t.Errorf("%v: %v", got, err)
+					}
+				})
+			}
+		}
 	}
 }
 
