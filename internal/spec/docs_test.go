@@ -38,7 +38,7 @@ func rulePatterns() map[string]string {
 		"backup-schedule":      `hourly|daily|weekly|((Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?([01][0-9]|2[0-3]):[0-5][0-9]`,
 		"backup-target":        `(s3:/)?/[^/].*`,
 		"ingress-address":      `[0-9]+(\.[0-9]+){3}`,
-		"prometheus-retention": `[1-9][0-9]{0,4}[hdwy]`,
+		"prometheus-retention": `[1-9][0-9]{0,4}[hd]|[1-9][0-9]{0,3}w|[1-9][0-9]?y`,
 		"prometheus-size":      `[1-9][0-9]{0,4}(MB|GB|TB)`,
 		"proxy-url":            `[Hh][Tt][Tt][Pp][Ss]?://[^/]+/?`,
 		"version-exact/chart":  "v?" + core + `(\+[0-9A-Za-z.-]+)?`,

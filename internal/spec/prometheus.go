@@ -17,9 +17,10 @@ type Prometheus struct {
 	RetentionSize string `json:"retentionSize" default:"10GB" rule:"prometheus-size"`
 }
 
-// The limits of Prometheus, as its flags have them.
+// The limits of Prometheus, as its flags have them. It does not start with more than 292 years (prometheus/common,
+// model.ParseDuration): the digits of each unit keep it below 274.
 var (
-	retentionPattern     = regexp.MustCompile(`^[1-9][0-9]{0,4}[hdwy]$`)
+	retentionPattern     = regexp.MustCompile(`^([1-9][0-9]{0,4}[hd]|[1-9][0-9]{0,3}w|[1-9][0-9]?y)$`)
 	retentionSizePattern = regexp.MustCompile(`^[1-9][0-9]{0,4}(MB|GB|TB)$`)
 )
 
@@ -27,7 +28,7 @@ var (
 func checkPrometheusValue(rule, value string) (message, hint string) {
 	switch {
 	case rule == "prometheus-retention" && !retentionPattern.MatchString(value):
-		return strictyaml.QuoteValue(value) + " is not a number of hours, days, weeks or years", "such as 15d"
+		return strictyaml.QuoteValue(value) + " is not a number of hours, days, weeks or years, at most 99y", "such as 15d"
 	case rule == "prometheus-size" && !retentionSizePattern.MatchString(value):
 		return strictyaml.QuoteValue(value) + " is not a size in MB, GB or TB", "such as 10GB"
 	}
@@ -54,7 +55,7 @@ func (r reader) checkPrometheus(s Spec) {
 	}
 	r.Report("prometheus-storage", path, r.NodeAt(path), "requires localPathStorage for its metrics",
 		"add spec.localPathStorage unless a chart of spec.charts installs a default storage class")
-	if at := path + ".retentionSize"; !r.HasError(path) && s.Prometheus.Bytes() > prometheusVolume*10/12 {
+	if at := path + ".retentionSize"; !r.HasError(at) && s.Prometheus.Bytes() > prometheusVolume*10/12 {
 		r.Report("prometheus-size", at, r.NodeAt(at, path), s.Prometheus.RetentionSize+" does not fit the volume of 12 GiB, whose size other storage than localPathStorage can enforce",
 			"use at most 10GB, or add spec.localPathStorage")
 	}

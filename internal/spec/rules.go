@@ -82,7 +82,7 @@ func Rules() []Rule {
 		fail("ingress-address", "The address of ingress is one of loadBalancer's."),
 		fail("ingress-port", "The ports of ingress differ, and with hostPorts neither the host, Kubernetes nor the console uses them."),
 		warn("ingress-load-balancer", "Without loadBalancer, something else must give ingress its address, unless it is exposed by hostPorts."),
-		fail("prometheus-retention", "The retention of prometheus is a number of hours, days, weeks or years, such as 15d."),
+		fail("prometheus-retention", "The retention of prometheus is a number of hours, days, weeks or years, such as 15d, and at most 99y."),
 		fail("prometheus-size", "The retentionSize of prometheus is a number of MB, GB or TB, such as 10GB, and without localPathStorage at most 10GB."),
 		warn("prometheus-storage", "Prometheus stores metrics on a volume: without localPathStorage, something else must provide a default storage class."),
 		warn("kotsadm-storage", "The console stores its data on a volume: without localPathStorage, something else must provide a default storage class."),
