@@ -1,6 +1,7 @@
 package checks
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -14,7 +15,7 @@ import (
 func balancerChecks() []hp.Check {
 	return []hp.Check{
 		{ID: "load-balancer-addresses", Group: "Network", Title: "Addresses of the load balancer", Severity: hp.Fail,
-			Expected:  "in a network of this host, and not in use by it, its gateways, its name servers or other nodes",
+			Expected:  "in a network of this host, without its first and its last address, and not in use by it, its gateways, its name servers or other nodes",
 			Rationale: "MetalLB answers ARP requests for them (spec.loadBalancer.addresses): a host that has one of them, too, is no longer reached, and users behind no router to the network reach none.",
 			Run:       hp.RequireFact(facts.FactNetwork, checkBalancerAddresses)},
 	}
@@ -56,8 +57,13 @@ func takenAddresses(f facts.Facts, ranges []hp.AddressRange) (taken []string) {
 	}
 	for _, i := range f.Network.Interfaces {
 		for _, p := range i.Addresses {
-			if i.Name != virtualServiceLink {
-				add(p.Addr(), "an address of this host, on %s", i.Name)
+			if i.Name == virtualServiceLink {
+				continue
+			}
+			add(p.Addr(), "an address of this host, on %s", i.Name)
+			if first, last, ok := networkEnds(p); ok {
+				add(first, "the address of the network of %s", i.Name)
+				add(last, "the broadcast address of the network of %s", i.Name)
 			}
 		}
 	}
@@ -73,4 +79,16 @@ func takenAddresses(f facts.Facts, ranges []hp.AddressRange) (taken []string) {
 		}
 	}
 	return taken
+}
+
+// networkEnds returns the first and the last address of an IPv4 network, which no host of it can have; ok is false for
+// networks of one or two addresses, which have none of them.
+func networkEnds(p netip.Prefix) (first, last netip.Addr, ok bool) {
+	if !p.Addr().Is4() || p.Bits() > 30 {
+		return first, last, false
+	}
+	first = p.Masked().Addr()
+	bytes := first.As4()
+	binary.BigEndian.PutUint32(bytes[:], binary.BigEndian.Uint32(bytes[:])|1<<(32-p.Bits())-1)
+	return first, netip.AddrFrom4(bytes), true
 }

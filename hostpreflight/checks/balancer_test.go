@@ -17,7 +17,9 @@ func balancerFaults() []fault {
 		{"load-balancer-addresses", "free", hp.Pass, with("10.77.108.240", "10.77.108.250")},
 		{"load-balancer-addresses", "of this host", hp.Fail, with("10.77.108.2", "10.77.108.20")},
 		{"load-balancer-addresses", "of another node", hp.Fail, with("10.77.108.200", "10.77.108.200")},
+		{"load-balancer-addresses", "the broadcast address", hp.Fail, with("10.77.108.248", "10.77.108.255")},
+		{"load-balancer-addresses", "the address of the network", hp.Fail, with("10.77.108.0", "10.77.108.0")},
 		{"load-balancer-addresses", "of another network", hp.Warn, with("192.0.2.1", "192.0.2.9")},
-		{"load-balancer-addresses", "partly of another network", hp.Warn, with("10.77.108.250", "10.77.109.3")},
+		{"load-balancer-addresses", "partly of another network", hp.Fail, with("10.77.108.250", "10.77.109.3")},
 	}
 }

@@ -87,7 +87,7 @@ func rangeOf(p netip.Prefix) AddressRange {
 	return AddressRange{p.Masked().Addr(), netip.AddrFrom4(last)}
 }
 
-const rangeHint = "such as 192.168.1.240-192.168.1.250, or 192.168.1.240/28"
+const rangeHint = "such as 192.168.1.240-192.168.1.250, or 192.168.1.240/29"
 
 // checkNetworkValue is CheckValue for the rules of load balancer and ingress controller.
 func checkNetworkValue(rule, value string) (message, hint string) {
@@ -115,8 +115,8 @@ func (r reader) checkLoadBalancer(s Spec) {
 	if l == nil {
 		return
 	}
-	if len(l.Addresses) == 0 && !r.HasError(path) {
-		r.Report("load-balancer-addresses", path+".addresses", r.NodeAt(path+".addresses", path), "has no addresses", rangeHint)
+	if list := r.NodeAt(path + ".addresses"); list != nil && len(list.Content) == 0 && !r.HasError(path+".addresses") {
+		r.Report("load-balancer-addresses", path+".addresses", list, "has no addresses", rangeHint)
 	}
 	const proxy = "spec.k0s.config.spec.network.kubeProxy"
 	if s.K0s.overlayValue("spec", "network", "kubeProxy", "mode") == "ipvs" && s.K0s.overlayValue("spec", "network", "kubeProxy", "ipvs", "strictARP") != true {
@@ -162,6 +162,7 @@ func (r reader) checkIngress(in *Installer) {
 		report := func(message string) { r.Report("ingress-port", at, r.NodeAt(at, path), message, "use another port") }
 		p, reserved := ports.Reserved(port, in.addOnKeys()...)
 		switch {
+		case r.HasError(at):
 		case port < 1 || port > 65535:
 			report(fmt.Sprintf("%d is outside 1 to 65535", port))
 		case n.Expose == ExposeHostPorts && reserved:
@@ -170,7 +171,7 @@ func (r reader) checkIngress(in *Installer) {
 			report(fmt.Sprintf("%d is the port of the console (spec.kotsadm.uiBindPort)", port))
 		}
 	}
-	if n.HTTPPort == n.HTTPSPort {
+	if n.HTTPPort == n.HTTPSPort && !r.HasError(path+".httpPort") && !r.HasError(path+".httpsPort") {
 		r.Report("ingress-port", path+".httpsPort", r.NodeAt(path+".httpsPort", path+".httpPort", path), fmt.Sprintf("%d is httpPort, too", n.HTTPSPort), "use another port")
 	}
 	r.checkIngressAddress(s)
