@@ -41,7 +41,7 @@ type Image struct {
 // Inspect reads and renders the charts of an Installer without errors, and checks what they render to. It returns
 // those that could be rendered, in the order of installation, and what is wrong with all.
 func Inspect(in *spec.Installer, src Source) (charts []Chart, violations []spec.Violation) {
-	x := inspection{in: in, src: src, kubernetes: KubernetesVersion(in.Spec.K0s.Version), portUsers: map[string][]portUser{}, ownAPIs: map[string][]string{}, counts: map[[2]string]int{}}
+	x := inspection{in: in, src: src, kubernetes: KubernetesVersion(in.Spec.K0s.Version), owners: map[string]objectOwner{}, portUsers: map[string][]portUser{}, ownAPIs: map[string][]string{}, counts: map[[2]string]int{}}
 	if len(in.Spec.Charts) > 0 {
 		x.addOwn()
 	}
@@ -100,11 +100,12 @@ type inspection struct {
 	in         *spec.Installer
 	src        Source
 	kubernetes string
-	path       string                // of the chart that is inspected, such as spec.charts[0]
-	apis       []string              // that the charts so far define
-	portUsers  map[string][]portUser // users of ports of the hosts by port and protocol
-	ownAPIs    map[string][]string   // that the add-ons of Plinth before a chart define, by its name
-	metricsAPI bool                  // a chart so far serves the metrics that autoscalers read
+	path       string                 // of the chart that is inspected, such as spec.charts[0]
+	apis       []string               // that the charts so far define
+	owners     map[string]objectOwner // of objects, by their key
+	portUsers  map[string][]portUser  // users of ports of the hosts by port and protocol
+	ownAPIs    map[string][]string    // that the add-ons of Plinth before a chart define, by its name
+	metricsAPI bool                   // a chart so far serves the metrics that autoscalers read
 	violations []spec.Violation
 	counts     map[[2]string]int // violations by path and rule
 }

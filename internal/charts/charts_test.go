@@ -121,7 +121,7 @@ func TestInspect_NamesBadCharts(t *testing.T) {
 		"schema":              {files: map[string]string{"values.yaml": "a: {b: 1}\n", "values.schema.json": `{"properties": {"a": {"properties": {"b": {"type": "string"}}}}}`}, want: []string{"chart-values spec.charts[0].values.a.b: does not fit the schema of the chart: got number, want string"}},
 		"invalid schema":      {files: map[string]string{"values.schema.json": `{`}, want: []string{"chart-values spec.charts[0].values: do not fit the schema"}},
 		"values not there":    {change: func(c *spec.Chart) { c.ValuesFile = "absent.yaml" }, want: []string{"chart-values spec.charts[0].valuesFile: cannot read absent.yaml: no such file"}},
-		"values not mapping":  {files: map[string]string{"x/v.yaml": "[1]"}, change: func(c *spec.Chart) { c.ValuesFile = "toy/x/v.yaml" }, want: []string{"chart-values spec.charts[0].valuesFile: cannot read toy/x/v.yaml: error unmarshaling"}},
+		"values not mapping":  {files: map[string]string{"x/v.yaml": "[1]"}, change: func(c *spec.Chart) { c.ValuesFile = "toy/x/v.yaml" }, want: []string{"chart-values spec.charts[0].valuesFile: cannot read toy/x/v.yaml: it is not a mapping"}},
 		"10 MB of values":     {files: map[string]string{"x/v.yaml": "a: " + strings.Repeat("x", 10<<20)}, change: func(c *spec.Chart) { c.ValuesFile = "toy/x/v.yaml" }, want: []string{"chart-values spec.charts[0].valuesFile: cannot read toy/x/v.yaml: it has more than 524288 bytes"}},
 		"10 MB inline":        {change: func(c *spec.Chart) { c.Values = map[string]any{"a": strings.Repeat("x", 10<<20)} }, want: []string{"chart-values spec.charts[0].values: the values of the chart have 10485768 bytes"}},
 		"removed API":         {files: map[string]string{"a.yaml": "apiVersion: policy/v1beta1\nkind: PodDisruptionBudget\nmetadata: {name: b}\n"}, want: []string{"chart-removed-api spec.charts[0]: toy/templates/a.yaml: PodDisruptionBudget b is of policy/v1beta1, which Kubernetes 1.25 has removed"}},
@@ -240,6 +240,29 @@ func TestInspect_ComparesCharts(t *testing.T) {
 				_, wrong := charts.Inspect(in, charts.Source{Dir: dir})
 				if len(wrong) != c.want || c.want > 0 && !strings.Contains(describe(wrong), "a/templates/a.yaml: Pod p has host port 7000, which Plinth's add-on Traefik (ingress/templates/traefik.yaml: DaemonSet traefik) uses, too") {
 					t.Error(describe(wrong))
+				}
+			})
+		}
+	})
+	t.Run("objects", func(t *testing.T) {
+		const class, secret = "apiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: {name: traefik}\n", "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n"
+		const crd = "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: middlewares.traefik.io}\n"
+		writeChart(t, dir, "class", map[string]string{"a.yaml": class, "b.yaml": secret, "crds/c.yaml": crd})
+		writeChart(t, dir, "same", map[string]string{"a.yaml": class, "b.yaml": secret})
+		with := newInstaller(chart("class"))
+		with.Spec.Kotsadm, with.Spec.Ingress = nil, &spec.Ingress{Version: "3.7.13", Expose: spec.ExposeLoadBalancer, HTTPPort: 80, HTTPSPort: 443}
+		for name, c := range map[string]struct {
+			in   *spec.Installer
+			want string
+		}{
+			"of an add-on":     {with, "chart-object spec.charts[0]: class/templates/a.yaml: IngressClass traefik is created by Plinth's add-on Traefik (ingress/templates/traefik.yaml), too"},
+			"of another chart": {newInstaller(chart("class"), chart("same")), "chart-object spec.charts[1]: same/templates/a.yaml: IngressClass traefik is created by chart class (class/templates/a.yaml), too"},
+			"of none":          {newInstaller(chart("class")), ""},
+		} {
+			t.Run(name, func(t *testing.T) {
+				_, wrong := charts.Inspect(c.in, charts.Source{Dir: dir})
+				if got := describe(wrong); len(wrong) > 1 || (got == "") != (c.want == "") || !strings.HasPrefix(got, c.want) {
+					t.Errorf("%s, want %s", got, c.want)
 				}
 			})
 		}

@@ -35,6 +35,7 @@ func (x *inspection) checkObjects(c spec.Chart, objects []Object) {
 	x.checkKinds(c, objects)
 	x.metricsAPI = x.metricsAPI || slices.ContainsFunc(objects, func(o Object) bool { return o.GetKind() == "APIService" && o.GetName() == "v1beta1.metrics.k8s.io" })
 	for _, obj := range objects {
+		x.checkOwner(c, obj)
 		x.checkPorts(c, obj)
 		x.checkAutoscaler(obj)
 		for _, pod := range podTemplates(obj) {

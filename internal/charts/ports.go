@@ -79,7 +79,7 @@ func (x *inspection) addPortUser(use portUse, user portUser) {
 	}
 }
 
-// addOwn adds the ports that the add-ons of Plinth use, and for each chart the APIs that those installed before it define.
+// addOwn adds the objects that the add-ons of Plinth create, the ports that they use, and for each chart the APIs that those installed before it define.
 // The console's port, which has a rule of its own, is left out, and so is everything if the Installer requests an add-on
 // that this build does not have, which is another violation.
 func (x *inspection) addOwn() {
@@ -103,6 +103,7 @@ func (x *inspection) addOwn() {
 		}
 		apis = append(apis, definedAPIs(objects)...)
 		for _, obj := range objects {
+			x.owners[objectKey(obj, a.Namespace)] = objectOwner{"", fmt.Sprintf("Plinth's add-on %s (%s)", a.Title, obj.Template)}
 			for _, use := range portsOf(obj) {
 				if k := x.in.Spec.Kotsadm; k == nil || k.UIBindPort != use.number {
 					x.addPortUser(use, portUser{"", use.what, obj.String(), fmt.Sprintf("Plinth's add-on %s (%s)", a.Title, obj)})

@@ -36,7 +36,7 @@ func (x *inspection) readValues(c spec.Chart) (map[string]any, bool) {
 	if c.ValuesFile != "" {
 		raw, err := readLimited(filepath.Join(x.src.Dir, filepath.FromSlash(c.ValuesFile)), maxValues)
 		if err == nil {
-			err = yaml.Unmarshal(raw, &values)
+			values, err = decodeValues(raw)
 		}
 		if err != nil {
 			x.report("chart-values", "valuesFile", "cannot read "+c.ValuesFile+": "+oneLine(err.Error()), "it must be a YAML file with a mapping, beside the Installer")
@@ -55,6 +55,19 @@ func (x *inspection) readValues(c spec.Chart) (map[string]any, bool) {
 		return nil, false
 	}
 	return values, true
+}
+
+// decodeValues returns the values in a file. Its errors name the cause without the steps of the decoder.
+func decodeValues(raw []byte) (map[string]any, error) {
+	data, err := yaml.YAMLToJSON(raw)
+	if err != nil {
+		return nil, errors.New(strings.TrimPrefix(strings.TrimPrefix(err.Error(), "error converting YAML to JSON: "), "yaml: "))
+	}
+	values := map[string]any{}
+	if json.Unmarshal(data, &values) != nil {
+		return nil, errors.New("it is not a mapping")
+	}
+	return values, nil
 }
 
 // mergeValues returns base with the values of over in it: mappings are merged, everything else is replaced.

@@ -68,6 +68,7 @@ func chartRules() []Rule {
 		fail("chart-size", "The release of a chart fits the 1 MiB of the Secret in which Helm stores it."),
 		fail("chart-removed-api", "A chart contains no object of an API version that the pinned Kubernetes does not serve any more."),
 		fail("chart-port", "A host port or node port of a chart is not used by Plinth, its add-ons, Kubernetes or another chart, node ports are in nodePortRange, and no two services share one."),
+		fail("chart-object", "An object of a chart is not one that an add-on of Plinth or another chart creates, too."),
 		warn("chart-kind", "The pinned Kubernetes, the chart, or a chart before it should define every kind of the chart's objects."),
 		warn("chart-privileged", "Pods of a chart should not be privileged or use namespaces, folders or devices of the host."),
 		warn("chart-image-tag", "Images of a chart should have an exact tag other than latest, or a digest."),
