@@ -264,7 +264,7 @@ func TestClusterFlows_IncludePortsOfAddOns(t *testing.T) {
 	req.Ports = map[string]int{ports.LoadBalancerState: ports.SpeakerHealth, ports.IngressHTTP: 80, ports.IngressHTTPS: 443}
 	var got []string
 	for _, m := range clusterFlows(loadFixture(t, "debian-12"), req) {
-		if strings.HasSuffix(m.what, "/tcp from users") && m.hook == "forward" || m.packet.port == ports.SpeakerHealth && m.in == "lo" {
+		if strings.HasSuffix(m.what, "/tcp from users") && m.hook == "forward" || m.port == ports.SpeakerHealth && m.in == "lo" {
 			got = append(got, m.what)
 		}
 	}
