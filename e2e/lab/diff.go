@@ -15,8 +15,8 @@ func volatilePattern(section string) *regexp.Regexp {
 	patterns := map[string]string{
 		// The journal, login records, what systemd's and Debian's own timers write, and the
 		// backup copies of useradd and userdel.
-		"files":         `^/var/log/(journal(/|$)|wtmp|btmp|lastlog)|^/var/lib/(systemd|logrotate|apt|dpkg/lock|private)(/|$)|^/var/cache/|^/(var/)?tmp/systemd-private-|^/run($|/)|^/etc/(\.pwd\.lock|(passwd|group|shadow|gshadow|subuid|subgid)-)$`,
-		"contents":      `^/etc/(passwd|group|shadow|gshadow|subuid|subgid)-$|^/var/log/(wtmp|btmp|lastlog)|^/var/lib/(systemd|logrotate|apt)/|^/var/cache/|^/(var/)?tmp/systemd-private-`,
+		"files":         `^/var/log/(journal(/|$)|wtmp|btmp|lastlog)|^/var/lib/(systemd|logrotate|apt|dpkg/lock|private)(/|$)|^/var/(cache|backups)/|^/(var/)?tmp/systemd-private-|^/run($|/)|^/etc/(\.pwd\.lock|(passwd|group|shadow|gshadow|subuid|subgid)-)$`,
+		"contents":      `^/etc/(passwd|group|shadow|gshadow|subuid|subgid)-$|^/var/log/(wtmp|btmp|lastlog)|^/var/lib/(systemd|logrotate|apt)/|^/var/(cache|backups)/|^/(var/)?tmp/systemd-private-`,
 		"runtime files": `^/run/(systemd|user|log|credentials|host|utmp|dbus|initctl)(/|$)`,
 		"mounts":        `^/run/(credentials|user)/|^/proc/sys/fs/binfmt_misc`,
 		"units":         `\.scope$|^run-|^user-runtime-dir@|^dev-`,

@@ -79,6 +79,7 @@ func TestDropVolatile_KeepsOtherObjects(t *testing.T) {
 		{"files", "/var/lib/k0s", true},
 		{"files", "/var/log/plinth/install.log", true},
 		{"files", "/var/log/journal/abc", false},
+		{"files", "/var/backups/dpkg.status.0", false},
 		{"files", "/tmp/plinth-123", true},
 		{"runtime files", "/run/k0s/k0s.sock", true},
 		{"runtime files", "/run/netns/cni-1", true},
