@@ -20,6 +20,9 @@ import (
 // snapshotMB is the size of the data in the volume that is backed up.
 const snapshotMB = 1000
 
+// backupRounds is how often a snapshot of new data is measured: the times of Velero are whole seconds, so that the table has means.
+const backupRounds = 3
+
 // TestBench_BackupAgainstKopia measures a snapshot of a volume of 1 GB, the same once more without a change, and kopia alone with
 // the same files and the same object store; and a backup of the control plane. It prints a table, and fails only if a backup is
 // not complete: the figures have no limits.
@@ -32,12 +35,18 @@ func TestBench_BackupAgainstKopia(t *testing.T) {
 	h.MustRun(ctx, binary, "install", "--yes", "--bundle", bundle)
 	startBenchWorkload(t, ctx, h)
 
+	var first snapshotTimes
+	var alone time.Duration
 	empty := bytesInStore(t, ctx, h)
-	first := measureSnapshot(t, ctx, h, "first")
+	for round := range backupRounds {
+		writeBenchData(t, ctx, h)
+		took := measureSnapshot(t, ctx, h, fmt.Sprint("first-", round))
+		first.whole, first.volume, first.copied = first.whole+took.whole/backupRounds, first.volume+took.volume/backupRounds, first.copied+took.copied/backupRounds
+		alone += measureKopia(t, ctx, h, fmt.Sprint("kopia-", round)) / backupRounds
+	}
 	afterFirst := bytesInStore(t, ctx, h)
 	second := measureSnapshot(t, ctx, h, "second")
 	afterSecond := bytesInStore(t, ctx, h)
-	alone := measureKopia(t, ctx, h)
 	start := time.Now()
 	h.MustRun(ctx, binary, "backup", "--to", "/root/control-plane", "--unencrypted")
 	controlPlane := time.Since(start)
@@ -45,10 +54,11 @@ func TestBench_BackupAgainstKopia(t *testing.T) {
 	ratio := func(took time.Duration) string { return fmt.Sprintf("%.2f", alone.Seconds()/took.Seconds()) }
 	var b strings.Builder
 	fmt.Fprintf(&b, "| what | kopia alone | plinth | speed ratio | aim |\n| --- | --- | --- | --- | --- |\n")
-	fmt.Fprintf(&b, "| volume of %d MB | %s | %s | %s | 0.70 |\n", snapshotMB, formatSeconds(alone), formatSeconds(first.volume), ratio(first.volume))
+	fmt.Fprintf(&b, "| data of a volume of %d MB | %s | %s | %s | 0.70 |\n", snapshotMB, formatSeconds(alone), formatSeconds(first.copied), ratio(first.copied))
+	fmt.Fprintf(&b, "| with the start and the end of the pod that reads it | %s | %s | %s | |\n", formatSeconds(alone), formatSeconds(first.volume), ratio(first.volume))
 	fmt.Fprintf(&b, "| whole snapshot with it | %s | %s | %s | |\n", formatSeconds(alone), formatSeconds(first.whole), ratio(first.whole))
 	fmt.Fprintf(&b, "| the same again, time | | %s | | |\n", formatSeconds(second.whole))
-	stored := afterFirst - empty
+	stored := (afterFirst - empty) / backupRounds
 	fmt.Fprintf(&b, "| the same again, stored bytes | | %.2f %% of %d MB | | 5 %% |\n", 100*float64(afterSecond-afterFirst)/float64(stored), stored/1e6)
 	fmt.Fprintf(&b, "| backup of the control plane | | %s | | 5 s |\n", formatSeconds(controlPlane))
 	t.Logf("\n%s", b.String())
@@ -77,13 +87,18 @@ func buildKopia(t *testing.T, ctx context.Context) string {
 	return filepath.Join(dir, "kopia")
 }
 
-// startBenchWorkload starts the pod, and writes files that cannot be compressed to its volume.
+// startBenchWorkload starts the pod with the volume.
 func startBenchWorkload(t *testing.T, ctx context.Context, h *lab.Host) {
 	t.Helper()
 	kubectl := []string{binary, "kubectl"}
 	kubectlApply(t, ctx, h, volumeWorkload("bench", "2Gi"))
 	h.MustRun(ctx, append(kubectl, "rollout", "status", "-n", "bench", "deployment/bench", "--timeout=5m")...)
-	h.MustRun(ctx, append(kubectl, "exec", "-n", "bench", "deployment/bench", "--", "sh", "-c",
+}
+
+// writeBenchData writes files that cannot be compressed to the volume.
+func writeBenchData(t *testing.T, ctx context.Context, h *lab.Host) {
+	t.Helper()
+	h.MustRun(ctx, append([]string{binary, "kubectl"}, "exec", "-n", "bench", "deployment/bench", "--", "sh", "-c",
 		fmt.Sprintf("for i in 0 1 2 3 4 5 6 7 8 9; do head -c %d000000 /dev/urandom >/data/$i; done; sync", snapshotMB/10))...)
 }
 
@@ -97,8 +112,9 @@ func bytesInStore(t *testing.T, ctx context.Context, h *lab.Host) int64 {
 	return n
 }
 
-// snapshotTimes are the times of a snapshot, and of the volume in it without the start of the pod that reads it.
-type snapshotTimes struct{ whole, volume time.Duration }
+// snapshotTimes are the times of a snapshot, of the volume in it, and of the data of the volume. Velero's pod for a volume waits
+// before it copies, and for a second when it has (Velero 1.18.3, pkg/cmd/cli/podvolume/backup.go).
+type snapshotTimes struct{ whole, volume, copied time.Duration }
 
 // measureSnapshot takes a snapshot, which must be complete. The times of Velero are whole seconds.
 func measureSnapshot(t *testing.T, ctx context.Context, h *lab.Host, name string) (took snapshotTimes) {
@@ -109,7 +125,8 @@ func measureSnapshot(t *testing.T, ctx context.Context, h *lab.Host, name string
 	took.whole = waitUntil(t, ctx, h, start, binary+" kubectl get backup -n velero "+name+" -o jsonpath='{.status.phase}' | grep -qE 'Completed|Failed'")
 	var volumes struct {
 		Items []struct {
-			Status struct {
+			Metadata struct{ Name string }
+			Status   struct {
 				Phase                               string
 				StartTimestamp, CompletionTimestamp time.Time
 				Progress                            struct{ BytesDone int64 }
@@ -125,14 +142,30 @@ func measureSnapshot(t *testing.T, ctx context.Context, h *lab.Host, name string
 		t.Fatalf("the snapshot %s is %s", name, phase)
 	}
 	took.volume = max(status.CompletionTimestamp.Sub(status.StartTimestamp), time.Second)
-	t.Logf("%s: %s, its volume %s, %d MB", name, took.whole, took.volume, status.Progress.BytesDone/1e6)
+	took.copied = dataPathTime(t, ctx, h, volumes.Items[0].Metadata.Name)
+	t.Logf("%s: %s, its volume %s, its data %s, %d MB", name, took.whole, took.volume, took.copied, status.Progress.BytesDone/1e6)
 	return took
 }
 
-// measureKopia backs the same files up with kopia alone, to a bucket of the same object store.
-func measureKopia(t *testing.T, ctx context.Context, h *lab.Host) time.Duration {
+// dataPathTime returns the time between Velero's events about the begin and the end of the copy of a volume.
+func dataPathTime(t *testing.T, ctx context.Context, h *lab.Host, volume string) time.Duration {
 	t.Helper()
-	h.MustRun(ctx, "sh", "-c", "cd "+snapshotFolder+"/objects && mkdir kopia && chown --reference=snapshots kopia")
+	at := func(reason string) time.Time {
+		out := h.MustRun(ctx, binary, "kubectl", "get", "events", "-n", "velero", "--field-selector", "involvedObject.name="+volume+",reason="+reason,
+			"-o", "jsonpath={.items[0].firstTimestamp}")
+		when, err := time.Parse(time.RFC3339, strings.TrimSpace(out))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return when
+	}
+	return max(at("Data-Path-Completed").Sub(at("Data-Path-Started")), time.Second)
+}
+
+// measureKopia backs the same files up with kopia alone, to a new bucket of the same object store.
+func measureKopia(t *testing.T, ctx context.Context, h *lab.Host, bucket string) time.Duration {
+	t.Helper()
+	h.MustRun(ctx, "sh", "-c", "cd "+snapshotFolder+"/objects && mkdir "+bucket+" && chown --reference=snapshots "+bucket)
 	out := h.MustRun(ctx, "sh", "-euc", `kubectl="`+binary+` kubectl"
 		$kubectl get backupstoragelocation -n velero default -o jsonpath='{.spec.objectStorage.caCert}' | base64 -d >/root/ca.pem
 		url=$($kubectl get backupstoragelocation -n velero default -o jsonpath='{.spec.config.s3Url}')
@@ -140,7 +173,7 @@ func measureKopia(t *testing.T, ctx context.Context, h *lab.Host) time.Duration 
 		folder=$($kubectl get pv $volume -o jsonpath='{.spec.local.path}')
 		export AWS_ACCESS_KEY_ID=$($kubectl get secret -n velero object-store -o go-template='{{index .data "access-key-id" | base64decode}}')
 		export AWS_SECRET_ACCESS_KEY=$($kubectl get secret -n velero object-store -o go-template='{{index .data "secret-access-key" | base64decode}}')
-		/root/kopia ${url#https://} /root/ca.pem kopia $folder`)
+		/root/kopia ${url#https://} /root/ca.pem `+bucket+` $folder`)
 	seconds, err := strconv.ParseFloat(strings.TrimSpace(out), 64)
 	if err != nil {
 		t.Fatalf("kopia printed %q", out)
