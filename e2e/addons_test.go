@@ -96,7 +96,7 @@ spec:
 // through them from outside of the cluster.
 func TestAddOns_ServeAnApplicationOverTLS(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it takes a quarter of an hour: make test-long")
+		t.Skip("it takes five minutes: make test-long")
 	}
 	payload := payloadWithAddOns(t)
 	runParallel(t)

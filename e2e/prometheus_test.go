@@ -57,7 +57,7 @@ func (b consoleBrowser) dashboard() (d dashboard) {
 // application in a browser. An upgrade without Prometheus takes them away, and keeps its volume.
 func TestAddOns_ShowGraphsInTheConsole(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it takes ten minutes: make test-long")
+		t.Skip("it takes four minutes: make test-long")
 	}
 	payload := payloadWithAddOns(t)
 	runParallel(t)

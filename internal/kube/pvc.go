@@ -101,6 +101,17 @@ func PVCsOfMissingNodes(ctx context.Context, c *Client) ([]PVC, error) {
 	if err != nil {
 		return nil, err
 	}
+	return usedPVCs(ctx, c, func(v *corev1.PersistentVolume) bool {
+		node := volumeNode(v)
+		return node != "" && !slices.ContainsFunc(nodes, func(n Node) bool { return n.Name == node })
+	}, func(v *corev1.PersistentVolume, _ *corev1.PersistentVolumeClaim) *PVC {
+		return &PVC{Volume: v.Name, Node: volumeNode(v), Path: volumePath(v)}
+	})
+}
+
+// usedPVCs returns the claims on the volumes for which want returns true, sorted. describe returns what is known of one, whose name
+// is set afterwards, or nil to leave it out.
+func usedPVCs(ctx context.Context, c *Client, want func(*corev1.PersistentVolume) bool, describe func(*corev1.PersistentVolume, *corev1.PersistentVolumeClaim) *PVC) ([]PVC, error) {
 	volumes, err := c.Core().PersistentVolumes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, err
@@ -108,8 +119,8 @@ func PVCsOfMissingNodes(ctx context.Context, c *Client) ([]PVC, error) {
 	var out []PVC
 	for i := range volumes.Items {
 		v := &volumes.Items[i]
-		node, ref := volumeNode(v), v.Spec.ClaimRef
-		if ref == nil || node == "" || slices.ContainsFunc(nodes, func(n Node) bool { return n.Name == node }) {
+		ref := v.Spec.ClaimRef
+		if ref == nil || !want(v) {
 			continue
 		}
 		claim, err := c.Core().PersistentVolumeClaims(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
@@ -119,7 +130,10 @@ func PVCsOfMissingNodes(ctx context.Context, c *Client) ([]PVC, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, PVC{Namespace: ref.Namespace, Name: ref.Name, Volume: v.Name, Node: node, Path: volumePath(v)})
+		if pvc := describe(v, claim); pvc != nil {
+			pvc.Namespace, pvc.Name = ref.Namespace, ref.Name
+			out = append(out, *pvc)
+		}
 	}
 	slices.SortFunc(out, func(a, b PVC) int { return strings.Compare(a.String(), b.String()) })
 	return out, nil
@@ -132,30 +146,13 @@ const consoleLabel = "kots.io/kotsadm"
 // HostPathPVCs returns the claims on volumes of the type hostPath, sorted, which Velero leaves out of a snapshot with a
 // mere warning (Velero 1.18.3, pkg/podvolume/backupper.go). The claims of the console are not among them.
 func HostPathPVCs(ctx context.Context, c *Client) ([]PVC, error) {
-	volumes, err := c.Core().PersistentVolumes().List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return nil, err
-	}
-	var out []PVC
-	for i := range volumes.Items {
-		v := &volumes.Items[i]
-		ref := v.Spec.ClaimRef
-		if ref == nil || v.Spec.HostPath == nil {
-			continue
-		}
-		claim, err := c.Core().PersistentVolumeClaims(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) || err == nil && claim.UID != ref.UID {
-			continue // released
-		}
-		if err != nil {
-			return nil, err
-		}
-		if claim.Labels[consoleLabel] == "" {
-			out = append(out, PVC{Namespace: ref.Namespace, Name: ref.Name, Volume: v.Name})
-		}
-	}
-	slices.SortFunc(out, func(a, b PVC) int { return strings.Compare(a.String(), b.String()) })
-	return out, nil
+	return usedPVCs(ctx, c, func(v *corev1.PersistentVolume) bool { return v.Spec.HostPath != nil },
+		func(v *corev1.PersistentVolume, claim *corev1.PersistentVolumeClaim) *PVC {
+			if claim.Labels[consoleLabel] != "" {
+				return nil
+			}
+			return &PVC{Volume: v.Name}
+		})
 }
 
 // isStatefulSetPVC reports whether a claim is one that a StatefulSet creates: its name is
