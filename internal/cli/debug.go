@@ -3,8 +3,6 @@ package cli
 import (
 	"context"
 	"io"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,12 +26,9 @@ func (s commandSet) faultTestListCommand() *cobra.Command {
 func (s commandSet) faultTestRunCommand() *cobra.Command {
 	var req faulttest.Request
 	knownPoints := func(_ *cobra.Command, _ []string) error {
-		names, err := faulttest.PointNames()
-		for _, p := range req.Points {
-			p, _, _ = strings.Cut(p, "#")
-			if err == nil && !slices.Contains(names, p) {
-				return newUnknownError("failpoint", p, names)
-			}
+		unknown, names, err := faulttest.FindUnknownPoint(req.Points)
+		if unknown != "" {
+			return newUnknownError("failpoint", unknown, names)
 		}
 		return err
 	}

@@ -4,6 +4,7 @@ package failpoint
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,8 +14,23 @@ import (
 // Point is a point in a run at which a rule can act: "install/k0s-start:applied".
 type Point struct {
 	Verb   string // install, reset, …
-	Object string // id of a step; Journal, Receipt or Run
+	Object string // id of a step; Journal, Receipt or Run. AnyChart is each step of a vendor's chart
 	Phase  Phase
+}
+
+// AnyChart is the object of the points of all charts of an Installer, whose names the vendor chooses.
+const AnyChart = "chart-*"
+
+// named returns the point with a name if the name is that of p, or of one of the points that p stands for.
+func (p Point) named(name string) (Point, bool) {
+	prefix, suffix, several := strings.Cut(p.String(), "*")
+	if !several {
+		return p, name == prefix
+	}
+	rest, begins := strings.CutPrefix(name, prefix)
+	rest, ends := strings.CutSuffix(rest, suffix)
+	p.Object = strings.Replace(p.Object, "*", rest, 1)
+	return p, begins && ends && rest != "" && !strings.ContainsAny(rest, "/:*")
 }
 
 // String returns the name of the point, VERB/OBJECT:PHASE.

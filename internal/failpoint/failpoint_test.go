@@ -43,6 +43,31 @@ func TestParse_ReadsRulesAsRuleStringWritesThem(t *testing.T) {
 	}
 }
 
+func TestParse_KnowsChartsByTheirPrefix(t *testing.T) {
+	known := []Point{{"install", "console", Begun}, {"install", AnyChart, Begun}}
+	for name, want := range map[string]string{
+		"install/chart-hello:begun":   "chart-hello",
+		"install/chart-hello-2:begun": "chart-hello-2",
+		"install/chart-*:begun":       "",
+		"install/chart-:begun":        "",
+		"install/chart-a/b:begun":     "",
+		"install/chart-hello:ended":   "",
+		"upgrade/chart-hello:begun":   "",
+		"install/chart-hello:begun2":  "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			rules, err := Parse(name+"=kill", known)
+			got := ""
+			if err == nil {
+				got = rules[0].Point.Object
+			}
+			if got != want {
+				t.Errorf("object %q, want %q (%v)", got, want, err)
+			}
+		})
+	}
+}
+
 func TestParse_RejectsInvalidRules(t *testing.T) {
 	for text, want := range map[string]string{
 		"install/k0s-start:applied":                 "has no action",

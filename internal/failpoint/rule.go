@@ -83,11 +83,15 @@ func parseRule(entry string, known []Point) (Rule, error) {
 	}
 	r := Rule{Nth: 1}
 	name, nth, counted := strings.Cut(place, "#")
-	i := slices.IndexFunc(known, func(p Point) bool { return p.String() == name })
-	if i < 0 {
+	found := false
+	for _, p := range known {
+		if r.Point, found = p.named(name); found {
+			break
+		}
+	}
+	if !found {
 		return Rule{}, &UnknownError{Name: name}
 	}
-	r.Point = known[i]
 	if counted {
 		nth, r.Repeat = strings.CutSuffix(nth, "+")
 		n, err := strconv.ParseUint(nth, 10, 31)

@@ -185,7 +185,8 @@ func checkUnused(env *action.Env, bad func(cause, hint string) error) error {
 }
 
 // selectRules returns the kills that req.Points names, or those at every step
-// boundary. In a chain, the end of a step is left out: an applied step is not
+// boundary, but for those of the vendor's charts, whose names are not known here.
+// In a chain, the end of a step is left out: an applied step is not
 // started again, so a resumed run cannot reach its end; the check of the next step
 // is the same state.
 func selectRules(req Request) ([]failpoint.Rule, error) {
@@ -207,7 +208,7 @@ func selectRules(req Request) ([]failpoint.Rule, error) {
 	var rules []failpoint.Rule
 	for _, p := range all {
 		end := p.Phase == failpoint.Ended && req.Mode == Chain
-		if p.Verb == verb && p.Phase != failpoint.Working && p.Phase != failpoint.Started && !end {
+		if p.Verb == verb && p.Object != failpoint.AnyChart && p.Phase != failpoint.Working && p.Phase != failpoint.Started && !end {
 			rules = append(rules, failpoint.Rule{Point: p, Nth: 1, Action: failpoint.Kill})
 		}
 	}

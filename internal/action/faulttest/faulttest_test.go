@@ -206,7 +206,7 @@ func TestPointNames_AreUniqueAndComplete(t *testing.T) {
 		t.Error("two points have the same name")
 	}
 	for _, want := range []string{"install/record-host:needed", "install/registry:applied", "install/application:ended", "install/receipt:temp",
-		"install/journal:torn", "install/snapshot-location:begun",
+		"install/journal:torn", "install/snapshot-location:begun", "install/chart-*:begun", "upgrade/remove-chart-*:begun",
 		"restore/restore-keys:applied", "restore/restore-location:applied", "restore/restore-console:begun", "restore/restore-application:begun", "reset/run:started", "reset/node-leave:applied", "reset/units:begun", "reset/data-dir:applied"} {
 		if !slices.Contains(all, want) {
 			t.Errorf("%s is missing", want)
@@ -216,7 +216,8 @@ func TestPointNames_AreUniqueAndComplete(t *testing.T) {
 
 func TestArmFromEnviron_ArmsForRootOnly(t *testing.T) {
 	near := func(name string, _ []string) string { return "near " + name }
-	for value, want := range map[string]string{"": "", "install/kernel:begun=kill": "", "install/kernl:begun=kill": "did you mean near install/kernl:begun?", "x": "plinth debug fault-test list"} {
+	for value, want := range map[string]string{"": "", "install/kernel:begun=kill": "", "install/chart-hello:begun=kill": "", "upgrade/chart-hello-2:ended=kill": "",
+		"install/chart-:begun=kill": "did you mean near install/chart-:begun?", "install/kernl:begun=kill": "did you mean near install/kernl:begun?", "x": "plinth debug fault-test list"} {
 		t.Run(value, func(t *testing.T) {
 			rules, err := ArmFromEnviron([]string{"A=b", failpoint.EnvVar + "=" + value}, near, nil)
 			switch {

@@ -40,6 +40,7 @@ func allVerbSteps() ([]verbSteps, error) {
 	for i := range parts { // velero then has the steps of its own store, too
 		parts[i].Values = map[string]any{"objectStore": map[string]any{"enabled": true}}
 	}
+	parts = append(parts, addons.AddOn{Name: strings.TrimPrefix(failpoint.AnyChart, "chart-"), External: true})
 	cluster := plan.Cluster{AddOns: parts, KotsFile: node.Artifact{Path: kots.BinaryPath}, AgentFile: node.Artifact{Path: "plinth"}, ProgramFile: node.Artifact{Path: "plinth"}, StateStore: &journal.Journal{}, Console: plan.Console{App: &kots.App{}}}
 	install, join := plan.Install(cluster), plan.Join(cluster, nil, &plan.APIAccess{})
 	reset := append(plan.LeaveSteps{Kube: &kube.Client{}}.List(), plan.Reset(node.Leftovers(host.Host{}, cleanup.DefaultScope()))...)
@@ -90,6 +91,19 @@ func Points() ([]failpoint.Point, error) {
 func PointNames() ([]string, error) {
 	points, err := Points()
 	return pointNames(points), err
+}
+
+// FindUnknownPoint returns the first of names, each NAME or NAME#N, that is not a failpoint, or "" if all are.
+// known are the names of all.
+func FindUnknownPoint(names []string) (unknown string, known []string, err error) {
+	points, err := Points()
+	for _, name := range names {
+		name, _, _ = strings.Cut(name, "#")
+		if _, err := failpoint.Parse(name+"="+string(failpoint.Kill), points); err != nil {
+			return name, pointNames(points), nil
+		}
+	}
+	return "", nil, err
 }
 
 func pointNames(points []failpoint.Point) []string {
