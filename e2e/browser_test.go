@@ -20,7 +20,7 @@ import (
 // folder in PLINTH_E2E_SCREENSHOTS, outside the checkout.
 func browseConsole(t *testing.T, s consoleSession, name, expect string) (text string) {
 	t.Helper()
-	b := logIn(t, s, name, 2*time.Minute)
+	b := logIn(t, s, name, 5*time.Minute)
 	defer b.end()
 	b.waitForText(expect, time.Minute)
 	b.screenshot("")
@@ -57,17 +57,23 @@ func logIn(t *testing.T, s consoleSession, name string, limit time.Duration) con
 	ctx, _ = chromedp.NewContext(ctx)
 
 	b := consoleBrowser{t, ctx, s.url, name, cancel}
+	if err := chromedp.Run(ctx); err != nil { // starts the browser, which a shorter context would end
+		t.Fatalf("cannot start the browser: %v", err)
+	}
 	b.run(chromedp.Navigate(s.url), chromedp.WaitVisible(`input[type="password"]`))
 	b.screenshot("-login")
 	b.run(chromedp.SendKeys(`input[type="password"]`, s.password+"\r"), chromedp.WaitNotPresent(`input[type="password"]`))
 	return b
 }
 
-// run runs actions in the browser, which must succeed.
+// run runs actions in the browser, which must succeed within 100 seconds.
 func (b consoleBrowser) run(actions ...chromedp.Action) {
 	b.t.Helper()
-	if err := chromedp.Run(b.ctx, actions...); err != nil {
-		b.t.Fatalf("in the browser, at %s: %v", b.url, err)
+	ctx, cancel := context.WithTimeout(b.ctx, 100*time.Second)
+	defer cancel()
+	if err := chromedp.Run(ctx, actions...); err != nil {
+		b.screenshot("-failed")
+		b.t.Fatalf("in the browser, at %s: %v\nthe page shows: %.3000q", b.url, err, b.text())
 	}
 }
 
@@ -141,7 +147,9 @@ func (b consoleBrowser) eval(expression string) (value string) {
 
 // text returns the text of the page; "" if the browser does not answer.
 func (b consoleBrowser) text() (text string) {
-	_ = chromedp.Run(b.ctx, chromedp.Text("body", &text, chromedp.ByQuery))
+	ctx, cancel := context.WithTimeout(b.ctx, 10*time.Second)
+	defer cancel()
+	_ = chromedp.Run(ctx, chromedp.Text("body", &text, chromedp.ByQuery))
 	return text
 }
 
