@@ -9,9 +9,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 )
 
@@ -36,6 +38,37 @@ type consoleBrowser struct {
 	url  string          // of the console
 	name string          // of the screenshots
 	end  context.CancelFunc
+
+	refused *refusedRequests
+}
+
+// refusedRequests are the requests of a page that had no answer, or an error as the answer.
+type refusedRequests struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (r *refusedRequests) observe(event any) {
+	text := ""
+	switch e := event.(type) {
+	case *network.EventResponseReceived:
+		if e.Response.Status >= 400 {
+			text = fmt.Sprintf("%d %s", e.Response.Status, e.Response.URL)
+		}
+	case *network.EventLoadingFailed:
+		text = fmt.Sprintf("%s, %s", e.ErrorText, e.Type)
+	}
+	if text != "" {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.list = append(r.list, time.Now().Format("15:04:05 ")+text)
+	}
+}
+
+func (r *refusedRequests) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Join(r.list, "\n")
 }
 
 // logIn opens the console in a browser and logs in with the password. The browser ends with the test, or after limit.
@@ -56,8 +89,9 @@ func logIn(t *testing.T, s consoleSession, name string, limit time.Duration) con
 	ctx, _ = chromedp.NewExecAllocator(ctx, options...)
 	ctx, _ = chromedp.NewContext(ctx)
 
-	b := consoleBrowser{t, ctx, s.url, name, cancel}
-	if err := chromedp.Run(ctx); err != nil { // starts the browser, which a shorter context would end
+	b := consoleBrowser{t, ctx, s.url, name, cancel, &refusedRequests{}}
+	chromedp.ListenTarget(ctx, b.refused.observe)
+	if err := chromedp.Run(ctx, network.Enable()); err != nil { // starts the browser, which a shorter context would end
 		t.Fatalf("cannot start the browser: %v", err)
 	}
 	b.run(chromedp.Navigate(s.url), chromedp.WaitVisible(`input[type="password"]`))
@@ -73,7 +107,7 @@ func (b consoleBrowser) run(actions ...chromedp.Action) {
 	defer cancel()
 	if err := chromedp.Run(ctx, actions...); err != nil {
 		b.screenshot("-failed")
-		b.t.Fatalf("in the browser, at %s: %v\nthe page shows: %.3000q", b.url, err, b.text())
+		b.t.Fatalf("in the browser, at %s: %v\nthe page shows: %.3000q\nrequests without an answer:\n%s", b.url, err, b.text(), b.refused)
 	}
 }
 

@@ -234,8 +234,11 @@ func checkAgentRestrictions(t *testing.T, ctx context.Context, h *lab.Host) {
 func checkPodReachesService(t *testing.T, ctx context.Context, h *lab.Host) {
 	image := h.MustRun(ctx, binary, "kubectl", "get", "statefulset", "-n", "kotsadm", "kotsadm", "-o", "jsonpath={.spec.template.spec.containers[0].image}")
 	h.MustRun(ctx, binary, "kubectl", "delete", "pod", "probe", "--ignore-not-found", "--now")
-	out := h.MustRun(ctx, binary, "kubectl", "run", "probe", "--image="+image, "--image-pull-policy=Never", "--restart=Never", "--attach", "--quiet",
+	// What a pod prints before kubectl has attached to it would be lost, so its log is read.
+	h.MustRun(ctx, binary, "kubectl", "run", "probe", "--image="+image, "--image-pull-policy=Never", "--restart=Never",
 		"--command", "--", "kubectl", "--server=http://kotsadm.kotsadm.svc.cluster.local:3000", "get", "--raw", "/healthz")
+	h.MustRun(ctx, binary, "kubectl", "wait", "pod/probe", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=1m")
+	out := h.MustRun(ctx, binary, "kubectl", "logs", "probe")
 	if !strings.Contains(out, `"version"`) {
 		t.Errorf("the console did not answer a pod: %s", out)
 	}
