@@ -37,7 +37,7 @@ func TestBackup_Schedule(t *testing.T) {
 		if _, _, code := h.Run(ctx, "systemctl", "start", "plinth-backup.service"); code == 0 {
 			t.Error("a backup to a folder that does not exist was written")
 		}
-		checkStatusText(t, ctx, h, "the last backup of the control plane failed at", "there is no such folder")
+		checkStatusText(t, ctx, h, "the last scheduled backup of the control plane", "there is no such folder")
 	})
 	if !t.Run("the service writes, verifies and keeps backups", func(t *testing.T) { checkScheduledBackups(t, ctx, h.ForTest(t), identity.String()) }) {
 		t.Log(h.MustRun(ctx, "journalctl", "--no-pager", "-u", "plinth-backup.service"))
@@ -93,7 +93,7 @@ func checkScheduledBackups(t *testing.T, ctx context.Context, h *lab.Host, key s
 	h.MustRun(ctx, "sh", "-c", "umask 077; echo '"+key+"' > /root/key.txt")
 	runPlinth(t, ctx, h, 0, "backup", "verify", "--identity-file", "/root/key.txt", files[0])
 	checkStatusText(t, ctx, h, "Last backup:", "Scheduled: 02:30, to "+scheduledFolder)
-	if out := h.MustRun(ctx, binary, "backup", "list", scheduledFolder); strings.Count(out, ".plinth-backup") != 2 {
+	if out := h.MustRun(ctx, binary, "backup", "list", scheduledFolder); strings.Count(out, "  recipients  ") != 2 {
 		t.Error(out)
 	}
 }
