@@ -18,7 +18,7 @@ export GOFLAGS ?= -trimpath
 export LAB_DISKS ?= $(shell [ "$$(df --output=avail -k /dev/shm 2>/dev/null | tail -n1)" -gt 8000000 ] 2>/dev/null && echo /dev/shm)
 
 PLINTH  := $(OUT)/plinth
-PAYLOAD := $(OUT)/payload
+PAYLOAD_DIR := $(OUT)/payload
 BUNDLE  := $(OUT)/my-app.bundle
 # A disposable key takes the place of the vendor's key. The executable that the vendor
 # ships contains the public key.
@@ -51,13 +51,25 @@ need = type -P $(firstword $(2) $(1)) >/dev/null || { apt-get update -qq && apt-
 help: ## show this help
 	@grep -hE '^[a-z0-9%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
 
+# What make demo installs: "source" compiles every component, "upstream" downloads the releases. By default they are
+# downloaded where they can be.
+PAYLOAD ?=
+
 .PHONY: demo
-demo: bundle ## build everything from source and install it on a disposable host
+demo: ## install the example on a disposable host; PAYLOAD=upstream downloads its parts, PAYLOAD=source compiles them
+	from="$(PAYLOAD)"
+	[ -n "$$from" ] || { $(call need,curl ca-certificates) && scripts/upstream-answers && from=upstream || from=source; }
+	case "$$from" in
+		upstream) echo "The releases of k0s, KOTS and their images are downloaded (make demo PAYLOAD=source compiles them)." ;;
+		source) echo "k0s, KOTS and their images are compiled from source (make demo PAYLOAD=upstream downloads the releases)." ;;
+		*) echo "PAYLOAD is source or upstream, not $$from" >&2; exit 2 ;;
+	esac
+	$(MAKE) bundle PAYLOAD="$$from"
 	scripts/lab/demo $(SHIPPED) $(BUNDLE)
 
 .PHONY: demo-app
-demo-app: payload ## install the application of the tests, with its license, on the host of make demo
-	scripts/lab/demo-app $(abspath $(PAYLOAD))
+demo-app: ## install the application of the tests, with its license, on the host of make demo
+	scripts/lab/demo-app $(abspath $(PAYLOAD_DIR))
 
 .PHONY: test
 test: verify test-unit test-e2e ## run everything that CI runs
@@ -79,12 +91,12 @@ build-devstates: ## build a program for tests that installs development states o
 payload: ## build every upstream component from source, as an OCI layout in the cache
 	@mkdir -p $(OUT)
 	dir=$$(GOTOOLCHAIN=$(GO_RELEASE) go run ./distro/cmd/payload)
-	ln -sfn "$$dir" $(PAYLOAD)
+	ln -sfn "$$dir" $(PAYLOAD_DIR)
 
 payload-%: FORCE ## build a variant of the payload, a file in distro/variants, with a link at out/payload-%
 	@mkdir -p $(OUT)
 	dir=$$(GOTOOLCHAIN=$(GO_RELEASE) go run ./distro/cmd/payload --variant $*)
-	ln -sfn "$$dir" $(PAYLOAD)-$*
+	ln -sfn "$$dir" $(PAYLOAD_DIR)-$*
 
 .PHONY: FORCE
 FORCE:
@@ -101,12 +113,27 @@ payload-vulns: payload ## scan the built payload for known vulnerabilities, writ
 payload-repin: ## pin the current Debian packages of the mirror
 	go run ./distro/cmd/payload repin
 
+# The lock file beside installer.yaml has the digests of what is compiled; a copy elsewhere gets its own lock file.
+INSTALLER := $(if $(filter upstream,$(PAYLOAD)),$(OUT)/upstream.yaml,installer.yaml)
+
+# Where the releases are downloaded instead, such as --mirrors FILE --releases URL.
+MIRROR_FLAGS ?=
+
+.PHONY: payload-upstream
+payload-upstream: INSTALLER := $(OUT)/upstream.yaml
+payload-upstream: build ## download the upstream releases of every component, as an OCI layout in the cache
+	dir=$$PLINTH_CACHE/upstream
+	mkdir -p "$$dir"
+	cp installer.yaml $(INSTALLER)
+	$(PLINTH) bundle mirror --installer $(INSTALLER) $(MIRROR_FLAGS) "$$dir"
+	ln -sfn "$$dir" $(PAYLOAD_DIR)
+
 .PHONY: bundle
-bundle: build payload ## build the signed bundle of the example application in out/my-app.bundle
+bundle: build $(if $(filter upstream,$(PAYLOAD)),payload-upstream,payload) ## build the signed bundle of the example application in out/my-app.bundle
 	$(call need,openssl)
 	test -s $(KEY) || (umask 077; openssl ecparam -name prime256v1 -genkey -noout -out $(KEY))
 	openssl pkey -in $(KEY) -pubout -out $(PUB)
-	$(PLINTH) bundle build --installer installer.yaml --application e2e/testdata/application.yaml --source $(PAYLOAD) \
+	$(PLINTH) bundle build --installer $(INSTALLER) --application e2e/testdata/application.yaml --source $(PAYLOAD_DIR) \
 		--sign-key $(KEY) --release 1 --output-file $(BUNDLE)
 	$(PLINTH) bundle embed --verify-key $(PUB) --output-file $(SHIPPED)
 
@@ -143,16 +170,16 @@ lab-tests: bundle payload-older
 	scripts/notice $(PLINTH) $(BUNDLE) | diff -u NOTICE - # if it differs: make notice
 	scripts/lab/lab root
 	scripts/lab/selftest
-	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD)) \
-		PLINTH_E2E_ARM64=$(abspath $(OUT)/plinth-linux-arm64) PLINTH_E2E_PAYLOAD_OLDER=$(abspath $(PAYLOAD)-older) \
-		PLINTH_E2E_PAYLOAD_K0S=$(abspath $(PAYLOAD)-k0s-1.33.6) PLINTH_E2E_PAYLOAD_ADD_ONS=$(abspath $(PAYLOAD)-add-ons) \
-		PLINTH_E2E_DEVSTATES=$(abspath $(OUT)/plinth-devstates) PLINTH_E2E_PAYLOAD_K0S_1_35=$(abspath $(PAYLOAD)-k0s-1.35-dev) \
-		PLINTH_E2E_PAYLOAD_K0S_1_36=$(abspath $(PAYLOAD)-k0s-1.36-dev) \
+	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD_DIR)) \
+		PLINTH_E2E_ARM64=$(abspath $(OUT)/plinth-linux-arm64) PLINTH_E2E_PAYLOAD_OLDER=$(abspath $(PAYLOAD_DIR)-older) \
+		PLINTH_E2E_PAYLOAD_K0S=$(abspath $(PAYLOAD_DIR)-k0s-1.33.6) PLINTH_E2E_PAYLOAD_ADD_ONS=$(abspath $(PAYLOAD_DIR)-add-ons) \
+		PLINTH_E2E_DEVSTATES=$(abspath $(OUT)/plinth-devstates) PLINTH_E2E_PAYLOAD_K0S_1_35=$(abspath $(PAYLOAD_DIR)-k0s-1.35-dev) \
+		PLINTH_E2E_PAYLOAD_K0S_1_36=$(abspath $(PAYLOAD_DIR)-k0s-1.36-dev) \
 		go test -tags e2e -count=1 -p 1 -parallel 2 -timeout $(or $(LIMIT),2h) -v $(SHORT) ./e2e/... | scripts/test-times
 
 .PHONY: test-faults
 test-faults: bundle ## run only the e2e test that kills an install and a reset at every step and at random times
-	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD)) \
+	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD_DIR)) \
 		go test -tags e2e -count=1 -timeout 60m -v -run TestInstall_SurvivesKills ./e2e/
 
 .PHONY: verify
@@ -173,8 +200,8 @@ vulns: ## fail on known vulnerabilities of the plinth executable that distro/vul
 .PHONY: bench
 bench: bundle payload-older ## measure ratios against plain k0s on one host; requires root
 	$(call need,time)
-	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD)) \
-		PLINTH_E2E_PAYLOAD_OLDER=$(abspath $(PAYLOAD)-older) \
+	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD_DIR)) \
+		PLINTH_E2E_PAYLOAD_OLDER=$(abspath $(PAYLOAD_DIR)-older) \
 		go test -tags bench -count=1 -timeout 2h -v -run TestBench ./e2e/
 
 .PHONY: bench-delta
