@@ -28,7 +28,7 @@ func TestSnapshots_Faults(t *testing.T) {
 	c := snapshotCluster{Host: startHostWithPlinth(t, "faults"), bundle: "/srv/snapshots.bundle"}
 	c.Copy(buildWithVelero(t), c.bundle)
 	c.MustRun(ctx, "mkdir", snapshotFolder)
-	c.MustRun(ctx, "mount", "-t", "tmpfs", "-o", "size="+storeSize, "none", snapshotFolder)
+	c.MustRun(ctx, "mount", "-t", "tmpfs", "-o", "mode=0700,size="+storeSize, "none", snapshotFolder)
 	runPlinth(t, ctx, c.Host, 0, "install", "--bundle", c.bundle, "--yes")
 	kubectlApply(t, ctx, c.Host, volumeWorkload("toy", "1Gi"))
 	c.kubectl(t, ctx, "rollout", "status", "-n", "toy", "deployment/toy", "--timeout=5m")
