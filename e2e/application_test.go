@@ -45,6 +45,14 @@ func checkInstallWithApp(t *testing.T, ctx context.Context, h *lab.Host) {
 	if again := runPlinth(t, ctx, h, 0, "install", "--bundle", deltaFile, "--base", bundle, "--license", "/srv/license.yaml", "--app-bundle", app, "--yes"); again.Result.Changed {
 		t.Error("the same application again changed something")
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, args := range []string{"get pods -A -o wide", "get events -n kotsadm", "logs -n kotsadm kotsadm-0 --all-containers --tail=30"} {
+				out, errs, _ := h.Run(context.Background(), append([]string{binary, "kubectl"}, strings.Fields(args)...)...)
+				t.Log(args+"\n", lastLines(out, 30), errs)
+			}
+		}
+	})
 	browseConsole(t, consoleSession{r.Result.ConsoleURL, r.Result.Password}, "dashboard", "Dashboard")
 }
 
