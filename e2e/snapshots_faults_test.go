@@ -228,7 +228,7 @@ func (c snapshotCluster) checkControlPlaneToStore(t *testing.T, ctx context.Cont
 	runPlinth(t, ctx, h, 0, append([]string{"backup", "verify", object}, flags...)...)
 	checkStatusText(t, ctx, h, "Last backup:", object)
 
-	h.MustRun(ctx, "sh", "-c", "umask 077; sed 's/^aws_secret_access_key.*/aws_secret_access_key = wrong/' /root/credentials >/root/wrong")
+	h.MustRun(ctx, "sh", "-c", "umask 077; sed 's/^aws_secret_access_key.*/aws_secret_access_key = another-key/' /root/credentials >/root/wrong")
 	c.checkBackupToStore(t, ctx, 2, "the secret key is wrong", append(flags[:4:4], "--s3-credentials-file", "/root/wrong")...)
 	c.checkBackupToStore(t, ctx, 2, "authority that this host does not know", append(flags[:2:2], flags[4:]...)...)
 	checkStatusText(t, ctx, h, "the last backup of the control plane failed at", "Last backup:")
