@@ -35,7 +35,8 @@ type Engine struct {
 
 	builder      *builder.Builder
 	layoutWriter *layout.Writer
-	outMu        sync.Mutex // guards Out
+	outMu        sync.Mutex // guards Out and estimate
+	estimate     *estimator
 }
 
 // New returns an engine for the recipes in the folder distro, or for a variant of
@@ -106,6 +107,7 @@ func (e *Engine) buildAll(ctx context.Context, todo []string) error {
 	defer cancel(nil)
 	results := make(chan error)
 	waiting, running := slices.Clone(todo), 0
+	e.estimate = newEstimator(slices.DeleteFunc(slices.Clone(todo), e.IsBuilt), e.Jobs, time.Now())
 	for {
 		for running < max(e.Jobs, 1) && ctx.Err() == nil {
 			i := slices.IndexFunc(waiting, e.needsBuilt)
@@ -144,13 +146,15 @@ func (e *Engine) buildPart(ctx context.Context, r recipe.Recipe, label string) e
 		return err
 	}
 	start := time.Now()
-	e.logf("%s: building", label)
+	e.estimating(func(s *estimator) { s.start(r.Name, start) })
+	e.logf("%s: building%s", label, e.remaining())
 	stop := e.startHeartbeat(label, start)
 	cpu, err := e.builder.Build(ctx, r)
 	stop()
 	if err != nil {
 		return problem.New(problem.ExitStep, "build "+r.Name+" "+r.Version, err, "run the same command again: it resumes where it stopped")
 	}
+	e.estimating(func(s *estimator) { s.finish(r.Name) })
 	e.logf("%s: done in %s (CPU %s), %s", label, elapsed(start), cpu.Round(time.Second), formatMegabytes(folderSize(e.PartDir(r.Name))))
 	return e.layoutWriter.Write(ctx)
 }
@@ -165,7 +169,7 @@ func (e *Engine) startHeartbeat(label string, start time.Time) (stop func()) {
 		for {
 			select {
 			case <-tick.C:
-				e.logf("%s: still building, %s", label, elapsed(start))
+				e.logf("%s: still building, %s%s", label, elapsed(start), e.remaining())
 			case <-quit:
 				return
 			}
@@ -208,6 +212,19 @@ func (e *Engine) checkDisk(name string, need uint64) error {
 			"only %s of disk space left, %s are needed", formatMegabytes(int64(free)), formatMegabytes(int64(need)))
 	}
 	return nil
+}
+
+// estimating calls f with the estimator of the build, one at a time.
+func (e *Engine) estimating(f func(*estimator)) {
+	e.outMu.Lock()
+	defer e.outMu.Unlock()
+	f(e.estimate)
+}
+
+// remaining says how long the build still takes, as the end of a line.
+func (e *Engine) remaining() (text string) {
+	e.estimating(func(s *estimator) { text = formatRemaining(s.remaining(time.Now())) })
+	return text
 }
 
 func (e *Engine) logf(format string, args ...any) {
