@@ -81,6 +81,7 @@ func Install(c Cluster) []step.Step {
 		c.importImages("images-boot", "Import the images the node boots with", c.Images.Boot),
 		c.waitNodeReady(),
 		c.waitSystemPodsStarted(),
+		c.useCoreDNSEarly(),
 		// The next steps use the half minute in which the system pods run but
 		// kubelet does not yet check whether they are Ready.
 		c.importImages("images-rest", "Import the images of the add-ons", c.Images.Rest),
@@ -89,9 +90,8 @@ func Install(c Cluster) []step.Step {
 		steps = append(steps, c.placeFile("kots-binary", "Put the kots CLI in place", c.KotsFile))
 	}
 	steps = append(steps, c.applyNodePolicies(), c.secureNamespaces())
-	// Kubelet does not check whether CoreDNS is Ready until it has run for half a minute (k0s, pkg/component/controller,
-	// coredns.go). In that time, storage, the registry and the console start: none of them needs it for that. Of the
-	// vendor's charts, and of what comes after them, nothing is known.
+	// Storage, the registry and the console start while kubelet does not check yet whether CoreDNS is Ready. Of the vendor's
+	// charts, and of what comes after them, nothing is known.
 	all := c.addOnSteps()
 	late := slices.IndexFunc(all, func(s step.Step) bool {
 		return s.ID == ApplicationID || slices.ContainsFunc(c.AddOns, func(a addons.AddOn) bool { return a.External && s.ID == stepID(a) })
@@ -102,7 +102,7 @@ func Install(c Cluster) []step.Step {
 	for i := range all[:late] {
 		all[i] = c.namingSystemPods(all[i])
 	}
-	steps = append(append(steps, slices.Insert(all, late, c.waitSystemPodsReady())...), c.agentSteps()...)
+	steps = append(append(steps, slices.Insert(all, late, c.waitSystemPodsReady(), c.useCoreDNSWhenReady())...), c.agentSteps()...)
 	return append(steps, c.scheduleSteps()...)
 }
 
