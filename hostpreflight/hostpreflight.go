@@ -116,7 +116,10 @@ type Requirements struct {
 	NotBefore       time.Time            // when the bundle was built, or a backup to restore was taken: an earlier clock is wrong
 	Quick           bool                 // skip the benchmarks (--quick)
 	Owned           Owned                // what is on the host already and belongs to this install
-	Previous        Previous             // what the previous run found on this host
+	NodeNetworks    []netip.Prefix       // networks in which the other nodes are; none for the network of the node's address
+
+	ConfigureFirewall bool     // the install adds rules to the firewalls of the host (--configure-firewall)
+	Previous          Previous // what the previous run found on this host
 }
 
 // SetSnapshotFolder sets the folder of this host for the object store with snapshots, which writes to it, instead of an

@@ -1,6 +1,7 @@
 package checks
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 
 	hp "github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/firewall"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/ports"
 	"github.com/plinthdev/plinth/internal/probe"
@@ -132,6 +134,103 @@ func TestPacketFilter_JudgesRulesOfTheKernel(t *testing.T) {
 	}
 }
 
+// TestScript_AddsRulesOnceAndRemovesThem runs the script of a boot on rules of nft and of iptables:
+// twice, as after a reload, and then as a reset does.
+func TestScript_AddsRulesOnceAndRemovesThem(t *testing.T) {
+	if !testkit.EnterNetwork(t) {
+		return
+	}
+	for name, rules := range map[string]string{"nft": input("tcp dport 22 accept"), "iptables": ipt("DROP DROP DROP", oracle)} {
+		t.Run(name, func(t *testing.T) {
+			loadRules(t, rules)
+			list := func() string {
+				out, err := exec.Command("nft", "-s", "list", "ruleset").Output()
+				testkit.Must(t, err)
+				return string(out)
+			}
+			before := list()
+			all := Firewalls(gatherRules(t), exampleRequirements())
+			if len(all) != 1 || all[0].Kind != firewall.Filter {
+				t.Fatalf("%+v", all)
+			}
+			path := t.TempDir() + "/script"
+			testkit.Must(t, os.WriteFile(path, []byte(all[0].Script()), 0o600))
+			testkit.Shell(t, "sh "+path+" start")
+			once := list()
+			if r := checkPacketFilter(gatherRules(t), exampleRequirements()); r.State != hp.Pass {
+				t.Errorf("after the script: %s", r.Found)
+			}
+			if testkit.Shell(t, "sh "+path+" start"); list() != once {
+				t.Errorf("a second run changes the rules:\n%s\n%s", once, list())
+			}
+			if testkit.Shell(t, "sh "+path+" stop"); list() != before {
+				t.Errorf("it leaves\n%s\nof\n%s", list(), before)
+			}
+			loadRules(t, "table inet other {\n}\n")
+			testkit.Shell(t, "sh "+path+" start") // the chains are gone: nothing to do
+		})
+	}
+}
+
+// TestFirewalls_AreConfiguredOnRequest judges hosts whose firewalls will get rules.
+func TestFirewalls_AreConfiguredOnRequest(t *testing.T) {
+	f, req := loadFixture(t, "debian-12"), exampleRequirements()
+	f.Units, f.Security.UFW = []facts.Unit{{Name: "firewalld", Active: "active"}}, true
+	f.Filters = []facts.FilterChain{{Table: "inet firewalld", Name: "filter_INPUT", Hook: "input", Policy: "drop"},
+		{Table: "iptables filter", Name: "OUTPUT", Hook: "output", Policy: "drop"}, {Table: "inet host", Name: "input", Hook: "input", Policy: "drop"}}
+	req.ConfigureFirewall = true
+	for name, check := range map[string]func(facts.Facts, hp.Requirements) hp.Result{"firewalld": checkFirewalld, "ufw": checkUFW, "packet-filter": checkPacketFilter} {
+		t.Run(name, func(t *testing.T) {
+			if r := check(f, req); r.State != hp.Pass || !strings.Contains(r.Found, "will be added") {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+	var kinds []firewall.Kind
+	for _, r := range Firewalls(f, req) {
+		kinds = append(kinds, r.Kind)
+		if r.Kind == firewall.UFW && len(r.Access.Outgoing) == 0 {
+			t.Error("ufw filters what the host sends, and has no rule for that")
+		}
+	}
+	if !slices.Equal(kinds, []firewall.Kind{firewall.Firewalld, firewall.UFW, firewall.Filter}) {
+		t.Errorf("%v", kinds)
+	}
+	f.Units, f.Security.UFW, f.Filters = nil, false, nil
+	if got := Firewalls(f, req); got != nil {
+		t.Errorf("without a firewall: %+v", got)
+	}
+}
+
+func TestNodeNetworks_AreThatOfTheAddressOrThoseNamed(t *testing.T) {
+	f := facts.Facts{Network: facts.Network{NodeAddress: mustAddr("10.0.0.5"), Interfaces: []facts.Interface{{Name: "eth0", Up: true, Addresses: []netip.Prefix{mustPrefix("10.0.0.5/24")}}}}}
+	for name, c := range map[string]struct {
+		own   string
+		named []netip.Prefix
+		peers []string
+		want  string
+		ok    bool
+	}{
+		"its own":                {"10.0.0.5/24", nil, []string{"10.0.0.6"}, "[10.0.0.0/24]", true},
+		"a node in another":      {"10.0.0.5/24", nil, []string{"10.9.0.6", "fd00::1", "b"}, "[10.0.0.0/24 10.9.0.6/32]", true},
+		"named":                  {"10.0.0.5/24", []netip.Prefix{mustPrefix("10.0.0.0/8")}, []string{"10.9.0.6"}, "[10.0.0.0/8]", true},
+		"alone":                  {"10.0.0.5/32", nil, []string{"10.0.0.6"}, "[]", false},
+		"alone, networks named":  {"10.0.0.5/32", []netip.Prefix{mustPrefix("10.0.0.0/8")}, nil, "[10.0.0.0/8]", true},
+		"two hosts on one cable": {"10.0.0.5/31", nil, nil, "[]", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, req := f, hp.Requirements{NodeNetworks: c.named}
+			f.Network.Interfaces = []facts.Interface{{Name: "eth0", Up: true, Addresses: []netip.Prefix{mustPrefix(c.own)}}}
+			for _, p := range c.peers {
+				f.Peers = append(f.Peers, facts.Peer{Address: p})
+			}
+			if got, ok := NodeNetworks(f, req); fmt.Sprint(got) != c.want || ok != c.ok {
+				t.Errorf("%v, %v", got, ok)
+			}
+		})
+	}
+}
+
 // TestFirewalls_JudgesTheirRules loads the rules that firewalld 1.3 and ufw 0.36 create
 // on Debian 12, by default and after the commands that the checks print.
 func TestFirewalls_JudgesTheirRules(t *testing.T) {
@@ -159,7 +258,7 @@ func TestFirewalls_JudgesTheirRules(t *testing.T) {
 			if (r.State == hp.Pass) != (tc.want == "") || !strings.Contains(r.Found, tc.want) {
 				t.Errorf("%s: %s", r.State, r.Found)
 			}
-			if tc.check == "firewalld" && tc.want != "" && !strings.Contains(r.Fix, " --zone=public --add-port=179/tcp") {
+			if tc.check == "firewalld" && tc.want != "" && !strings.Contains(r.Fix, "sudo firewall-cmd --permanent --policy=plinth-host --add-port=6443/tcp") {
 				t.Errorf("the zone is not named: %s", r.Fix)
 			}
 			if other := checkPacketFilter(f, exampleRequirements()); other.State != hp.Pass {
@@ -257,7 +356,6 @@ func TestClusterFlows_NeedAddressAndPodNetwork(t *testing.T) {
 	}
 }
 
-// In a routed network the node's address may be on lo, at which no packet of another host arrives.
 // The ports of the ingress controller lead to pods, as that of the console does.
 func TestClusterFlows_IncludePortsOfAddOns(t *testing.T) {
 	req := exampleRequirements()
@@ -272,11 +370,12 @@ func TestClusterFlows_IncludePortsOfAddOns(t *testing.T) {
 	if want := []string{"443/tcp from users", "80/tcp from users", "8800/tcp from users", "packets on loopback"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if got := strings.Join(externalPorts(req), ","); !strings.HasPrefix(got, "80,179,443,") || strings.Contains(got, "17472") {
-		t.Error(got)
+	if got := scopePorts(req, ports.Outside); !slices.Equal(got, []int{ports.API}) {
+		t.Errorf("rules for %d, want only the API: other ports lead to pods", got)
 	}
 }
 
+// In a routed network the node's address may be on lo, at which no packet of another host arrives.
 func TestClusterFlows_OfAddressOnLoArriveAtTheUplink(t *testing.T) {
 	f := loadFixture(t, "debian-12")
 	route, ok := f.Network.DefaultRoute()

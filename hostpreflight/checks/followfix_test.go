@@ -53,7 +53,7 @@ func followFix(t *testing.T, fix string, values map[string]string) {
 		}
 		intro, command, introduced := strings.Cut(line, ": sudo ")
 		switch {
-		case strings.HasPrefix(line, "and "), strings.HasSuffix(line, ":"), strings.Contains(line, "GATEWAY"): // no command
+		case strings.HasPrefix(line, "and "), strings.HasPrefix(line, "or add "), strings.HasSuffix(line, ":"), strings.Contains(line, "GATEWAY"): // no command
 			continue
 		case strings.HasSuffix(intro, " instead") && values["GATEWAY"] != "":
 			continue

@@ -9,7 +9,6 @@ import (
 
 	hp "github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/facts"
-	"github.com/plinthdev/plinth/internal/ports"
 	"github.com/plinthdev/plinth/internal/resolvconf"
 )
 
@@ -237,85 +236,6 @@ func checkCIDROverlap(f facts.Facts, req hp.Requirements, cidr netip.Prefix, fie
 		return hp.Failed("choose another spec.network."+field+": a private network that is not used by any reachable host", "%s overlaps with %s", cidr, strings.Join(hits, ", "))
 	}
 	return hp.Passed("%s", cidr)
-}
-
-func checkFirewalld(f facts.Facts, req hp.Requirements) hp.Result {
-	if u, _ := f.Unit("firewalld"); u.Active != "active" {
-		return hp.Passed("off")
-	}
-	zone := ""
-	if z := firewalldZone(f, req); z != "" {
-		zone = " --zone=" + z
-	}
-	const policy = "sudo firewall-cmd --permanent --policy=cluster-pods "
-	fix := []string{"sudo firewall-cmd --permanent" + zone + " --add-port=" + strings.Join(externalPorts(req), "/tcp --add-port=") + fmt.Sprintf("/tcp --add-port=%d/udp", ports.Kubelet)}
-	for _, net := range clusterNetworks(req) {
-		fix = append(fix, "sudo firewall-cmd --permanent --zone=trusted --add-source="+net)
-	}
-	// Without a policy, packets of other hosts do not get from their zone to that of the pods.
-	fix = append(fix, "sudo firewall-cmd --permanent --new-policy=cluster-pods", policy+"--set-target=ACCEPT",
-		policy+"--add-ingress-zone=ANY", policy+"--add-egress-zone=trusted", "sudo firewall-cmd --reload")
-	return checkFirewall(f, req, "firewalld", fix)
-}
-
-// firewalldZone returns the zone of firewalld that filters what other hosts send, or
-// "" if its rules do not tell.
-func firewalldZone(f facts.Facts, req hp.Requirements) string {
-	flows := clusterFlows(f, req)
-	for _, c := range f.Filters {
-		if c.Name != "filter_INPUT_ZONES" || len(flows) == 0 {
-			continue
-		}
-		for _, r := range c.Rules {
-			if zone, ok := strings.CutPrefix(r.Target, "filter_IN_"); ok && flows[0].matches(r) == yes {
-				return zone
-			}
-		}
-	}
-	return ""
-}
-
-func checkUFW(f facts.Facts, req hp.Requirements) hp.Result {
-	if !f.Security.UFW {
-		return hp.Passed("off")
-	}
-	fix := []string{"sudo ufw allow " + strings.Join(externalPorts(req), ",") + "/tcp", fmt.Sprintf("sudo ufw allow %d/udp", ports.Kubelet)}
-	for _, net := range clusterNetworks(req) {
-		fix = append(fix, "sudo ufw allow from "+net)
-	}
-	if req.PodCIDR.IsValid() {
-		fix = append(fix, "sudo ufw route allow from "+req.PodCIDR.String(), "sudo ufw route allow to "+req.PodCIDR.String())
-	}
-	return checkFirewall(f, req, "ufw", fix)
-}
-
-// checkFirewall reports the packets of the cluster that the rules of owner drop, which
-// is on.
-func checkFirewall(f facts.Facts, req hp.Requirements, owner string, fix []string) hp.Result {
-	known := slices.ContainsFunc(f.Filters, func(c facts.FilterChain) bool { return filterOwner(f, c) == owner })
-	if why := f.UnknownReason(facts.FactIptables); why != "" || !known {
-		return hp.Warned(strings.Join(fix, "\n"), "on; its rules are not known")
-	}
-	if req.Owned.Installed {
-		return hp.Passed("on, beside this installation")
-	}
-	all := findObstacles(f, req, func(c facts.FilterChain) bool { return filterOwner(f, c) == owner })
-	if all == nil {
-		return hp.Passed("on; lets the cluster's packets through")
-	}
-	found, _ := describeObstacles(all)
-	return hp.Warned(strings.Join(fix, "\n"), "%s", found)
-}
-
-// clusterNetworks returns the pod and service networks, if they are set.
-func clusterNetworks(req hp.Requirements) []string {
-	var all []string
-	for _, p := range []netip.Prefix{req.PodCIDR, req.ServiceCIDR} {
-		if p.IsValid() {
-			all = append(all, p.String())
-		}
-	}
-	return all
 }
 
 // formatAddresses returns addrs separated by commas, or "none".

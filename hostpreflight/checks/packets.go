@@ -18,9 +18,39 @@ const podLink = "kube-bridge"
 // flow is packets of one kind that a node needs, and the rule that lets them through.
 type flow struct {
 	packet
-	what     string // for users: "6443/tcp from other hosts"
-	iptables string // conditions in the notation of iptables
-	nft      string // the same in the notation of nft
+	what string    // for users: "6443/tcp from other hosts"
+	rule condition // a rule for them
+}
+
+// condition is what packets have in common, in two notations.
+type condition struct{ iptables, nft string }
+
+// and returns the condition that c and d hold.
+func (c condition) and(d condition) condition {
+	return condition{strings.TrimSpace(c.iptables + " " + d.iptables), strings.TrimSpace(c.nft + " " + d.nft)}
+}
+
+// inNetworks returns the condition that an address, "s" for the source or "d" for the destination,
+// is in one of the networks all; without networks, it always holds.
+func inNetworks(which string, all []netip.Prefix) condition {
+	if len(all) == 0 {
+		return condition{}
+	}
+	var texts []string
+	for _, p := range all {
+		texts = append(texts, p.String())
+	}
+	nft := texts[0]
+	if len(texts) > 1 {
+		nft = "{ " + strings.Join(texts, ", ") + " }"
+	}
+	return condition{"-" + which + " " + strings.Join(texts, ","), "ip " + which + "addr " + nft}
+}
+
+// toPorts returns the condition that the destination is one of the TCP ports.
+func toPorts(numbers []int) condition {
+	list := joinNumbers(numbers)
+	return condition{"-p tcp -m multiport --dports " + list, "tcp dport { " + strings.ReplaceAll(list, ",", ", ") + " }"}
 }
 
 // flowBuilder creates the flows of one host.
@@ -30,6 +60,7 @@ type flowBuilder struct {
 	pod        netip.Addr // on this host
 	remotePod  netip.Addr // on another one
 	pods       netip.Prefix
+	nodes      []netip.Prefix // networks of other nodes; none for everyone
 	all        []flow
 }
 
@@ -43,6 +74,7 @@ func clusterFlows(f facts.Facts, req hp.Requirements) []flow {
 		return nil
 	}
 	m.peer = otherHost(f, network, m.node)
+	m.nodes, _ = NodeNetworks(f, req)
 	m.pod = m.pods.Addr().Next().Next()
 	m.remotePod = lastAddress(m.pods).Prev()
 	m.addPorts(req)
@@ -109,8 +141,9 @@ func (m *flowBuilder) add(f flow) {
 // addPorts adds connections to the ports of this host, from other hosts and from the
 // host itself, and to those of other hosts.
 func (m *flowBuilder) addPorts(req hp.Requirements) {
-	list := strings.Join(externalPorts(req), ",")
-	iptables, nft := "-p tcp -m multiport --dports "+list, "tcp dport '{ "+strings.ReplaceAll(list, ",", ", ")+" }'"
+	public := toPorts(scopePorts(req, ports.Outside))
+	fromNodes, toNodes := inNetworks("s", m.nodes), inNetworks("d", m.nodes)
+	forNodes := fromNodes.and(toPorts(scopePorts(req, ports.Cluster)))
 	localhost := netip.MustParseAddr("127.0.0.1")
 	for _, p := range listenPorts() {
 		key, ok := p.portKey(req)
@@ -118,24 +151,26 @@ func (m *flowBuilder) addPorts(req hp.Requirements) {
 			continue
 		}
 		if p.Scope >= ports.Cluster {
-			m.add(flow{packet{hook: "input", in: m.link, source: m.peer, target: m.node, port: key.Number}, fmt.Sprintf("%d/tcp from other hosts", key.Number), iptables, nft})
+			rule := forNodes
+			if p.Scope == ports.Outside {
+				rule = public
+			}
+			m.add(flow{packet{hook: "input", in: m.link, source: m.peer, target: m.node, port: key.Number}, fmt.Sprintf("%d/tcp from other hosts", key.Number), rule})
 		}
 		const what = "packets on loopback"
-		m.add(flow{packet{hook: "input", in: "lo", source: localhost, target: localhost, port: key.Number}, what, "-i lo", "iif lo"})
-		m.add(flow{packet{hook: "output", out: "lo", source: localhost, target: localhost, port: key.Number}, what, "-o lo", "oif lo"})
+		m.add(flow{packet{hook: "input", in: "lo", source: localhost, target: localhost, port: key.Number}, what, condition{"-i lo", "iif lo"}})
+		m.add(flow{packet{hook: "output", out: "lo", source: localhost, target: localhost, port: key.Number}, what, condition{"-o lo", "oif lo"}})
 	}
 	// A join tries UDP between hosts at kubelet's port.
+	kubelet := condition{fmt.Sprintf("-p udp --dport %d", ports.Kubelet), fmt.Sprintf("udp dport %d", ports.Kubelet)}
 	udp := packet{hook: "input", in: m.link, source: m.peer, target: m.node, port: ports.Kubelet, protocol: "udp"}
-	iptables, nft = fmt.Sprintf("-p udp --dport %d", ports.Kubelet), fmt.Sprintf("udp dport %d", ports.Kubelet)
-	m.add(flow{udp, fmt.Sprintf("%d/udp from other hosts", ports.Kubelet), iptables, nft})
+	m.add(flow{udp, fmt.Sprintf("%d/udp from other hosts", ports.Kubelet), fromNodes.and(kubelet)})
 	udp = packet{hook: "output", out: m.link, source: m.node, target: m.peer, port: ports.Kubelet, protocol: "udp"}
-	m.add(flow{udp, fmt.Sprintf("%d/udp to other hosts", ports.Kubelet), iptables, nft})
+	m.add(flow{udp, fmt.Sprintf("%d/udp to other hosts", ports.Kubelet), toNodes.and(kubelet)})
 	// A worker is reached at fewer ports than a controller, and both reach a controller.
 	between := ports.Between(!req.IsWorker(), true)
-	list = joinNumbers(between)
-	iptables, nft = "-p tcp -m multiport --dports "+list, "tcp dport '{ "+strings.ReplaceAll(list, ",", ", ")+" }'"
 	for _, number := range between {
-		m.add(flow{packet{hook: "output", out: m.link, source: m.node, target: m.peer, port: number}, fmt.Sprintf("%d/tcp to other hosts", number), iptables, nft})
+		m.add(flow{packet{hook: "output", out: m.link, source: m.node, target: m.peer, port: number}, fmt.Sprintf("%d/tcp to other hosts", number), toNodes.and(toPorts(between))})
 	}
 }
 
@@ -146,7 +181,7 @@ func (m *flowBuilder) addReplies() {
 		{packet: packet{hook: "output", out: m.link, source: m.node, target: m.peer}},
 		{packet: packet{hook: "forward", in: m.link, out: podLink, source: m.peer, target: m.pod}},
 	} {
-		f.what, f.iptables, f.nft = "replies", "-m conntrack --ctstate RELATED,ESTABLISHED", "ct state established,related"
+		f.what, f.rule = "replies", condition{"-m conntrack --ctstate RELATED,ESTABLISHED", "ct state established,related"}
 		f.state, f.sport, f.port = "established", 443, 40000
 		m.add(f)
 	}
@@ -154,9 +189,8 @@ func (m *flowBuilder) addReplies() {
 
 // addPods adds what pods send and receive. The ports of the console and of the ingress controller lead to pods.
 func (m *flowBuilder) addPods(req hp.Requirements) {
-	cidr := m.pods.String()
-	from := func(p packet, what string) { m.add(flow{p, what, "-s " + cidr, "ip saddr " + cidr}) }
-	to := func(p packet, what string) { m.add(flow{p, what, "-d " + cidr, "ip daddr " + cidr}) }
+	from := func(p packet, what string) { m.add(flow{p, what, inNetworks("s", []netip.Prefix{m.pods})}) }
+	to := func(p packet, what string) { m.add(flow{p, what, inNetworks("d", []netip.Prefix{m.pods})}) }
 	hostPorts := []int{ports.Kubelet}
 	if !req.IsWorker() {
 		hostPorts = append(hostPorts, ports.API)
@@ -191,11 +225,11 @@ func joinNumbers(numbers []int) string {
 
 // obstacle is a chain that drops packets of the cluster.
 type obstacle struct {
-	chain facts.FilterChain
-	rule  string   // the rule that drops them
-	sure  bool     // it drops them all; else it depends on something that is not known
-	what  []string // the packets
-	fix   []string // commands that let them through
+	chain  facts.FilterChain
+	rule   string   // the rule that drops them
+	sure   bool     // it drops them all; else it depends on something that is not known
+	what   []string // the packets
+	accept []string // conditions of rules that let them through, in the notation of the chain's table
 }
 
 // findObstacles returns the chains for which include is true that drop packets of the
@@ -224,7 +258,7 @@ func findObstacles(f facts.Facts, req hp.Requirements, include func(facts.Filter
 				all = append(all, obstacle{chain: c, rule: rule, sure: drops == yes})
 			}
 			all[i].what = appendNew(all[i].what, p.what)
-			all[i].fix = appendNew(all[i].fix, p.command(c))
+			all[i].accept = appendNew(all[i].accept, p.rule.in(c))
 		}
 	}
 	return all
@@ -238,19 +272,12 @@ func appendNew(all []string, s string) []string {
 	return append(all, s)
 }
 
-// command returns the command that lets the packets through chain c, before all of its
-// rules.
-func (f flow) command(c facts.FilterChain) string {
-	tool, table, _ := strings.Cut(c.Table, " ")
-	if strings.HasPrefix(tool, "iptables") {
-		if table != "filter" {
-			table = "-t " + table + " "
-		} else {
-			table = ""
-		}
-		return fmt.Sprintf("sudo %s %s-I %s %s -j ACCEPT", tool, table, c.Name, f.iptables)
+// in returns the condition in the notation of chain c.
+func (c condition) in(chain facts.FilterChain) string {
+	if strings.HasPrefix(chain.Table, "iptables") {
+		return c.iptables
 	}
-	return fmt.Sprintf("sudo nft insert rule %s %s %s accept", c.Table, c.Name, f.nft)
+	return c.nft
 }
 
 // String returns the chain, its rule and the packets for users.

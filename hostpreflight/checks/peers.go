@@ -31,7 +31,7 @@ func peerChecks() []hp.Check {
 		{ID: "peer-identity", Title: "Unique hosts", Severity: hp.Fail, Expected: "a unique name, machine id and addresses for each host",
 			Rationale: "a second node of the same name replaces the first one; cloned machines share their machine id.", Run: runForReachablePeers(checkPeerIdentity)},
 		{ID: "peer-ports", Title: "Ports in both directions", Severity: hp.Fail, Expected: "every port of a node reachable over TCP in both directions, and 10250 over UDP too",
-			Rationale: "nodes, routes and the API need each of them, and pods look up names over UDP; a filter that blocks one direction shows only minutes after a join.", Run: runForReachablePeers(checkPeerPorts)},
+			Rationale: "nodes, routes and the API need each of them, and pods look up names over UDP; a filter that blocks one direction shows only minutes after a join.", Run: checkOpenPeerPorts},
 		{ID: "peer-packet", Title: "Full packets", Severity: hp.Fail, Expected: "a packet of the interface's MTU passes unfragmented in both directions",
 			Rationale: "packets of pods are encapsulated in others; if full packets are lost, small requests work and large responses hang.", Run: runForReachablePeers(checkPeerPackets)},
 		{ID: "peer-clock", Title: "Clock difference", Severity: hp.Fail, Expected: "at most 1 min apart; warns from 2 s",
@@ -142,6 +142,19 @@ func checkPeerIdentity(all []facts.Peer, f facts.Facts) hp.Result {
 	}
 	return resultOfFindings(hp.Fail, wrong, "all differ from this host",
 		"give each host a unique name (sudo hostnamectl set-hostname NAME) and a unique machine id: sudo rm /etc/machine-id && sudo systemd-machine-id-setup")
+}
+
+// checkOpenPeerPorts is checkPeerPorts for reachable peers. If the install opens the firewall of this
+// host, what that blocks now says nothing.
+func checkOpenPeerPorts(f facts.Facts, req hp.Requirements) hp.Result {
+	if req.ConfigureFirewall && len(Firewalls(f, req)) > 0 {
+		f.Peers = slices.Clone(f.Peers)
+		for i := range f.Peers {
+			f.Peers[i].In.Tried -= len(f.Peers[i].In.Blocked)
+			f.Peers[i].In.Blocked = nil
+		}
+	}
+	return runForReachablePeers(checkPeerPorts)(f, req)
 }
 
 func checkPeerPorts(all []facts.Peer, _ facts.Facts) hp.Result {

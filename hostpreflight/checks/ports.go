@@ -3,8 +3,6 @@ package checks
 import (
 	"fmt"
 	"path"
-	"slices"
-	"strings"
 
 	hp "github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/facts"
@@ -122,17 +120,4 @@ func portsToBind(req hp.Requirements) []facts.PortKey {
 		}
 	}
 	return all
-}
-
-// externalPorts returns the numbers of the ports that other hosts must reach, in rising
-// order.
-func externalPorts(req hp.Requirements) []string {
-	var numbers []int
-	for _, p := range listenPorts() {
-		if key, ok := p.portKey(req); ok && p.Scope >= ports.Cluster {
-			numbers = append(numbers, key.Number)
-		}
-	}
-	slices.Sort(numbers)
-	return strings.Split(joinNumbers(numbers), ",")
 }

@@ -91,30 +91,6 @@ func checkAppArmor(f facts.Facts, _ hp.Requirements) hp.Result {
 	return hp.Passed("on, with %s", f.Commands["apparmor_parser"])
 }
 
-func checkPacketFilter(f facts.Facts, req hp.Requirements) hp.Result {
-	if req.Owned.Installed {
-		return hp.Passed("configured by this installation")
-	}
-	all := findObstacles(f, req, func(c facts.FilterChain) bool { return filterOwner(f, c) == "" })
-	if all == nil {
-		return hp.Passed("lets the cluster's packets through")
-	}
-	found, fixes := describeObstacles(all)
-	return hp.Warned(strings.Join(fixes, "\n")+"\nand add these rules where the others are set at boot: /etc/nftables.conf, /etc/iptables/rules.v4", "%s", found)
-}
-
-// describeObstacles returns all in words, and the commands that remove them.
-func describeObstacles(all []obstacle) (found string, fixes []string) {
-	var words []string
-	for _, o := range all {
-		words = append(words, o.String())
-		for _, command := range o.fix {
-			fixes = appendNew(fixes, command)
-		}
-	}
-	return strings.Join(words, "; "), fixes
-}
-
 // filterOwner returns the program that manages chain c and has a check of its own, or
 // "" for none.
 func filterOwner(f facts.Facts, c facts.FilterChain) string {
