@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/plinthdev/plinth/internal/firewall"
 	"github.com/plinthdev/plinth/internal/host"
 )
 
@@ -35,9 +36,13 @@ const (
 	BackupStamp   = "/var/lib/systemd/timers/stamp-" + BackupTimer
 )
 
+// FirewallUnit adds the cluster's rules to the packet filter at boot, on hosts whose rules no program manages. It is the last to
+// stop: until then, the cluster needs them.
+const FirewallUnit = "plinth-firewall.service"
+
 // UnitNames returns the names of the units that `k0s install` creates and of those of Plinth.
 func UnitNames() []string {
-	return append([]string{BackupTimer, BackupService, AgentUnit}, K0sUnitNames()...)
+	return append(append([]string{BackupTimer, BackupService, AgentUnit}, K0sUnitNames()...), FirewallUnit)
 }
 
 // K0sUnitNames returns the names of the units that `k0s install` creates.
@@ -48,7 +53,7 @@ func K0sUnitNames() []string { return []string{"k0scontroller.service", "k0swork
 func (f Finder) ownPaths() []string {
 	all := []string{f.ConfigDir, f.DataDir, f.KubeletDir, f.RunDir,
 		"/etc/cni/net.d/10-kuberouter.conflist", "/etc/cni/net.d/.tmp-kuberouter-cfg", // kube-router's init container
-		"/var/lib/cni/networks/" + f.CNINetwork, "/usr/libexec/k0s", ModulesFile, SysctlFile, BackupStamp}
+		"/var/lib/cni/networks/" + f.CNINetwork, "/usr/libexec/k0s", ModulesFile, SysctlFile, BackupStamp, firewall.ScriptPath}
 	for _, unit := range UnitNames() {
 		all = append(all, path.Join(unitDir, unit), path.Join(unitDir, unit+".d"))
 	}
@@ -292,8 +297,11 @@ func (f Finder) mayRestore(p string) bool {
 		slices.ContainsFunc(f.ownPaths(), func(root string) bool { return IsWithin(p, root) })
 }
 
+// FilesID is the id of the kind FilesKind.
+const FilesID = "files"
+
 // FilesKind returns the cluster's files and folders.
-func FilesKind(f Finder) Kind { return Kind{"files", "Remove files", f.findFiles, f.removeFiles} }
+func FilesKind(f Finder) Kind { return Kind{FilesID, "Remove files", f.findFiles, f.removeFiles} }
 
 func (f Finder) findFiles(context.Context) ([]string, error) {
 	s, err := f.planRemoval()
