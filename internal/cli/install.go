@@ -52,6 +52,7 @@ func (s commandSet) installCommand() *cobra.Command {
 	f.BoolVar(&req.Restart, "restart", false, "roll back an unfinished install, then start again")
 	f.StringVar(&req.APIAddress, "api-address", "", "`name` or address of your load balancer for the API")
 	addAddressFlags(f, &req.NodeAddress)
+	addFirewallFlag(f, &req.ConfigureFirewall)
 	addIgnoreFlag(f, &req.IgnorePreflights)
 	addTraceFlag(cmd, &req.Trace)
 	existing.add(cmd)
@@ -101,7 +102,7 @@ func (e *existingFlags) check(cmd *cobra.Command, args []string) error {
 		}
 		return nil
 	}
-	hostFlags, _ := changed("address", "network-interface", "api-address", "ignore-host-preflight", "plan-file", "restart", "rollback-on-failure", "trace", "data-dir")
+	hostFlags, _ := changed("address", "network-interface", "configure-firewall", "api-address", "ignore-host-preflight", "plan-file", "restart", "rollback-on-failure", "trace", "data-dir")
 	_, missing := changed("kubeconfig", "registry")
 	login, _ := changed("registry-username", "registry-password-file")
 	switch {
@@ -165,6 +166,36 @@ func addAddressFlags(f *pflag.FlagSet, a *preflight.AddressFlags) {
 	f.StringVar(&a.Address, "address", "", "IPv4 `address` at which other hosts reach this one")
 	f.StringVar(&a.Interface, "network-interface", "", "`name` of the interface with that address")
 }
+
+// addFirewallFlag adds the flag of commands that may add rules to the firewalls of the host.
+func addFirewallFlag(f *pflag.FlagSet, networks *string) {
+	const name = "configure-firewall"
+	f.Var((*firewallValue)(networks), name, "add rules for the cluster to this host's firewalls")
+	f.Lookup(name).NoOptDefVal = "true"
+}
+
+// firewallValue is the value of --configure-firewall: a switch, or the networks of the nodes. It is what
+// preflight.NewFirewall takes.
+type firewallValue string
+
+// String returns the value.
+func (v *firewallValue) String() string { return string(*v) }
+
+// Set sets the value.
+func (v *firewallValue) Set(text string) error {
+	switch text {
+	case "true":
+		*v = preflight.OwnNetwork
+	case "", "false":
+		*v = ""
+	default:
+		*v = firewallValue(text)
+	}
+	return nil
+}
+
+// Type returns the type of a switch, so that the help names no value.
+func (v *firewallValue) Type() string { return "bool" }
 
 // addKeyFlags adds the flags that decide which signatures are trusted.
 func addKeyFlags(f *pflag.FlagSet, req *source.Request) {

@@ -32,6 +32,7 @@ func (s commandSet) joinCommand() *cobra.Command {
 	f.StringVar(&req.Role, "role", "", "refuse a token for another `role`: worker or controller")
 	f.BoolVar(&req.Plan, "plan", false, "show what would be done, change nothing")
 	addAddressFlags(f, &req.NodeAddress)
+	addFirewallFlag(f, &req.ConfigureFirewall)
 	addIgnoreFlag(f, &req.IgnorePreflights)
 	addTraceFlag(cmd, &req.Trace)
 	return cmd

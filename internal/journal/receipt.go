@@ -29,6 +29,7 @@ type Receipt struct {
 	UpdatedAt   time.Time         `json:"updatedAt"`          // last change, UTC
 	AddOns      []AddOn           `json:"addons,omitempty"`   // in order of installation
 	Console     Console           `json:"console,omitzero"`   // KOTS console; zero if there is none
+	Firewall    string            `json:"firewall,omitempty"` // networks that --configure-firewall named, "auto" for none; "" if it was not given
 	Vendor      Vendor            `json:"vendor,omitzero"`    // vendor whose signed bundles this host accepts; zero before the first signed bundle
 }
 

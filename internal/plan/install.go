@@ -36,6 +36,7 @@ type Cluster struct {
 	BundleCache  BundleCache      // documents of the bundle to keep on the host
 	CleanupScope cleanup.Scope    // what this cluster may create on the host
 	Images       Images
+	Firewall     FirewallState  // rules for the firewalls of the host; zero to leave them alone
 	AddOns       []addons.AddOn // in order of installation
 	Console      Console
 	External     *kots.Client      // of the console in a cluster that Plinth did not create; nil for the cluster on this host
@@ -70,6 +71,7 @@ func Install(c Cluster) []step.Step {
 		c.createDataDir(),
 	}
 	steps = append(steps, c.programSteps()...)
+	steps = append(steps, c.firewallSteps()...)
 	steps = append(steps,
 		c.BundleCache.storeStep(c.Host),
 		c.prepareKernel(),

@@ -13,6 +13,7 @@ func Join(c Cluster, admitter Admitter, access *APIAccess) []step.Step {
 		c.createDataDir(),
 	}
 	steps = append(steps, c.programSteps()...)
+	steps = append(steps, c.firewallSteps()...)
 	steps = append(steps,
 		c.BundleCache.storeStep(c.Host),
 		c.prepareKernel(),

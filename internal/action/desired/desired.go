@@ -49,6 +49,8 @@ type Target struct {
 	Vendor  VendorSignature
 	Origin  BundleOrigin      // of the origin of the bundle of an upgrade, for other nodes
 	Warn    func(text string) // receives what failed and is tolerated; nil for none
+
+	Firewall plan.FirewallState // rules for the firewalls of the host; zero to leave them alone
 }
 
 // InstallSteps returns the steps that install bundle b with configuration m on
@@ -251,6 +253,7 @@ func buildCluster(ctx context.Context, target Target, b *airgap.Bundle, in *spec
 		K0s:          k0s.Service{Host: target.Host, Settings: set, Proxy: proxySettings(in, target.Address), TrustedCAs: in.Spec.TrustedCAs(), Worker: target.Worker, JoinsCluster: target.Joining},
 		CleanupScope: target.Cleanup,
 		BundleCache:  plan.BundleCache{Dir: BundleCacheDir(target.DataDir), Files: docs},
+		Firewall:     target.Firewall,
 	}
 	c.AgentFile, c.ProgramFile = target.Agent, target.Agent
 	c.ProgramFile.Path = node.ProgramPath

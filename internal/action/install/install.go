@@ -31,6 +31,7 @@ type Options struct {
 	Restart            bool                   // roll back an unfinished install that has other arguments
 	APIAddress         string                 // additional name or address of the Kubernetes API, of a load balancer in front of the controllers; "" for the known one
 	NodeAddress        preflight.AddressFlags // how the address of this host is chosen
+	ConfigureFirewall  string                 // networks of the nodes, for rules in the firewalls of this host; preflight.OwnNetwork for that of its address, "" for none
 	RollBackOnFailure  bool                   // roll back a first install when one of its steps fails
 	Trace              string                 // file for the trace of the run; "" for none
 }
@@ -122,7 +123,7 @@ func (o *operation) steps(ctx context.Context, env *action.Env) ([]step.Step, er
 // isUpToDate reports whether the host is already in the state that the bundle defines.
 // When nothing will change, the preflights need not run.
 func (o *operation) isUpToDate(ctx context.Context, env *action.Env) (bool, error) {
-	if !o.isRecorded() || o.opts.PlanFile != "" || len(o.opts.IgnorePreflights) > 0 {
+	if !o.isRecorded() || o.firewall.Pending() || o.opts.PlanFile != "" || len(o.opts.IgnorePreflights) > 0 {
 		return false, nil
 	}
 	steps, err := o.steps(ctx, env)
@@ -146,7 +147,11 @@ func (o *operation) confirm(ctx context.Context, env *action.Env, todo []step.Pl
 		env.Note(resumeMessage(last, todo))
 	}
 	o.retainedData = hasRetainedData(env)
-	err := env.Confirm(ctx, fmt.Sprintf("Install %s on this host (%s, %d of %d steps to do)?", o.config.Installer.Metadata.Name, o.address, plan.CountNeeded(todo), len(todo)))
+	firewalls := o.firewall.State.Names()
+	if firewalls != "" {
+		firewalls = ", with rules for the cluster in " + firewalls
+	}
+	err := env.Confirm(ctx, fmt.Sprintf("Install %s on this host (%s, %d of %d steps to do%s)?", o.config.Installer.Metadata.Name, o.address, plan.CountNeeded(todo), len(todo), firewalls))
 	var declined *problem.Problem
 	if o.rolledBack && errors.As(err, &declined) {
 		declined.Hint = "the unfinished install was rolled back; nothing else was changed"
@@ -192,6 +197,7 @@ func (o *operation) writeReceipt(env *action.Env) error {
 		return err
 	}
 	r.Role, r.Node, r.MachineID, r.Address, r.API = "controller", o.node, o.machineID, o.address.String(), o.apiAddress
+	r.Firewall = o.firewall.State.Request
 	r.Bundle, r.Facts = o.bundle.Digest().String(), o.snapshot.Digest.String()
 	r.Warnings, r.Vendor = o.config.Trust.AppendWarning(o.warnings), source.VendorRecord(o.config.Trust)
 	for _, part := range o.addOns {

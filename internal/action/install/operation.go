@@ -43,6 +43,7 @@ type operation struct {
 	warnings     []string // what was skipped or ignored on request, for the receipt
 	tolerated    []string // what failed or was lost, and may be repaired later: not for the receipt
 	agent        node.Artifact
+	firewall     preflight.Firewall      // how the firewalls of this host are configured
 	facts        map[string]string       // facts on which a plan depends, by the names used in messages
 	snapshot     preflight.FactsSnapshot // facts, stored for later runs
 	retainedData bool                    // an earlier reset retained data in the data folder
@@ -65,7 +66,7 @@ func (o *operation) verb() string {
 func (o *operation) target(env *action.Env) desired.Target {
 	podCIDR := netip.MustParsePrefix(o.config.Installer.Spec.Network.PodCIDR) // lint has parsed it
 	return desired.Target{Host: env.Host, Journal: env.Journal(), Now: env.Now, DataDir: env.DataDir, Node: o.node, Address: o.address, API: o.apiAddress,
-		AddOns: o.addOns, Cleanup: env.CleanupScope(podCIDR), Agent: o.agent,
+		AddOns: o.addOns, Cleanup: env.CleanupScope(podCIDR), Agent: o.agent, Firewall: o.firewall.State,
 		Warn: func(text string) {
 			o.tolerated = append(o.tolerated, text)
 			env.Note("warning: " + text)
@@ -93,6 +94,11 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	if err := o.resolveAPIAddress(ctx, env.Journal()); err != nil {
 		return err
 	}
+	last, _ := env.Journal().LastRun(o.verb())
+	if o.firewall, err = preflight.NewFirewall(o.verb(), cmp.Or(o.opts.ConfigureFirewall, last.Args.Firewall, o.receipt.Firewall), env.Journal()); err != nil {
+		return err
+	}
+	o.args.Firewall = o.firewall.State.Request
 	notice, warning, err := o.config.CheckVersionGate(!installed && !o.consoleExists(ctx, env), o.opts.SkipKotsCheck)
 	if err != nil {
 		return err
@@ -139,6 +145,7 @@ func (o *operation) inspectHost(env *action.Env, found facts.Facts) (err error) 
 func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpreflight.Report, error) {
 	want := desired.InstallRequirements(o.bundle, o.config.Installer, env.Journal(), env.DataDir)
 	want.Sources, want.Recorded, want.Address = o.opened.FetchURLs(), o.recorded, o.addressReq
+	o.firewall.SetRequirements(&want)
 	if o.restored != nil {
 		o.restored.addRequirements(&want)
 	}
@@ -146,6 +153,9 @@ func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpr
 	if checked.Report != nil {
 		o.snapshot, o.warnings = checked.Snapshot, append(o.warnings, checked.Warnings...)
 		o.setFacts(checked.Facts)
+	}
+	if err == nil {
+		err = o.firewall.Choose(o.verb(), checked.Facts, want)
 	}
 	return checked.Report, err
 }

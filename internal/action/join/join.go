@@ -40,7 +40,8 @@ type Options struct {
 	Plan             bool     // only return the plan
 	Trace            string   // file for the trace of the run; "" for none
 
-	NodeAddress preflight.AddressFlags // how the address of this host is chosen
+	NodeAddress       preflight.AddressFlags // how the address of this host is chosen
+	ConfigureFirewall string                 // networks of the nodes, for rules in the firewalls of this host; preflight.OwnNetwork for that of its address, "" for none
 }
 
 // Result is the result of a join.
@@ -75,6 +76,7 @@ type operation struct {
 	address     netip.Addr
 	recorded    facts.Identity       // what an earlier run recorded of this host; zero for none
 	addressReq  facts.AddressRequest // what the address must satisfy
+	firewall    preflight.Firewall   // how the firewalls of this host are configured
 	facts       facts.Facts
 	mismatches  [][3]string
 	snapshot    preflight.FactsSnapshot // facts, stored for later runs
@@ -155,6 +157,10 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	if o.addressReq, err = o.opts.NodeAddress.Request("join", found, o.recorded); err != nil {
 		return err
 	}
+	last, _ := env.Journal().LastRun("join")
+	if o.firewall, err = preflight.NewFirewall("join", cmp.Or(o.opts.ConfigureFirewall, last.Args.Firewall, o.receipt.Firewall), env.Journal()); err != nil {
+		return err
+	}
 	if _, err := env.Host.ReadFile("/etc/machine-id"); err != nil {
 		return problem.New(problem.ExitPreflight, "join", err, "create one with: sudo systemd-machine-id-setup")
 	}
@@ -196,6 +202,7 @@ func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpr
 	want := desired.JoinRequirements(o.bundle, o.installer, env.Journal(), env.DataDir, hostpreflight.Role(o.clusterInfo.Role))
 	o.addressReq.Toward = controllerAddresses(o.token.Addresses, o.clusterInfo.Nodes)
 	want.Recorded, want.Address = o.recorded, o.addressReq
+	o.firewall.SetRequirements(&want)
 	vendor, err := config.ParseHostPreflights(o.installer)
 	if err != nil {
 		return nil, problem.New(problem.ExitConfig, "join", err, "use a newer version of plinth that supports the bundle's Installer")
@@ -234,7 +241,10 @@ func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpr
 	for _, id := range report.IgnoredIDs() {
 		o.warnings = append(o.warnings, "host preflight "+id+" failed and was ignored on request")
 	}
-	return &report, errors.Join(append(errs, report.Err("join"))...)
+	if err := report.Err("join"); err != nil || len(errs) > 0 {
+		return &report, errors.Join(append(errs, err)...)
+	}
+	return &report, o.firewall.Choose("join", found, want)
 }
 
 // joinRequest returns the data with which a host with the facts found asks to join.
@@ -254,7 +264,7 @@ func (o *operation) steps(ctx context.Context, env *action.Env) ([]step.Step, er
 	}
 	podCIDR := netip.MustParsePrefix(o.installer.Spec.Network.PodCIDR) // the Installer was parsed
 	steps, err := desired.JoinSteps(ctx, desired.Target{Host: env.Host, Journal: env.Journal(), Now: env.Now, DataDir: env.DataDir, Node: o.nodeName, Address: o.address, API: o.clusterInfo.API,
-		Cleanup: env.CleanupScope(podCIDR), Agent: self, Worker: o.isWorker(), Joining: true, Vendor: o.vendor}, o.bundle, o.installer, desired.JoinAccess{Admitter: agentAdmitter{o, env}, APIAccess: o.apiAccess(env)})
+		Cleanup: env.CleanupScope(podCIDR), Agent: self, Worker: o.isWorker(), Joining: true, Vendor: o.vendor, Firewall: o.firewall.State}, o.bundle, o.installer, desired.JoinAccess{Admitter: agentAdmitter{o, env}, APIAccess: o.apiAccess(env)})
 	var denied *agent.DeniedError
 	if errors.As(err, &denied) { // the token ended while this host was inspected
 		err = o.explainFailure(ctx, env, denied)
@@ -302,7 +312,7 @@ func (o *operation) noteResume(_ context.Context, env *action.Env, _ []step.Plan
 // journalArgs returns the arguments of this run, with the number of steps to apply.
 func (o *operation) journalArgs(_ *action.Env, count int) *journal.Args {
 	return &journal.Args{Cluster: o.installer.Metadata.Name, Bundle: o.bundle.Digest().String(), PodCIDR: o.installer.Spec.Network.PodCIDR,
-		Node: o.nodeName, MachineID: o.facts.MachineID, Address: o.address.String(), Role: o.clusterInfo.Role, CAPin: o.token.Pin, Facts: o.snapshot.Digest.String(), Steps: count}
+		Node: o.nodeName, MachineID: o.facts.MachineID, Address: o.address.String(), Role: o.clusterInfo.Role, CAPin: o.token.Pin, Firewall: o.firewall.State.Request, Facts: o.snapshot.Digest.String(), Steps: count}
 }
 
 // prepare stores the facts of the host for later runs, and its key: the token is bound to it, so
@@ -322,7 +332,7 @@ func (o *operation) writeReceipt(env *action.Env) error {
 		return err
 	}
 	r.Name, r.Role, r.Node, r.API = o.clusterInfo.Cluster, o.clusterInfo.Role, o.nodeName, o.clusterInfo.API
-	r.MachineID, r.Address = o.facts.MachineID, o.address.String()
+	r.MachineID, r.Address, r.Firewall = o.facts.MachineID, o.address.String(), o.firewall.State.Request
 	r.Bundle, r.Facts, r.Warnings = o.bundle.Digest().String(), o.snapshot.Digest.String(), o.warnings
 	r.Vendor = o.vendorRecord()
 	return journal.WriteReceipt(env.Host, env.DataDir, r)

@@ -164,6 +164,7 @@ func ResumeArgs() []Arg {
 func planArgs() []Arg {
 	return append(ResumeArgs(),
 		Arg{"the installed bundle", func(a journal.Args) string { return a.From }},
+		Arg{"the firewall", func(a journal.Args) string { return a.Firewall }},
 		Arg{"the license", func(a journal.Args) string { return a.License }},
 		Arg{"the config values", func(a journal.Args) string { return a.ConfigValues }},
 		Arg{"the application bundle", func(a journal.Args) string { return a.AppBundle }})

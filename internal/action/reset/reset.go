@@ -334,7 +334,12 @@ func (o resetHost) leftoverKinds(j *journal.Journal) ([]cleanup.Kind, error) {
 	if err != nil || c.Before == nil && !j.HistoryLost() {
 		return nil, err
 	}
-	return node.Leftovers(o.Host, c), nil
+	kinds := node.Leftovers(o.Host, c)
+	if rules := plan.ConfiguredFirewalls(j); len(rules) > 0 { // after k0s has stopped, which needs them; before files
+		last := slices.IndexFunc(kinds, func(k cleanup.Kind) bool { return k.ID == cleanup.FilesID })
+		kinds = slices.Insert(kinds, last, node.FirewallKind(o.Host, rules))
+	}
+	return kinds, nil
 }
 
 // recordedCluster returns the cluster of this host with the state of the host before it;
