@@ -232,7 +232,7 @@ func TestNodeNetworks_AreThatOfTheAddressOrThoseNamed(t *testing.T) {
 }
 
 // TestFirewalls_JudgesTheirRules loads the rules that firewalld 1.3 and ufw 0.36 create
-// on Debian 12, by default and after the commands that the checks print.
+// on Debian 12, by default and after the commands that the checks print for 192.168.50.0/24.
 func TestFirewalls_JudgesTheirRules(t *testing.T) {
 	if !testkit.EnterNetwork(t) {
 		return
