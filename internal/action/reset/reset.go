@@ -12,6 +12,7 @@ import (
 
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/nodes"
+	"github.com/plinthdev/plinth/internal/firewall"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/node"
@@ -335,9 +336,13 @@ func (o resetHost) leftoverKinds(j *journal.Journal) ([]cleanup.Kind, error) {
 		return nil, err
 	}
 	kinds := node.Leftovers(o.Host, c)
-	if rules := plan.ConfiguredFirewalls(j); len(rules) > 0 { // after k0s has stopped, which needs them; before files
-		last := slices.IndexFunc(kinds, func(k cleanup.Kind) bool { return k.ID == cleanup.FilesID })
-		kinds = slices.Insert(kinds, last, node.FirewallKind(o.Host, rules))
+	rules := plan.ConfiguredFirewalls(j)
+	if j.HistoryLost() { // they are found by their names; those of a packet filter end with their unit
+		rules = append(rules, firewall.Rules{Kind: firewall.Firewalld}, firewall.Rules{Kind: firewall.UFW})
+	}
+	if len(rules) > 0 { // after k0s has stopped, which needs them; before files
+		files := slices.IndexFunc(kinds, func(k cleanup.Kind) bool { return k.ID == cleanup.FilesID })
+		kinds = slices.Insert(kinds, files, node.FirewallKind(o.Host, rules))
 	}
 	return kinds, nil
 }

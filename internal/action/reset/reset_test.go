@@ -16,10 +16,12 @@ import (
 	"github.com/plinthdev/plinth/internal/testkit"
 
 	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/firewall"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/node/cleanup"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
@@ -91,6 +93,43 @@ func TestJournalCluster_ARollbackCreatesNoFiles(t *testing.T) {
 	}
 	if got, want := o.journalCluster(j).WrittenPaths, []string{k0s.ContainerdConfigPath, "/etc/k0s/k0s.yaml"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestLeftoverKinds_IncludeTheRulesOfFirewalls(t *testing.T) {
+	for name, c := range map[string]struct {
+		rules []firewall.Rules
+		want  []string
+	}{
+		"not configured": {nil, nil},
+		"firewalld":      {[]firewall.Rules{{Kind: firewall.Firewalld}}, []string{"processes", "host-firewall", "files"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, _ := newOperation(t, "/data/plinth")
+			j, err := o.OpenJournal()
+			testkit.Must(t, err)
+			testkit.Must(t, j.BeginRun("install", journal.Args{}))
+			testkit.Must(t, j.BeginStep(plan.RecordHostStateID, nil))
+			testkit.Must(t, j.SaveState(plan.RecordHostStateID, cleanup.HostState{}))
+			if c.rules != nil {
+				testkit.Must(t, j.BeginStep(plan.FirewallID, nil))
+				testkit.Must(t, j.SaveState(plan.FirewallID, plan.FirewallState{Request: "auto", Rules: c.rules}))
+			}
+			kinds, err := o.leftoverKinds(j)
+			testkit.Must(t, err)
+			var ids []string
+			for _, k := range kinds {
+				if slices.Contains([]string{"processes", "host-firewall", "files"}, k.ID) {
+					ids = append(ids, k.ID)
+				}
+			}
+			if c.want == nil {
+				c.want = []string{"processes", "files"}
+			}
+			if !slices.Equal(ids, c.want) {
+				t.Errorf("%q, want %q", ids, c.want)
+			}
+		})
 	}
 }
 
