@@ -33,6 +33,29 @@ func Firewalls(f facts.Facts, req hp.Requirements) []firewall.Rules {
 	return all
 }
 
+// UpdatedFirewalls returns the rules of Firewalls for a host that has rules already, earlier, which were
+// chosen for other networks.
+func UpdatedFirewalls(f facts.Facts, req hp.Requirements, earlier []firewall.Rules) []firewall.Rules {
+	var own []string
+	for _, r := range earlier {
+		for _, c := range r.Chains {
+			own = append(own, c.Own())
+		}
+	}
+	f.Filters = slices.Clone(f.Filters)
+	for i, c := range f.Filters {
+		f.Filters[i].Rules = slices.DeleteFunc(slices.Clone(c.Rules), func(r facts.FilterRule) bool { return slices.Contains(own, r.Target) })
+	}
+	all := Firewalls(f, req)
+	for _, r := range earlier {
+		isListed := slices.ContainsFunc(all, func(o firewall.Rules) bool { return o.Kind == r.Kind })
+		if r.Kind != firewall.Filter && isOn(f, r.Kind) && !isListed {
+			all = append(all, firewall.Rules{Kind: r.Kind, Access: neededAccess(f, req, r.Kind)})
+		}
+	}
+	return all
+}
+
 // isOn reports whether the host runs the firewall kind.
 func isOn(f facts.Facts, kind firewall.Kind) bool {
 	if kind == firewall.UFW {

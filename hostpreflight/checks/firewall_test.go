@@ -163,6 +163,15 @@ func TestScript_AddsRulesOnceAndRemovesThem(t *testing.T) {
 			if testkit.Shell(t, "sh "+path+" start"); list() != once {
 				t.Errorf("a second run changes the rules:\n%s\n%s", once, list())
 			}
+			wide := exampleRequirements()
+			wide.NodeNetworks = []netip.Prefix{mustPrefix("192.168.0.0/16")}
+			if got := Firewalls(gatherRules(t), wide); got != nil {
+				t.Errorf("nothing is dropped any more, but rules are needed: %+v", got)
+			}
+			updated := UpdatedFirewalls(gatherRules(t), wide, all)
+			if len(updated) != 1 || !strings.Contains(updated[0].Script(), "192.168.0.0/16") || len(updated[0].Chains) != len(all[0].Chains) {
+				t.Errorf("for other networks: %+v", updated)
+			}
 			if testkit.Shell(t, "sh "+path+" stop"); list() != before {
 				t.Errorf("it leaves\n%s\nof\n%s", list(), before)
 			}

@@ -137,6 +137,9 @@ func TestUFW_ComparesWithTheListing(t *testing.T) {
 	if got, want := r.MissingUFW(listing), []string{"allow from 192.168.50.0/24 to any port 10250 proto udp", "route allow from 10.244.0.0/16"}; !slices.Equal(got, want) {
 		t.Errorf("missing %q, want %q", got, want)
 	}
+	if got := (Rules{Kind: UFW, Access: examples()["anywhere"]}).StaleUFW(listing); !slices.Equal(got, []string{"allow from 192.168.50.0/24 to any port 179,2380,9444,10250 proto tcp"}) {
+		t.Errorf("stale %q", got)
+	}
 	// The rules of the administrator are not deleted.
 	if got, want := OwnUFW(listing), []string{"allow from 192.168.50.0/24 to any port 179,2380,9444,10250 proto tcp", "route allow to 10.244.0.0/16"}; !slices.Equal(got, want) {
 		t.Errorf("own %q, want %q", got, want)

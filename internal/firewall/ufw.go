@@ -73,6 +73,13 @@ func (r Rules) MissingUFW(listing string) []string {
 	return slices.DeleteFunc(r.UFWRules(), func(rule string) bool { return slices.Contains(have, rule) })
 }
 
+// StaleUFW returns the rules with Plinth's comment in listing, the output of ufw show added, that r does
+// not have: those of other networks.
+func (r Rules) StaleUFW(listing string) []string {
+	want := r.UFWRules()
+	return slices.DeleteFunc(OwnUFW(listing), func(rule string) bool { return slices.Contains(want, rule) })
+}
+
 // OwnUFW returns the rules in listing, the output of ufw show added, that have Plinth's comment.
 func OwnUFW(listing string) []string {
 	var all []string

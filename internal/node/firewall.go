@@ -56,10 +56,16 @@ func (w Firewall) Check(ctx context.Context, h host.Host) (string, error) {
 		return w.checkFirewalld(ctx, h)
 	case firewall.UFW:
 		out, err := query(ctx, h, "ufw", "show", "added")
-		if missing := w.MissingUFW(string(out)); err == nil && len(missing) > 0 {
+		missing, stale := w.MissingUFW(string(out)), w.StaleUFW(string(out))
+		switch {
+		case err != nil:
+			return "", err
+		case len(missing) > 0:
 			return "ufw has no rule " + missing[0], nil
+		case len(stale) > 0:
+			return "ufw has the rule " + stale[0], nil
 		}
-		return "", err
+		return "", nil
 	}
 	return w.checkFilter(ctx, h)
 }
@@ -80,6 +86,9 @@ func (w Firewall) Apply(ctx context.Context, h host.Host) error {
 		var all []firewall.Command
 		for _, rule := range w.MissingUFW(string(out)) {
 			all = append(all, firewall.UFWCommand(rule))
+		}
+		for _, rule := range w.StaleUFW(string(out)) {
+			all = append(all, firewall.UFWDelete(rule))
 		}
 		return runAll(ctx, h, all)
 	}

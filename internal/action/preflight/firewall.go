@@ -8,6 +8,7 @@ import (
 	"github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/hostpreflight/checks"
 	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/firewall"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 )
@@ -20,8 +21,9 @@ const OwnNetwork = "auto"
 type Firewall struct {
 	State plan.FirewallState // what it adds; no rules before Choose
 
-	networks []netip.Prefix // in which the other nodes are; none for that of the node's address
-	chosen   bool           // State is known
+	networks []netip.Prefix   // in which the other nodes are; none for that of the node's address
+	chosen   bool             // State is known
+	earlier  []firewall.Rules // that the last run has added, for another request
 }
 
 // NewFirewall returns what request, the value of --configure-firewall or that of an earlier run, asks
@@ -41,9 +43,11 @@ func NewFirewall(doing, request string, store plan.StateStore) (f Firewall, err 
 			f.networks = append(f.networks, p)
 		}
 	}
-	if last := plan.LastFirewallState(store); last.Request == request {
+	last := plan.LastFirewallState(store)
+	if last.Request == request {
 		f.State, f.chosen = last, true
 	}
+	f.earlier = last.Rules
 	return f, nil
 }
 
@@ -61,7 +65,7 @@ func (f *Firewall) Choose(doing string, found facts.Facts, req hostpreflight.Req
 	if !f.Pending() {
 		return nil
 	}
-	rules := checks.Firewalls(found, req)
+	rules := checks.UpdatedFirewalls(found, req, f.earlier)
 	if _, ok := checks.NodeNetworks(found, req); !ok && len(rules) > 0 {
 		return problem.New(problem.ExitUsage, doing, fmt.Errorf("the address %s is alone in its network, so the networks of the other nodes are not known", found.Network.NodeAddress),
 			"name them, such as --configure-firewall=10.0.0.0/24,10.0.1.0/24; nothing on this host was changed")
