@@ -87,8 +87,10 @@ func sysctlKind(f cleanup.Finder) cleanup.Kind {
 		},
 		Delete: func(ctx context.Context) error {
 			var errs []error
-			for _, s := range changedSysctls(f) {
-				errs = append(errs, f.Execute(ctx, "sysctl", "-q", "-w", s.Key+"="+s.Value))
+			for range 2 { // the kernel changes accept_redirects when forwarding is restored
+				for _, s := range changedSysctls(f) {
+					errs = append(errs, f.Execute(ctx, "sysctl", "-q", "-w", s.Key+"="+s.Value))
+				}
 			}
 			return errors.Join(errs...)
 		},

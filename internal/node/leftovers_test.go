@@ -57,6 +57,27 @@ func TestSysctlKind_RestoresValuesNotChangedByOthers(t *testing.T) {
 	}
 }
 
+// ufw does not accept redirects on a host that does not forward. The kernel does from when forwarding is restored.
+func TestSysctlKind_RestoresWhatTheKernelChangesMeanwhile(t *testing.T) {
+	f := hosttest.New(t)
+	const forward, redirects = "net.ipv4.ip_forward", "net.ipv4.conf.all.accept_redirects"
+	set := func(key, value string) {
+		testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/proc/sys/" + strings.ReplaceAll(key, ".", "/"): value + "\n"})
+	}
+	set(forward, "1")
+	set(redirects, "0")
+	scope := cleanup.DefaultScope()
+	scope.Before = &cleanup.HostState{Sysctls: map[string]string{forward: "0", redirects: "0"}}
+	f.Expect("sysctl -q -w " + forward + "=0").Do(func(host.Cmd) {
+		set(forward, "0")
+		set(redirects, "1")
+	})
+	f.Expect("sysctl -q -w " + redirects + "=0").Do(func(host.Cmd) { set(redirects, "0") })
+	if r := sysctlKind(cleanup.Finder{Host: f.Host(), Scope: scope}).Remove(t.Context()); r.Err != nil {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestGatherHostState_IsCompleteAfterJournalRoundTrip(t *testing.T) {
 	f := newBareHost(t)
 	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/usr/sbin/nft": "", "/proc/self/mountinfo": "24 1 254:1 / / rw - ext4 /dev/vda1 rw\n", "/etc/k0s/containerd.d/a.toml": "x",
