@@ -170,7 +170,7 @@ func addAddressFlags(f *pflag.FlagSet, a *preflight.AddressFlags) {
 // addFirewallFlag adds the flag of commands that may add rules to the firewalls of the host.
 func addFirewallFlag(f *pflag.FlagSet, networks *string) {
 	const name = "configure-firewall"
-	f.Var((*firewallValue)(networks), name, "add rules for the cluster to this host's firewalls")
+	f.Var((*firewallValue)(networks), name, "let the cluster through firewalls (=CIDR,… of its nodes)")
 	f.Lookup(name).NoOptDefVal = "true"
 }
 

@@ -46,6 +46,7 @@ func (s commandSet) restoreCommand() *cobra.Command {
 	addBundleSourceFlags(f, &opts.Install.LoadOptions, &opts.Install.Source)
 	f.StringVar(&opts.Install.APIAddress, "api-address", "", "`name` or address of your load balancer for the API")
 	addAddressFlags(f, &opts.Install.NodeAddress)
+	addFirewallFlag(f, &opts.Install.ConfigureFirewall)
 	addIgnoreFlag(f, &opts.Install.IgnorePreflights)
 	cmd.MarkFlagsMutuallyExclusive("from", "control-plane", "from-this-node")
 	return cmd

@@ -24,6 +24,6 @@ type Args struct {
 	Plan         string   `json:"plan,omitempty"`         // digest of the plan that the run applied
 	OtherMinor   bool     `json:"otherMinor,omitempty"`   // upgrade: to another minor version of Kubernetes
 	Facts        string   `json:"facts,omitempty"`        // digest of the facts of the host
-	Firewall     string   `json:"firewall,omitempty"`     // install, join: value of --configure-firewall
+	Firewall     string   `json:"firewall,omitempty"`     // install, join, restore: value of --configure-firewall
 	Steps        int      `json:"steps,omitempty"`        // number of steps to apply
 }

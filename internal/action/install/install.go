@@ -4,7 +4,6 @@ package install
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/action"
@@ -147,11 +146,7 @@ func (o *operation) confirm(ctx context.Context, env *action.Env, todo []step.Pl
 		env.Note(resumeMessage(last, todo))
 	}
 	o.retainedData = hasRetainedData(env)
-	firewalls := o.firewall.State.Names()
-	if firewalls != "" {
-		firewalls = ", with rules for the cluster in " + firewalls
-	}
-	err := env.Confirm(ctx, fmt.Sprintf("Install %s on this host (%s, %d of %d steps to do%s)?", o.config.Installer.Metadata.Name, o.address, plan.CountNeeded(todo), len(todo), firewalls))
+	err := env.Confirm(ctx, o.describeChange("Install", todo))
 	var declined *problem.Problem
 	if o.rolledBack && errors.As(err, &declined) {
 		declined.Hint = "the unfinished install was rolled back; nothing else was changed"

@@ -123,6 +123,9 @@ func (o *operation) inspectNewHost(ctx context.Context, env *action.Env) error {
 	if err := o.resolveAPIAddress(ctx, env.Journal()); err != nil {
 		return err
 	}
+	if err := o.inspectFirewall(env); err != nil {
+		return err
+	}
 	return o.resolveParts(env)
 }
 
@@ -179,7 +182,7 @@ func (o *operation) confirmRestore(ctx context.Context, env *action.Env, todo []
 		env.Note(resumeMessage(last, todo))
 	}
 	return env.Confirm(ctx, o.restored.Question(o.candidate)+
-		fmt.Sprintf("Restore %s on this host (%s, %d of %d steps to do)?", o.config.Installer.Metadata.Name, o.address, plan.CountNeeded(todo), len(todo)))
+		o.describeChange("Restore", todo))
 }
 
 // addRequirements adds what a restore requires of a host beside an install: space for the data, and a clock that is not

@@ -3,6 +3,7 @@ package install
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"net/netip"
 	"strings"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
 )
@@ -94,11 +96,9 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	if err := o.resolveAPIAddress(ctx, env.Journal()); err != nil {
 		return err
 	}
-	last, _ := env.Journal().LastRun(o.verb())
-	if o.firewall, err = preflight.NewFirewall(o.verb(), cmp.Or(o.opts.ConfigureFirewall, last.Args.Firewall, o.receipt.Firewall), env.Journal()); err != nil {
+	if err := o.inspectFirewall(env); err != nil {
 		return err
 	}
-	o.args.Firewall = o.firewall.State.Request
 	notice, warning, err := o.config.CheckVersionGate(!installed && !o.consoleExists(ctx, env), o.opts.SkipKotsCheck)
 	if err != nil {
 		return err
@@ -121,6 +121,23 @@ func (o *operation) resolveParts(env *action.Env) (err error) {
 		return err
 	}
 	return env.NoteForeignProgram(o.agent)
+}
+
+// inspectFirewall finds out whether the firewalls of the host get rules; later runs keep those of earlier ones.
+func (o *operation) inspectFirewall(env *action.Env) (err error) {
+	last, _ := env.Journal().LastRun(o.verb())
+	o.firewall, err = preflight.NewFirewall(o.verb(), cmp.Or(o.opts.ConfigureFirewall, last.Args.Firewall, o.receipt.Firewall), env.Journal())
+	o.args.Firewall = o.firewall.State.Request
+	return err
+}
+
+// describeChange returns the question before the first change; verb begins it: "Install".
+func (o *operation) describeChange(verb string, todo []step.Planned) string {
+	firewalls := o.firewall.State.Names()
+	if firewalls != "" {
+		firewalls = ", with rules for the cluster in " + firewalls
+	}
+	return fmt.Sprintf("%s %s on this host (%s, %d of %d steps to do%s)?", verb, o.config.Installer.Metadata.Name, o.address, plan.CountNeeded(todo), len(todo), firewalls)
 }
 
 // inspectHost refuses a host that is not the one on which an earlier run began, and sets

@@ -71,7 +71,7 @@ func (opts Options) newHostFlags() (names []string) {
 		given bool
 		name  string
 	}{
-		{in.NodeAddress.Address != "", "--address"}, {in.NodeAddress.Interface != "", "--network-interface"}, {in.APIAddress != "", "--api-address"},
+		{in.NodeAddress.Address != "", "--address"}, {in.NodeAddress.Interface != "", "--network-interface"}, {in.APIAddress != "", "--api-address"}, {in.ConfigureFirewall != "", "--configure-firewall"},
 		{len(in.IgnorePreflights) > 0, "--ignore-host-preflight"}, {in.Source.Base != "", "--base"}, {in.Source.VerifyKey != "", "--verify-key"},
 		{in.Source.KeyRotation != "", "--key-rotation"}, {in.Source.AllowUnsigned, "--allow-unsigned"},
 	} {

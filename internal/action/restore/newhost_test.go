@@ -260,10 +260,11 @@ func TestQuestion_NamesWhatIsLostAndWhoHasToJoinAgain(t *testing.T) {
 func TestIsOnNewHost_NeedsABundleAndNoCluster(t *testing.T) {
 	bundled := install.Options{LoadOptions: config.LoadOptions{Bundle: "b"}}
 	addressed := func(o install.Options) install.Options {
+		o.ConfigureFirewall = preflight.OwnNetwork
 		o.NodeAddress, o.APIAddress, o.IgnorePreflights = preflight.AddressFlags{Address: "10.0.0.9", Interface: "eth1"}, "api.example.com", []string{"memory"}
 		return o
 	}
-	const unused = ": --address, --network-interface, --api-address, --ignore-host-preflight would have no effect"
+	const unused = ": --address, --network-interface, --api-address, --configure-firewall, --ignore-host-preflight would have no effect"
 	for name, c := range map[string]struct {
 		opts      Options
 		installed bool
