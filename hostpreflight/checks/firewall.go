@@ -12,7 +12,7 @@ import (
 )
 
 // configureHint is the last line of a fix: Plinth can do what the lines before it say.
-const configureHint = "or add --configure-firewall to the install or join, which runs these commands"
+const configureHint = "or add --configure-firewall to the install, join or restore, which runs these commands"
 
 // Firewalls returns the rules that let the cluster's packets through the firewalls of the host,
 // none for a firewall that is off or lets them through. The checks print their commands, and
@@ -183,7 +183,7 @@ func checkPacketFilter(f facts.Facts, req hp.Requirements) hp.Result {
 	case req.ConfigureFirewall:
 		return hp.Passed("drops packets of the cluster; rules for them will be added")
 	}
-	return hp.Warned(fixCommands(f, req, firewall.Filter)+"\nand add these rules where the others are set at boot: /etc/nftables.conf, /etc/iptables/rules.v4", "%s", describeObstacles(all))
+	return hp.Warned(fixCommands(f, req, firewall.Filter), "%s", describeObstacles(all))
 }
 
 // fixCommands returns the commands that let the cluster's packets through the firewall kind, a line each.
@@ -196,6 +196,9 @@ func fixCommands(f facts.Facts, req hp.Requirements, kind firewall.Kind) string 
 		for _, c := range r.Commands() {
 			lines = append(lines, c.String())
 		}
+	}
+	if kind == firewall.Filter {
+		lines = append(lines, "and add these rules where the others are set at boot: /etc/nftables.conf, /etc/iptables/rules.v4")
 	}
 	return strings.Join(append(lines, configureHint), "\n")
 }
