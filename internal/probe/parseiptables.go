@@ -169,12 +169,15 @@ func iptablesVerdict(flag, target string) (verdict, chain string) {
 	return "jump", target
 }
 
+// unreadableTable matches what iptables-save prints for a table that it cannot read.
+var unreadableTable = regexp.MustCompile("(?m)^# Table `([a-z]+)' is incompatible, use 'nft' tool")
+
 // parseForeignTables returns the tables that iptables of the given family ("ip",
 // "ip6") cannot read. iptables-save prints a comment and ends with 0; every command
 // that lists rules fails (iptables 1.8.9, iptables/nft.c).
 func parseForeignTables(text []byte, family string) []string {
 	var all []string
-	for _, m := range regexp.MustCompile("(?m)^# Table `([a-z]+)' is incompatible, use 'nft' tool").FindAllSubmatch(text, -1) {
+	for _, m := range unreadableTable.FindAllSubmatch(text, -1) {
 		all = append(all, family+" "+string(m[1]))
 	}
 	return all

@@ -35,7 +35,7 @@ func (pr prober) gatherFirewall(ctx context.Context) partResult {
 		if again || !pr.files.Exists("/usr/sbin/"+program) || legacy && pr.files.ReadText("/proc/net/ip_tables_names") == "" {
 			continue
 		}
-		out, err := pr.machine.Run(ctx, host.Cmd{Argv: argv, Timeout: commandTimeout, ReadOnly: true})
+		out, err := pr.listRules(ctx, argv)
 		if err == nil {
 			err = rules.add(program, out)
 		}
@@ -52,6 +52,23 @@ func (pr prober) gatherFirewall(ctx context.Context) partResult {
 			f.Traces = append(f.Traces, facts.Trace{Software: facts.KubeProxy, Kind: "iptables", Detail: "lines with KUBE-: " + strconv.Itoa(rules.kube)})
 		}
 	}}
+}
+
+// clusterIptables is the iptables that k0s unpacks and that writes the cluster's rules.
+const clusterIptables = "/var/lib/k0s/bin/xtables-nft-multi"
+
+// listRules runs a command that lists the rules of the packet filter. An iptables that is
+// older than the cluster's cannot read the cluster's own rules (1.8.7 of Debian 11), and
+// takes them for those of another program; then the cluster's is asked.
+func (pr prober) listRules(ctx context.Context, argv []string) ([]byte, error) {
+	run := func(argv ...string) ([]byte, error) {
+		return pr.machine.Run(ctx, host.Cmd{Argv: argv, Timeout: commandTimeout, ReadOnly: true})
+	}
+	out, err := run(argv...)
+	if err != nil || !unreadableTable.Match(out) || !pr.files.Exists(clusterIptables) {
+		return out, err
+	}
+	return run(clusterIptables, strings.Replace(argv[0], "-nft-", "-", 1))
 }
 
 // packetRules collects what several tools report about the packet filter.
