@@ -12,15 +12,17 @@ import (
 // volatilePattern returns the pattern of the section's objects that change on an
 // untouched host. Keep it short: a leftover that it matches is never found.
 func volatilePattern(section string) *regexp.Regexp {
+	const logFiles = `wtmp|btmp|lastlog|faillog|syslog|messages|debug|(auth|cron|daemon|kern|mail|user)\.log`
 	patterns := map[string]string{
-		// The journal, login records, what systemd's and Debian's own timers write, and the
-		// backup copies of useradd and userdel.
-		"files":         `^/var/log/(journal(/|$)|wtmp|btmp|lastlog)|^/var/lib/(systemd|logrotate|apt|dpkg/lock|private)(/|$)|^/var/(cache|backups)/|^/(var/)?tmp/systemd-private-|^/run($|/)|^/etc/(\.pwd\.lock|(passwd|group|shadow|gshadow|subuid|subgid)-)$`,
-		"contents":      `^/etc/(passwd|group|shadow|gshadow|subuid|subgid)-$|^/var/log/(wtmp|btmp|lastlog)|^/var/lib/(systemd|logrotate|apt)/|^/var/(cache|backups)/|^/(var/)?tmp/systemd-private-`,
+		// The journal, the files of Debian 11's rsyslog, login records, what systemd's and
+		// Debian's own timers write, and the backup copies of useradd and userdel.
+		"files":         `^/var/log/(journal(/|$)|` + logFiles + `)|^/var/lib/(systemd|logrotate|apt|dpkg/lock|private)(/|$)|^/var/(cache|backups)/|^/(var/)?tmp/systemd-private-|^/run($|/)|^/etc/(\.pwd\.lock|(passwd|group|shadow|gshadow|subuid|subgid)-)$`,
+		"contents":      `^/etc/(passwd|group|shadow|gshadow|subuid|subgid)-$|^/var/log/(` + logFiles + `)|^/var/lib/(systemd|logrotate|apt)/|^/var/(cache|backups)/|^/(var/)?tmp/systemd-private-`,
 		"runtime files": `^/run/(systemd|user|log|credentials|host|utmp|dbus|initctl)(/|$)`,
 		"mounts":        `^/run/(credentials|user)/|^/proc/sys/fs/binfmt_misc`,
 		"units":         `\.scope$|^run-|^user-runtime-dir@|^dev-`,
-		"active units":  `\.(device|scope|target)$|^run-|^(apt-daily|apt-daily-upgrade|logrotate|systemd-tmpfiles-clean|e2scrub_all|fstrim|dpkg-db-backup|systemd-hostnamed|systemd-timedated|systemd-localed)\.service|^user(-runtime-dir)?[@-]`,
+		// Debian's own timers, and what runs only at the first boot.
+		"active units": `\.(device|scope|target)$|^run-|^(apt-daily|apt-daily-upgrade|logrotate|systemd-tmpfiles-clean|e2scrub_all|fstrim|dpkg-db-backup|systemd-hostnamed|systemd-timedated|systemd-localed|ldconfig|systemd-(journal-catalog-update|sysusers|update-done))\.service|^user(-runtime-dir)?[@-]`,
 		// The probe itself, and D-Bus services that start and stop on their own.
 		"processes": `^(sh|ps|bash|sleep|nsenter|setpriv|systemd-(hostnam|timedat|localed|tmpfile).*)$`,
 		// systemd's own cgroups appear and disappear with units, which have their own section.

@@ -35,6 +35,10 @@ type Host struct {
 // Option is a flag of `lab up`.
 type Option []string
 
+// OS sets the operating system of the host, such as "debian-13"; the default is "debian-12".
+// The kernel is always the machine's.
+func OS(name string) Option { return Option{"--os", name} }
+
 // Disk sets the size of the host's disk, such as "2G"; the default is 40G, sparse.
 func Disk(size string) Option { return Option{"--disk", size} }
 

@@ -8,9 +8,10 @@
 #   pid         systemd-nspawn's process id; console.log its console
 
 cmd_up() {
-	local started=$EPOCHREALTIME host='' disk=40G cpus='' memory='' dns=''
+	local started=$EPOCHREALTIME host='' os=debian-12 disk=40G cpus='' memory='' dns=''
 	while [ $# -gt 0 ]; do
 		case $1 in
+		--os) os=${2:?--os needs a value}; shift 2 ;;
 		--disk) disk=${2:?--disk needs a value}; shift 2 ;;
 		--cpus) cpus=${2:?--cpus needs a value}; shift 2 ;;
 		--memory) memory=${2:?--memory needs a value}; shift 2 ;;
@@ -20,9 +21,10 @@ cmd_up() {
 		esac
 	done
 	use_host "$host"
+	use_os "$os"
 	need_machine_packages
 	need_inotify
-	build_root
+	[ -e "$dir/ready" ] || build_root
 	lock "$cgroup"
 	if is_running; then
 		echo "$name $(cat "$dir/ip") already up"

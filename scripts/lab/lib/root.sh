@@ -1,9 +1,24 @@
 # shellcheck shell=bash
-# The cached root: a Debian server as one small ext4 image that every new host's disk is a copy of.
+# The cached roots: a Debian server as one small ext4 image that every new host's disk is a copy of.
 
-release=bookworm
+use_os() { # OS: sets the global release, the code name
+	case $1 in
+	debian-11) release=bullseye ;;
+	debian-12) release=bookworm ;;
+	debian-13) release=trixie ;;
+	*) die "unknown operating system '$1': choose debian-11, debian-12 or debian-13" 2 ;;
+	esac
+}
 
 cmd_root() {
+	local os=debian-12
+	while [ $# -gt 0 ]; do
+		case $1 in
+		--os) os=${2:?--os needs a value}; shift 2 ;;
+		*) die "root: unknown argument $1" 2 ;;
+		esac
+	done
+	use_os "$os"
 	need_machine_packages
 	build_root
 	root_image
@@ -28,7 +43,7 @@ build_root() {
 		mkdir -p "$cache/roots/mnt"
 		lock "root-$(basename "$image")"
 		[ ! -e "$image" ] || exit 0
-		echo "lab: building the root (once, a minute or more)" >&2
+		echo "lab: building the root of $release (once, a minute or more)" >&2
 		# 1 GB is enough for the base system, and resizing it to any size takes 0.1 s.
 		rm -f "$image.tmp"
 		truncate -s 1G "$image.tmp"
@@ -36,7 +51,7 @@ build_root() {
 		mkfs.ext4 -q -F -m 0 -O ^has_journal -L lab "$image.tmp"
 		# In its own mount namespace, so that nothing stays mounted after a failure.
 		# Without barriers, the many syncs of dpkg take no time.
-		unshare --mount --propagation private "$here/lab" _root "$image.tmp" "$cache/roots/mnt"
+		unshare --mount --propagation private "$here/lab" _root "$image.tmp" "$cache/roots/mnt" "$release"
 		# Without the unused blocks, which every `up` would copy.
 		e2image -ra "$image.tmp" "$image.packed" >/dev/null 2>&1
 		rm "$image.tmp"
@@ -45,7 +60,11 @@ build_root() {
 	)
 }
 
-cmd__root() { # IMAGE MOUNTPOINT
+cmd__root() { # IMAGE MOUNTPOINT RELEASE
+	release=$3
+	# The machine's mirror of its own release has the other releases too.
+	LAB_MIRROR=${LAB_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' \
+		'Label: Debian' 2>/dev/null | head -n 1)}
 	mount -o loop,barrier=0 "$1" "$2"
 	make_tree "$2"
 }
