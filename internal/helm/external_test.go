@@ -139,11 +139,13 @@ func TestInstallOrUpgrade_ReadsTheClusterWithLookup(t *testing.T) {
 func TestUninstall_KeepsWhatTheChartKeeps(t *testing.T) {
 	s, c := kubetest.New(t)
 	r := newRelease(t, map[string]string{"a.yaml": configMap, "b.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: kept, annotations: {helm.sh/resource-policy: keep}}\n",
-		"c.yaml": "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: a.example.com}\n"})
+		"c.yaml": "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: a.example.com}\n",
+		"d.yaml": "apiVersion: v1\nkind: Namespace\nmetadata: {name: more}\n"})
 	r.External = true
 	testkit.Must(t, helm.InstallOrUpgrade(t.Context(), c, r, longWait()))
 	testkit.Must(t, helm.Uninstall(t.Context(), c, "a", "toy", longWait()))
-	if s.Object("/api/v1/namespaces/a/secrets/kept") == nil || s.Object("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/a.example.com") == nil {
+	if s.Object("/api/v1/namespaces/a/secrets/kept") == nil || s.Object("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/a.example.com") == nil ||
+		s.Object("/api/v1/namespaces/more") == nil { // its volumes would go with it
 		t.Error("something that is kept is gone")
 	}
 	if s.Object("/api/v1/namespaces/a/configmaps/web") != nil {

@@ -171,7 +171,7 @@ func InstallOrUpgrade(ctx context.Context, c *kube.Client, r Release, w kube.Wai
 }
 
 // Uninstall removes a release: the objects of all its revisions, with the hooks of the newest, then its records.
-// Its PersistentVolumeClaims and CustomResourceDefinitions, and so its data, are kept, and so is what the chart
+// Its PersistentVolumeClaims, CustomResourceDefinitions and Namespaces, and so its data, are kept, and so is what the chart
 // keeps. A release that does not exist is not an error.
 func Uninstall(ctx context.Context, c *kube.Client, namespace, name string, w kube.Wait) error {
 	rec := newReleaseStore(c, namespace)
@@ -367,7 +367,7 @@ func isDeployed(history []*release.Release, digest string) bool {
 }
 
 // pruneObjects deletes the objects of earlier revisions that are not in keep, in the reverse order of installation.
-// It leaves CustomResourceDefinitions, whose deletion would delete all their objects, and what the chart keeps.
+// It leaves CustomResourceDefinitions and Namespaces, whose deletion would delete all their objects, and what the chart keeps.
 func pruneObjects(ctx context.Context, c *kube.Client, namespace string, history []*release.Release, keep []kube.Object) error {
 	for _, old := range history {
 		objects, err := kube.Decode([]byte(old.Manifest))
@@ -389,7 +389,7 @@ func pruneObjects(ctx context.Context, c *kube.Client, namespace string, history
 
 // isKept reports whether an object stays when its release is upgraded or removed.
 func isKept(obj *unstructured.Unstructured) bool {
-	return obj.GetKind() == crdKind || obj.GetAnnotations()["helm.sh/resource-policy"] == "keep"
+	return obj.GetKind() == crdKind || obj.GetKind() == "Namespace" || obj.GetAnnotations()["helm.sh/resource-policy"] == "keep"
 }
 
 // newRevision returns the rendered release as the revision that follows
