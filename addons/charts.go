@@ -86,14 +86,17 @@ func insertCharts(in *spec.Installer, all []definition, chosen []AddOn) ([]defin
 }
 
 // ValidateCharts returns a violation for each chart of an Installer whose name, or whose release, an add-on of
-// Plinth has.
+// Plinth has, and for each in the namespace of an add-on that the Installer has.
 func ValidateCharts(in *spec.Installer) []spec.Violation {
 	all, err := loadDefinitions(definitionFiles)
 	if err != nil {
 		return []spec.Violation{{Rule: "chart-name", Path: "spec.charts", Message: err.Error()}}
 	}
-	taken := map[string]string{} // title of the add-on by the names that it uses
+	taken, spaces := map[string]string{}, map[string]string{} // titles of the add-ons by the names, and the namespaces, that they use
 	for _, d := range all {
+		if d.Deploy != DeployKOTS && slices.ContainsFunc(in.AddOns(), func(p spec.Pin) bool { return p.Key == d.Key }) {
+			spaces[d.Namespace] = d.Title
+		}
 		for _, name := range []string{d.Name, d.Release, chartName(d.chart)} {
 			taken[name] = d.Title
 		}
@@ -103,6 +106,11 @@ func ValidateCharts(in *spec.Installer) []spec.Violation {
 		if title, ok := taken[c.Name]; ok {
 			out = append(out, spec.Violation{Rule: "chart-name", Path: fmt.Sprintf("spec.charts[%d].name", i),
 				Message: fmt.Sprintf("%q is a name of an add-on of Plinth (%s)", c.Name, title), Hint: "choose another name, such as my-" + c.Name})
+		}
+		if title, ok := spaces[c.Namespace]; ok {
+			out = append(out, spec.Violation{Rule: "chart-namespace", Path: fmt.Sprintf("spec.charts[%d].namespace", i),
+				Message: fmt.Sprintf("%s is the namespace of Plinth's add-on %s, whose limits and network policies would apply to the pods of the chart", c.Namespace, title),
+				Hint:    "use another one, such as my-" + c.Namespace})
 		}
 	}
 	return out

@@ -53,6 +53,17 @@ func TestResolve_OrdersChartsByAfter(t *testing.T) {
 	}
 }
 
+func TestValidateCharts_RefusesNamespacesOfAddOns(t *testing.T) {
+	for name, refused := range map[string]bool{"registry": true, "local-path-storage": true, "velero": false, "kotsadm": false, "default": false} {
+		t.Run(name, func(t *testing.T) {
+			got := ValidateCharts(withCharts(spec.Chart{Name: "a", Namespace: "a"}, spec.Chart{Name: "b", Namespace: name}))
+			if (len(got) > 0) != refused || refused && (got[0].Rule != "chart-namespace" || got[0].Path != "spec.charts[1].namespace" || !strings.HasPrefix(got[0].Message, name+" is the namespace of Plinth's add-on ")) {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
 // Charts can use the kinds of the ingress controller, and addresses of the load balancer.
 func TestResolve_InstallsChartsAfterTheIngressController(t *testing.T) {
 	in := withCharts(spec.Chart{Name: "a"})

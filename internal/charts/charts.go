@@ -43,6 +43,7 @@ type Image struct {
 func Inspect(in *spec.Installer, src Source) (charts []Chart, violations []spec.Violation) {
 	x := inspection{in: in, src: src, kubernetes: KubernetesVersion(in.Spec.K0s.Version), owners: map[string]objectOwner{}, portUsers: map[string][]portUser{}, ownAPIs: map[string][]string{}, counts: map[[2]string]int{}}
 	if len(in.Spec.Charts) > 0 {
+		x.addSystemObjects()
 		x.addOwn()
 	}
 	for _, c := range in.Spec.SortedCharts() {

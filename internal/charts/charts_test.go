@@ -267,6 +267,48 @@ func TestInspect_ComparesCharts(t *testing.T) {
 			})
 		}
 	})
+	t.Run("objects of the system", func(t *testing.T) {
+		const metrics = "apiVersion: apiregistration.k8s.io/v1\nkind: APIService\nmetadata: {name: v1beta1.metrics.k8s.io}\n"
+		const dns = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: coredns}\n"
+		const proxy = "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {name: kube-proxy, namespace: kube-system}\n"
+		space := func(name string) string { return "apiVersion: v1\nkind: Namespace\nmetadata: {name: " + name + "}\n" }
+		for name, c := range map[string]struct {
+			object    string
+			namespace string
+			change    func(*spec.Spec)
+			want      string
+		}{
+			"metrics-server":          {metrics, "a", nil, "chart-object spec.charts[0]: system/templates/a.yaml: APIService v1beta1.metrics.k8s.io is created by k0s (its metrics-server), too (set spec.metricsServer.disabled: true if the chart replaces k0s's metrics-server)"},
+			"metrics-server disabled": {metrics, "a", func(s *spec.Spec) { s.MetricsServer.Disabled = true }, ""},
+			"CoreDNS":                 {dns, "kube-system", nil, "chart-object spec.charts[0]: system/templates/a.yaml: ConfigMap coredns is created by k0s (its coredns), too (leave it out of the chart: k0s writes its own again each time it starts)"},
+			"that name elsewhere":     {dns, "a", nil, ""},
+			"kube-proxy":              {proxy, "a", nil, "chart-object spec.charts[0]: system/templates/a.yaml: DaemonSet kube-proxy is created by k0s (its kube-proxy), too"},
+			"kube-proxy disabled": {proxy, "a", func(s *spec.Spec) {
+				s.K0s.Config = map[string]any{"spec": map[string]any{"network": map[string]any{"kubeProxy": map[string]any{"disabled": true}}}}
+			}, ""},
+			"a namespace of Kubernetes": {space("kube-system"), "a", nil, "chart-object spec.charts[0]: system/templates/a.yaml: Namespace kube-system is created by Kubernetes, too (leave it out of the chart)"},
+			"a namespace of an add-on": {space("ingress"), "a", func(s *spec.Spec) {
+				s.Ingress = &spec.Ingress{Version: "3.7.13", Expose: spec.ExposeHostPorts, HTTPPort: 80, HTTPSPort: 443}
+			}, "chart-object spec.charts[0]: system/templates/a.yaml: Namespace ingress is created by Plinth (for its add-on Traefik), too"},
+			"a namespace of no add-on":   {space("ingress"), "a", nil, ""},
+			"the namespace of the chart": {space("a"), "a", nil, ""},
+		} {
+			t.Run(name, func(t *testing.T) {
+				writeChart(t, dir, "system", map[string]string{"a.yaml": c.object})
+				one := chart("system")
+				one.Namespace = c.namespace
+				in := newInstaller(one)
+				in.Spec.Kotsadm = nil
+				if c.change != nil {
+					c.change(&in.Spec)
+				}
+				_, wrong := charts.Inspect(in, charts.Source{Dir: dir})
+				if got := describe(wrong); len(wrong) > 1 || (got == "") != (c.want == "") || !strings.HasPrefix(got, c.want) {
+					t.Errorf("%s, want %s", got, c.want)
+				}
+			})
+		}
+	})
 	t.Run("a kind of an add-on before", func(t *testing.T) {
 		writeChart(t, dir, "route", map[string]string{"a.yaml": "apiVersion: traefik.io/v1alpha1\nkind: IngressRoute\nmetadata: {name: r}\nspec: {}\n"})
 		in := newInstaller(chart("route"))

@@ -1,11 +1,13 @@
 package charts
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
@@ -20,37 +22,59 @@ var clusterKinds = map[string]bool{
 	"scheduling.k8s.io/PriorityClass": true, "storage.k8s.io/CSIDriver": true, "storage.k8s.io/StorageClass": true,
 }
 
-// objectOwner is the release that creates an object.
+// objectOwner is what creates an object.
 type objectOwner struct {
-	chart string // name of the chart; "" for an add-on of Plinth
+	chart string // name of the chart; "" for an add-on of Plinth, k0s and Kubernetes
 	text  string // the owner in words
+	hint  string // what to do besides choosing another name; "" for leaving one of the two out
 }
 
 // objectKey identifies an object in the cluster. Objects without a namespace are in that of their release.
 func objectKey(obj Object, namespace string) string {
-	kind := schema.FromAPIVersionAndKind(obj.GetAPIVersion(), obj.GetKind()).Group + "/" + obj.GetKind()
-	switch {
-	case clusterKinds[kind]:
+	return keyOf(obj.GetAPIVersion(), obj.GetKind(), cmp.Or(obj.GetNamespace(), namespace), obj.GetName())
+}
+
+// keyOf is objectKey for an object with these fields.
+func keyOf(apiVersion, kind, namespace, name string) string {
+	kind = schema.FromAPIVersionAndKind(apiVersion, kind).Group + "/" + kind
+	if clusterKinds[kind] {
 		namespace = ""
-	case obj.GetNamespace() != "":
-		namespace = obj.GetNamespace()
 	}
-	return strings.Join([]string{kind, namespace, obj.GetName()}, " ")
+	return strings.Join([]string{kind, namespace, name}, " ")
+}
+
+// addSystemObjects adds the objects that k0s and Kubernetes create in the cluster.
+func (x *inspection) addSystemObjects() {
+	for _, o := range k0s.NewSettings(x.in, "", "").SystemObjects() {
+		owner := objectOwner{text: "k0s (its " + o.Component + ")", hint: "leave it out of the chart: k0s writes its own again each time it starts"}
+		if o.Component == k0s.MetricsServer {
+			owner.hint = "set spec.metricsServer.disabled: true if the chart replaces k0s's metrics-server"
+		}
+		x.owners[keyOf(o.APIVersion, o.Kind, o.Namespace, o.Name)] = owner
+	}
+	for _, name := range append([]string{"default"}, spec.SystemNamespaces()...) {
+		x.addNamespace(name, "Kubernetes")
+	}
+}
+
+// addNamespace adds a namespace that something else than a chart creates, with the labels that limit its pods.
+func (x *inspection) addNamespace(name, owner string) {
+	x.owners[keyOf("v1", "Namespace", "", name)] = objectOwner{text: owner, hint: "leave it out of the chart"}
 }
 
 // isInstalledOnce reports whether an object is a CRD outside the templates, which no release changes or removes.
 func isInstalledOnce(obj Object) bool { return !strings.Contains(obj.Template, "/templates/") }
 
-// checkOwner reports an object that another chart or an add-on creates, too: each upgrade of one would overwrite that
-// of the other, and its removal would delete it.
+// checkOwner reports an object that another chart, an add-on, k0s or Kubernetes creates, too: each upgrade of one would
+// overwrite that of the other, and its removal would delete it.
 func (x *inspection) checkOwner(c spec.Chart, obj Object) {
 	if isInstalledOnce(obj) || obj.GetName() == "" {
 		return
 	}
 	key := objectKey(obj, c.Namespace)
 	if owner, taken := x.owners[key]; taken && owner.chart != c.Name {
-		x.report("chart-object", "", fmt.Sprintf("%s is created by %s, too", obj, owner.text), "choose another name in the values of the chart, or leave one of the two out")
+		x.report("chart-object", "", fmt.Sprintf("%s is created by %s, too", obj, owner.text), cmp.Or(owner.hint, "choose another name in the values of the chart, or leave one of the two out"))
 		return
 	}
-	x.owners[key] = objectOwner{c.Name, fmt.Sprintf("chart %s (%s)", c.Name, obj.Template)}
+	x.owners[key] = objectOwner{chart: c.Name, text: fmt.Sprintf("chart %s (%s)", c.Name, obj.Template)}
 }

@@ -93,6 +93,7 @@ func (x *inspection) addOwn() {
 			x.ownAPIs[a.Name] = slices.Clone(apis)
 			continue
 		}
+		x.addNamespace(a.Namespace, "Plinth (for its add-on "+a.Title+")")
 		rendered, err := newRelease(a).RenderParts(x.kubernetes, false)
 		if err != nil {
 			continue
@@ -103,7 +104,7 @@ func (x *inspection) addOwn() {
 		}
 		apis = append(apis, definedAPIs(objects)...)
 		for _, obj := range objects {
-			x.owners[objectKey(obj, a.Namespace)] = objectOwner{"", fmt.Sprintf("Plinth's add-on %s (%s)", a.Title, obj.Template)}
+			x.owners[objectKey(obj, a.Namespace)] = objectOwner{text: fmt.Sprintf("Plinth's add-on %s (%s)", a.Title, obj.Template)}
 			for _, use := range portsOf(obj) {
 				if k := x.in.Spec.Kotsadm; k == nil || k.UIBindPort != use.number {
 					x.addPortUser(use, portUser{"", use.what, obj.String(), fmt.Sprintf("Plinth's add-on %s (%s)", a.Title, obj)})

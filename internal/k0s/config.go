@@ -136,7 +136,7 @@ func (s Settings) RunsKubeProxy() bool {
 func (s Settings) SystemPods() []string {
 	pods := []string{"coredns", "kube-router"}
 	if !s.NoMetricsServer {
-		pods = append(pods, metricsServer)
+		pods = append(pods, MetricsServer)
 	}
 	if s.RunsKubeProxy() {
 		pods = append(pods, "kube-proxy")
@@ -354,7 +354,7 @@ func (s Settings) disabledComponents() string {
 		all = updateProber + "," + all
 	}
 	if s.NoMetricsServer {
-		all += "," + metricsServer
+		all += "," + MetricsServer
 	}
 	charts, _, _ := unstructured.NestedFieldNoCopy(s.Overlay, "spec", "extensions", "helm", "charts")
 	if list, _ := charts.([]any); len(list) == 0 {

@@ -1,7 +1,7 @@
 package k0s
 
-// metricsServer is the component that an Installer can disable, and the prefix of its pods.
-const metricsServer = "metrics-server"
+// MetricsServer is the component that an Installer can disable, and the prefix of its pods.
+const MetricsServer = "metrics-server"
 
 // metricsServerManifests is the folder in which k0s keeps the manifests of metrics-server
 // (k0s 1.33.8, pkg/component/controller/metricserver.go).

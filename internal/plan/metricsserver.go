@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/step"
 )
@@ -18,31 +19,17 @@ const (
 	metricsServerStack = "metricserver"
 )
 
-// metricsServerObjects returns what k0s creates for metrics-server (k0s 1.33.8, pkg/component/controller/metricserver.go),
-// in the order in which it is to be deleted. The first is the registration of the API that the others serve: while it
-// names a service without pods, no namespace can be deleted.
-func metricsServerObjects() []kube.Object {
-	const rbac, name = "rbac.authorization.k8s.io/v1", "metrics-server"
-	return []kube.Object{
-		{APIVersion: "apiregistration.k8s.io/v1", Kind: "APIService", Name: "v1beta1.metrics.k8s.io"},
-		{APIVersion: "apps/v1", Kind: "Deployment", Namespace: systemNamespace, Name: name},
-		{APIVersion: "v1", Kind: "Service", Namespace: systemNamespace, Name: name},
-		{APIVersion: rbac, Kind: "ClusterRoleBinding", Name: "metrics-server:system:auth-delegator"},
-		{APIVersion: rbac, Kind: "ClusterRoleBinding", Name: "system:metrics-server"},
-		{APIVersion: rbac, Kind: "RoleBinding", Namespace: systemNamespace, Name: "metrics-server-auth-reader"},
-		{APIVersion: rbac, Kind: "ClusterRole", Name: "system:metrics-server"},
-		{APIVersion: rbac, Kind: "ClusterRole", Name: "system:aggregated-metrics-reader"},
-		{APIVersion: "v1", Kind: "ServiceAccount", Namespace: systemNamespace, Name: name},
-	}
-}
-
 // removeMetricsServerID is the id of the step that removes metrics-server.
 const removeMetricsServerID = "metrics-server-removal"
 
-// leftOfMetricsServer returns those of the objects that k0s has created. A chart of the vendor can bring objects of the same
-// names, which stay.
+// leftOfMetricsServer returns what k0s has created for metrics-server, in the order of its deletion. A chart of the vendor
+// can bring objects of the same names, which stay.
 func leftOfMetricsServer(ctx context.Context, client *kube.Client) (left []kube.Object, err error) {
-	for _, o := range metricsServerObjects() {
+	for _, system := range (k0s.Settings{}).SystemObjects() {
+		if system.Component != k0s.MetricsServer {
+			continue
+		}
+		o := kube.Object{APIVersion: system.APIVersion, Kind: system.Kind, Namespace: system.Namespace, Name: system.Name}
 		found, err := client.Get(ctx, o)
 		switch {
 		case errors.Is(err, kube.ErrNotFound):

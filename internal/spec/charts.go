@@ -68,7 +68,9 @@ func chartRules() []Rule {
 		fail("chart-size", "The release of a chart fits the 1 MiB of the Secret in which Helm stores it."),
 		fail("chart-removed-api", "A chart contains no object of an API version that the pinned Kubernetes does not serve any more."),
 		fail("chart-port", "A host port or node port of a chart is not used by Plinth, its add-ons, Kubernetes or another chart, node ports are in nodePortRange, and no two services share one."),
-		fail("chart-object", "An object of a chart is not one that an add-on of Plinth or another chart creates, too."),
+		fail("chart-object", "An object of a chart is not one that k0s, Kubernetes, an add-on of Plinth or another chart creates, too."),
+		fail("chart-namespace", "The namespace of a chart is not that of an add-on of Plinth in the Installer, except the console's."),
+		warn("chart-system-namespace", "A chart should not be in a namespace of Kubernetes: installs and upgrades wait for all pods of kube-system."),
 		warn("chart-kind", "The pinned Kubernetes, the chart, or a chart before it should define every kind of the chart's objects."),
 		warn("chart-privileged", "Pods of a chart should not be privileged or use namespaces, folders or devices of the host."),
 		warn("chart-image-tag", "Images of a chart should have an exact tag other than latest, or a digest."),
@@ -199,6 +201,9 @@ func AddOnKeys() []string {
 	return keys
 }
 
+// SystemNamespaces returns the namespaces that Kubernetes creates for itself.
+func SystemNamespaces() []string { return []string{"kube-system", "kube-public", "kube-node-lease"} }
+
 // checkCharts checks what the charts need of each other and of the add-ons.
 func (r reader) checkCharts(in *Installer) {
 	first := map[string]int{}
@@ -211,6 +216,10 @@ func (r reader) checkCharts(in *Installer) {
 		}
 		if slices.Contains(AddOnKeys(), c.Name) {
 			r.Report("chart-name", at+".name", r.NodeAt(at+".name"), strictyaml.QuoteValue(c.Name)+" is an add-on of Plinth", "choose another name, such as my-"+c.Name)
+		}
+		if slices.Contains(SystemNamespaces(), c.Namespace) {
+			r.Report("chart-system-namespace", at+".namespace", r.NodeAt(at+".namespace"), c.Namespace+" is a namespace of Kubernetes: if a pod of the chart is not ready, no upgrade gets as far as the chart to repair it",
+				"use another one, such as "+c.Name+", unless the chart works in no other")
 		}
 	}
 	r.checkChartOrder(in, first)

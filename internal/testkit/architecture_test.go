@@ -55,7 +55,7 @@ var layers = map[string][]string{
 	"internal/upgrade":      {"internal/compat", "internal/spec"},
 	"internal/kube":         {"internal/token", "internal/upgrade", "internal/wait"},
 	"internal/helm":         {"internal/kube", "internal/upgrade", "internal/wait"},
-	"internal/charts":       {"addons", "internal/helm", "internal/kube", "internal/ports", "internal/spec", "internal/upgrade"},
+	"internal/charts":       {"addons", "internal/helm", "internal/k0s", "internal/kube", "internal/ports", "internal/spec", "internal/upgrade"},
 	"internal/kots":         {"internal/host", "internal/kube", "internal/pki", "internal/release", "internal/wait"},
 	"internal/registry":     {"internal/kube", "internal/servingcert"},
 	"internal/servingcert":  {"internal/kube", "internal/pki"},
