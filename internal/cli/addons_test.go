@@ -17,7 +17,8 @@ func TestAddons_ListsAndShows(t *testing.T) {
 		"addons show registry":                        {0, "docker.io/distribution/distribution:"},
 		"addons show kotsadm":                         {0, "docker.io/kotsadm/kotsadm:vVERSION"},
 		"addons show kotsadm --addon-version 1.130.0": {0, "docker.io/kotsadm/kotsadm:v1.130.0"},
-		"addons show traefik":                         {problem.ExitUsage, "cannot show add-on traefik: this build of plinth has no such add-on"},
+		"addons show metricsServer":                   {0, "spec.metricsServer.disabled: true turns it off"},
+		"addons show longhorn":                        {problem.ExitUsage, "cannot show add-on longhorn: this build of plinth has no such add-on"},
 		"addons show registry --addon-version 0.0.1":  {problem.ExitConfig, `version "0.0.1" is not supported`},
 	} {
 		t.Run(line, func(t *testing.T) {

@@ -10,9 +10,9 @@ import (
 
 // WriteAddOnList writes a table of the add-ons that this build knows.
 func WriteAddOnList(w io.Writer, l config.AddOnList) {
-	t := newTable(w, "ADD-ON", "KEY", "VERSIONS", "LICENSE")
+	t := newTable(w, "ADD-ON", "PROJECT", "KEY", "VERSIONS", "LICENSE")
 	for _, a := range l.AddOns {
-		writeRow(t, a.Name, "spec."+a.Key, shortenVersions(a.Supported), cmp.Or(a.License, "-"))
+		writeRow(t, a.Name, a.Title, "spec."+a.Key, shortenVersions(a.Supported), cmp.Or(a.License, "-"))
 	}
 	_ = t.Flush()
 	fmt.Fprintln(w, "\nAny other Helm chart: spec.charts of the Installer, see docs/guide/addons.md.")
@@ -26,9 +26,12 @@ func WriteAddOn(w io.Writer, a config.AddOnInfo) {
 	writeRow(t, "VERSIONS", a.Supported)
 	writeRow(t, "LICENSE", cmp.Or(a.License, "-"))
 	_ = t.Flush()
-	if a.Version != "" {
+	switch {
+	case a.Note != "":
+		fmt.Fprintln(w, "\n"+a.Note)
+	case a.Version != "":
 		fmt.Fprintf(w, "\nImages of %s:\n", a.Version)
-	} else {
+	default:
 		fmt.Fprintln(w, "\nImages of the newest versions; for those of one, add --addon-version VERSION:")
 	}
 	for _, ref := range a.Images {
