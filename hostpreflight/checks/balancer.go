@@ -26,10 +26,10 @@ const virtualServiceLink = "kube-ipvs0"
 
 func checkBalancerAddresses(f facts.Facts, req hp.Requirements) hp.Result {
 	if len(req.LoadBalancer) == 0 {
-		return hp.Skip("install", "the Installer has no load balancer")
+		return hp.Skip("install", "there are no addresses of a load balancer, or they are not known yet")
 	}
 	if taken := takenAddresses(f, req.LoadBalancer); taken != nil {
-		return hp.Failed("choose other addresses in spec.loadBalancer.addresses", "%s", strings.Join(taken, ", "))
+		return hp.Failed("choose others with plinth install --load-balancer-addresses", "%s", strings.Join(taken, ", "))
 	}
 	var all, outside []string
 	for _, r := range req.LoadBalancer {
@@ -42,7 +42,7 @@ func checkBalancerAddresses(f facts.Facts, req hp.Requirements) hp.Result {
 		}
 	}
 	if outside != nil {
-		return hp.Warned("choose addresses of the network of the hosts in spec.loadBalancer.addresses, or have the router of the users send packets for them to that network",
+		return hp.Warned("choose addresses of the network of the hosts with plinth install --load-balancer-addresses, or have the router of the users send packets for them to that network",
 			"%s: in no network of this host", strings.Join(outside, ", "))
 	}
 	return hp.Passed("%s", strings.Join(all, ", "))

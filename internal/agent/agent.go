@@ -56,14 +56,15 @@ type Node struct {
 
 // ClusterInfo is what a cluster tells a host that may join.
 type ClusterInfo struct {
-	Time    time.Time     `json:"time"`    // the cluster's clock
-	Cluster string        `json:"cluster"` // the Installer's metadata.name
-	Role    string        `json:"role"`    // of the token
-	Bundle  digest.Digest `json:"bundle"`  // digest of its index.json, which is served as a blob
-	Fields  []Field       `json:"fields"`  // configuration that must match
-	Nodes   []Node        `json:"nodes"`
-	API     string        `json:"api,omitempty"` // additional name or address of the API server; "" for none
-	CA      []byte        `json:"ca"`            // the cluster's certificate authority, PEM
+	Time         time.Time     `json:"time"`    // the cluster's clock
+	Cluster      string        `json:"cluster"` // the Installer's metadata.name
+	Role         string        `json:"role"`    // of the token
+	Bundle       digest.Digest `json:"bundle"`  // digest of its index.json, which is served as a blob
+	Fields       []Field       `json:"fields"`  // configuration that must match
+	Nodes        []Node        `json:"nodes"`
+	API          string        `json:"api,omitempty"`          // additional name or address of the API server; "" for none
+	CA           []byte        `json:"ca"`                     // the cluster's certificate authority, PEM
+	LoadBalancer []string      `json:"loadBalancer,omitempty"` // addresses of the load balancer that a user has chosen; none for those of the Installer
 
 	Signature []byte `json:"signature,omitempty"` // the vendor's, of the bundle's index, in DER; empty after --allow-unsigned
 	VendorKey []byte `json:"vendorKey,omitempty"` // public key that verifies it, PEM

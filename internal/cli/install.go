@@ -51,6 +51,7 @@ func (s commandSet) installCommand() *cobra.Command {
 	f.BoolVar(&req.RollBackOnFailure, "rollback-on-failure", false, "roll back a first install if a step fails")
 	f.BoolVar(&req.Restart, "restart", false, "roll back an unfinished install, then start again")
 	f.StringVar(&req.APIAddress, "api-address", "", "`name` or address of your load balancer for the API")
+	addBalancerFlag(f, &req.Addresses)
 	addAddressFlags(f, &req.NodeAddress)
 	addFirewallFlag(f, &req.ConfigureFirewall)
 	addIgnoreFlag(f, &req.IgnorePreflights)
@@ -70,7 +71,7 @@ type existingFlags struct {
 // add adds the flags to cmd. Flags that are about this host exclude them.
 func (e *existingFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.BoolVar(&e.on, "existing-cluster", false, "install in an existing cluster (see the guide)")
+	f.BoolVar(&e.on, "existing-cluster", false, "install in an existing cluster without root (see the guide)")
 	f.StringVar(&e.kubeconfig, "kubeconfig", "", "kubeconfig `file` of the existing cluster")
 	f.StringVar(&e.registry.Address, "registry", "", "`registry`, and a path in it, for the images")
 	f.StringVar(&e.registry.Username, "registry-username", "", "`name` of the user of the registry")
@@ -102,7 +103,7 @@ func (e *existingFlags) check(cmd *cobra.Command, args []string) error {
 		}
 		return nil
 	}
-	hostFlags, _ := changed("address", "network-interface", "configure-firewall", "api-address", "ignore-host-preflight", "plan-file", "restart", "rollback-on-failure", "trace", "data-dir")
+	hostFlags, _ := changed("address", "network-interface", "configure-firewall", "api-address", "load-balancer-addresses", "ignore-host-preflight", "plan-file", "restart", "rollback-on-failure", "trace", "data-dir")
 	_, missing := changed("kubeconfig", "registry")
 	login, _ := changed("registry-username", "registry-password-file")
 	switch {
@@ -159,6 +160,11 @@ func requireAnswer(bundle string, answered bool) error {
 // addIgnoreFlag adds the flag of all commands that run host preflights.
 func addIgnoreFlag(f *pflag.FlagSet, ids *[]string) {
 	f.StringSliceVar(ids, "ignore-host-preflight", nil, "`ids` of preflights whose failure is only a warning")
+}
+
+// addBalancerFlag adds the flag that chooses the addresses of the load balancer.
+func addBalancerFlag(f *pflag.FlagSet, ranges *[]string) {
+	f.StringSliceVar(ranges, "load-balancer-addresses", nil, "`ranges` of free addresses for services")
 }
 
 // addAddressFlags adds the flags that choose the node's address.

@@ -34,13 +34,14 @@ func (s commandSet) preflightCommand() *cobra.Command {
 			return newOutput(report, func(w io.Writer) { printer.WritePreflightReport(w, report, req, s.verbose) }), err
 		}))
 	f := cmd.Flags()
-	f.StringVar(&req.Bundle, "bundle", "", "bundle `file` to check for, - for stdin (default: a typical one)")
+	f.StringVar(&req.Bundle, "bundle", "", "check for this bundle `file`, - for stdin (default: typical)")
 	f.StringVar(&req.Source, "source", "", "also check that `URL` can be reached; see install --source")
-	f.StringVar(&req.Role, "role", "controller", "`role` of this host: controller or worker")
+	f.StringVar(&req.Role, "role", "controller", "`role`: controller or worker")
 	f.BoolVar(&req.Quick, "quick", false, "skip the disk and CPU benchmarks, which take some seconds")
 	f.StringSliceVar(&req.Peers, "peers", nil, "also check the network to these `hosts` of the cluster")
 	f.StringVar(&codeFile, "peer-code-file", "", "`file` with the code from --listen, - for stdin")
-	f.BoolVar(&listen, "listen", false, "answer hosts that run --peers, for 30 minutes or until Ctrl-C")
+	f.BoolVar(&listen, "listen", false, "answer hosts that run --peers, for up to 30 minutes")
+	addBalancerFlag(f, &req.Addresses)
 	addAddressFlags(f, &req.NodeAddress)
 	addIgnoreFlag(f, &req.Ignore)
 	return cmd

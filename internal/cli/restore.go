@@ -45,6 +45,8 @@ func (s commandSet) restoreCommand() *cobra.Command {
 	addStoreFlags(cmd, &opts.Store)
 	addBundleSourceFlags(f, &opts.Install.LoadOptions, &opts.Install.Source)
 	f.StringVar(&opts.Install.APIAddress, "api-address", "", "`name` or address of your load balancer for the API")
+	addBalancerFlag(f, &opts.Install.Addresses)
+	f.Lookup("load-balancer-addresses").Hidden = true // the help fits one screen; the guide has it
 	addAddressFlags(f, &opts.Install.NodeAddress)
 	addFirewallFlag(f, &opts.Install.ConfigureFirewall)
 	addIgnoreFlag(f, &opts.Install.IgnorePreflights)

@@ -45,6 +45,7 @@ func (s commandSet) upgradeCommand() *cobra.Command {
 	f.BoolVar(&commit, "commit", false, "remove the snapshot that --rollback needs")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask for confirmation")
 	addIgnoreFlag(f, &req.IgnorePreflights)
+	addBalancerFlag(f, &req.Addresses)
 	f.BoolVar(&req.NoDrain, "no-drain", false, "restart k0s under running pods")
 	f.StringSliceVar(&req.SkipNodes, "skip-node", nil, "leave this `node` out; may be repeated")
 	f.IntVar(&req.MaxUnavailable, "max-unavailable", 1, "workers to upgrade at the same time")

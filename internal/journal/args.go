@@ -12,6 +12,7 @@ type Args struct {
 	MachineID    string   `json:"machineId,omitempty"`    // install, join: machine id of this host
 	Address      string   `json:"address,omitempty"`      // install, join: the node's address
 	APIAddress   string   `json:"apiAddress,omitempty"`   // additional name or address of the Kubernetes API
+	LoadBalancer []string `json:"loadBalancer,omitempty"` // addresses of the load balancer that a user has chosen
 	License      string   `json:"license,omitempty"`      // install: digest of the license
 	ConfigValues string   `json:"configValues,omitempty"` // install: digest of the config values
 	AppBundle    string   `json:"appBundle,omitempty"`    // install, restore: identity of the application bundle

@@ -13,24 +13,25 @@ import (
 // Receipt describes the current installation on this host. status and later verbs
 // use it as the source of truth.
 type Receipt struct {
-	Version     int               `json:"version"`            // schema version
-	Name        string            `json:"name"`               // metadata.name of the Installer
-	Role        string            `json:"role"`               // controller or worker
-	Node        string            `json:"node"`               // Kubernetes node name of this host
-	MachineID   string            `json:"machineId"`          // /etc/machine-id
-	Address     string            `json:"address"`            // its IP address
-	API         string            `json:"api,omitempty"`      // additional name or address of the API server, of a load balancer in front of the controllers
-	Bundle      string            `json:"bundle"`             // digest of the bundle's index
-	Installer   string            `json:"installer"`          // digest of the Installer with defaults
-	Versions    map[string]string `json:"versions"`           // by component: k0s, kotsadm, …
-	Facts       string            `json:"facts,omitempty"`    // digest of the facts of this host before the first change
-	Warnings    []string          `json:"warnings,omitempty"` // checks that the user skipped or ignored
-	InstalledAt time.Time         `json:"installedAt"`        // first successful run, UTC
-	UpdatedAt   time.Time         `json:"updatedAt"`          // last change, UTC
-	AddOns      []AddOn           `json:"addons,omitempty"`   // in order of installation
-	Console     Console           `json:"console,omitzero"`   // KOTS console; zero if there is none
-	Firewall    string            `json:"firewall,omitempty"` // networks that --configure-firewall named, "auto" for none; "" if it was not given
-	Vendor      Vendor            `json:"vendor,omitzero"`    // vendor whose signed bundles this host accepts; zero before the first signed bundle
+	Version      int               `json:"version"`                // schema version
+	Name         string            `json:"name"`                   // metadata.name of the Installer
+	Role         string            `json:"role"`                   // controller or worker
+	Node         string            `json:"node"`                   // Kubernetes node name of this host
+	MachineID    string            `json:"machineId"`              // /etc/machine-id
+	Address      string            `json:"address"`                // its IP address
+	API          string            `json:"api,omitempty"`          // additional name or address of the API server, of a load balancer in front of the controllers
+	LoadBalancer []string          `json:"loadBalancer,omitempty"` // addresses of the load balancer that a user has chosen; none for those of the Installer
+	Bundle       string            `json:"bundle"`                 // digest of the bundle's index
+	Installer    string            `json:"installer"`              // digest of the Installer with defaults
+	Versions     map[string]string `json:"versions"`               // by component: k0s, kotsadm, …
+	Facts        string            `json:"facts,omitempty"`        // digest of the facts of this host before the first change
+	Warnings     []string          `json:"warnings,omitempty"`     // checks that the user skipped or ignored
+	InstalledAt  time.Time         `json:"installedAt"`            // first successful run, UTC
+	UpdatedAt    time.Time         `json:"updatedAt"`              // last change, UTC
+	AddOns       []AddOn           `json:"addons,omitempty"`       // in order of installation
+	Console      Console           `json:"console,omitzero"`       // KOTS console; zero if there is none
+	Firewall     string            `json:"firewall,omitempty"`     // networks that --configure-firewall named, "auto" for none; "" if it was not given
+	Vendor       Vendor            `json:"vendor,omitzero"`        // vendor whose signed bundles this host accepts; zero before the first signed bundle
 }
 
 // Vendor identifies the vendor whose signed bundles a host accepts. The first signed bundle sets it.

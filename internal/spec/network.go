@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/plinthdev/plinth/internal/ports"
@@ -14,8 +15,8 @@ import (
 type LoadBalancer struct {
 	// Exact release without a v.
 	Version string `json:"version" required:"true" rule:"version-exact/addon"`
-	// Free IPv4 addresses of the network of the hosts: CIDRs, or ranges first-last.
-	Addresses []string `json:"addresses" required:"true" rule:"load-balancer-addresses"`
+	// Free IPv4 addresses of the network of the hosts: CIDRs, or ranges first-last. Those of the flag --load-balancer-addresses replace them. Empty: every install needs the flag.
+	Addresses []string `json:"addresses,omitempty" rule:"load-balancer-addresses"`
 }
 
 // Ingress is an ingress controller for the users of the application: Traefik.
@@ -115,39 +116,77 @@ func (r reader) checkLoadBalancer(s Spec) {
 	if l == nil {
 		return
 	}
-	if list := r.NodeAt(path + ".addresses"); list != nil && len(list.Content) == 0 && !r.HasError(path+".addresses") {
-		r.Report("load-balancer-addresses", path+".addresses", list, "has no addresses", rangeHint)
+	if len(l.Addresses) == 0 && !r.HasError(path+".addresses") {
+		r.Report("load-balancer-flag", path, r.NodeAt(path+".addresses", path), "has no addresses: every install needs --load-balancer-addresses", "add addresses, unless each customer chooses them")
 	}
 	const proxy = "spec.k0s.config.spec.network.kubeProxy"
 	if s.K0s.overlayValue("spec", "network", "kubeProxy", "mode") == "ipvs" && s.K0s.overlayValue("spec", "network", "kubeProxy", "ipvs", "strictARP") != true {
 		r.Report("load-balancer-ipvs", proxy+".mode", r.findNode(proxy+".mode"), "every node answers ARP requests for the addresses of spec.loadBalancer", "set ipvs.strictARP to true beside it")
 	}
+	l.checkRanges(s.Network, func(i int, message, hint string) {
+		at := fmt.Sprintf("%s.addresses[%d]", path, i)
+		r.Report("load-balancer-addresses", at, r.findNode(at), message, hint)
+	})
+}
+
+// checkRanges reports what is wrong with the addresses beside their form, by their index: they are compared with each other
+// and with the networks of the cluster.
+func (l LoadBalancer) checkRanges(n Network, report func(i int, message, hint string)) {
 	var seen []AddressRange
 	for i, value := range l.Addresses {
-		at := fmt.Sprintf("%s.addresses[%d]", path, i)
 		a, err := ParseAddressRange(value)
 		if err != nil {
 			continue
 		}
-		node := r.findNode(at)
-		report := func(message, hint string) { r.Report("load-balancer-addresses", at, node, message, hint) }
 		for _, other := range seen {
 			if a.Overlaps(other) {
-				report(fmt.Sprintf("%s overlaps %s, which is in the list, too", value, other), "name each address once")
+				report(i, fmt.Sprintf("%s overlaps %s, which is in the list, too", value, other), "name each address once")
 			}
 		}
 		seen = append(seen, a)
-		for _, network := range [][2]string{{"podCIDR", s.Network.PodCIDR}, {"serviceCIDR", s.Network.ServiceCIDR}} {
+		for _, network := range [][2]string{{"podCIDR", n.PodCIDR}, {"serviceCIDR", n.ServiceCIDR}} {
 			if p, err := netip.ParsePrefix(network[1]); err == nil && p.Addr().Is4() && a.Overlaps(rangeOf(p)) {
-				report(fmt.Sprintf("%s overlaps %s %s, which the cluster uses itself", value, network[0], p), "use free addresses of the network of the hosts")
+				report(i, fmt.Sprintf("%s overlaps %s %s, which the cluster uses itself", value, network[0], p), "use free addresses of the network of the hosts")
 			}
 		}
 		for _, special := range []string{"0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3"} {
 			if a.Overlaps(rangeOf(netip.MustParsePrefix(special))) {
-				report(value+" contains loopback, link-local, multicast or reserved addresses", rangeHint)
+				report(i, value+" contains loopback, link-local, multicast or reserved addresses", rangeHint)
 			}
 		}
 	}
+}
+
+// contains reports whether address is one of those of the load balancer.
+func (l LoadBalancer) contains(address netip.Addr) bool {
+	return slices.ContainsFunc(l.Addresses, func(value string) bool {
+		a, err := ParseAddressRange(value)
+		return err == nil && a.Contains(address)
+	})
+}
+
+// WithLoadBalancerAddresses returns a copy of the Installer, which has a load balancer, with other addresses for it. The
+// error completes a sentence about them.
+func (i *Installer) WithLoadBalancerAddresses(ranges []string) (*Installer, error) {
+	var wrong []string
+	refuse := func(message, hint string) { wrong = append(wrong, fmt.Sprintf("%s (%s)", message, hint)) }
+	for _, value := range ranges {
+		if message, hint := CheckValue("load-balancer-addresses", value); message != "" {
+			refuse(message, hint)
+		}
+	}
+	out, l := *i, *i.Spec.LoadBalancer
+	l.Addresses, out.Spec.LoadBalancer = ranges, &l
+	l.checkRanges(i.Spec.Network, func(_ int, message, hint string) { refuse(message, hint) })
+	if n := i.Spec.Ingress; n != nil && n.Address != "" {
+		if address, err := netip.ParseAddr(n.Address); err == nil && !l.contains(address) {
+			refuse("they do not contain "+n.Address, "which spec.ingress.address of the Installer requests")
+		}
+	}
+	if len(wrong) > 0 {
+		return nil, errors.New(strings.Join(wrong, "; "))
+	}
+	return &out, nil
 }
 
 // checkIngress checks where the ingress controller is reached.
@@ -188,12 +227,7 @@ func (r reader) checkIngressAddress(s Spec) {
 	case n.Expose != ExposeHostPorts && l == nil && !r.HasError("spec.loadBalancer"):
 		r.Report("ingress-load-balancer", path, r.NodeAt(path), "requires loadBalancer for its address",
 			"add spec.loadBalancer unless a chart of spec.charts gives addresses to services, or set expose: hostPorts")
-	case err == nil && l != nil && !r.HasError("spec.loadBalancer"):
-		for _, value := range l.Addresses {
-			if a, err := ParseAddressRange(value); err == nil && a.Contains(address) {
-				return
-			}
-		}
+	case err == nil && l != nil && len(l.Addresses) > 0 && !r.HasError("spec.loadBalancer") && !l.contains(address):
 		r.Report("ingress-address", at, r.NodeAt(at), n.Address+" is not in spec.loadBalancer.addresses", "use one of them")
 	}
 }

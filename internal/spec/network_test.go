@@ -2,6 +2,8 @@ package spec_test
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/plinthdev/plinth/internal/spec"
@@ -53,6 +55,34 @@ func TestAddressRange_Overlaps(t *testing.T) {
 	}
 	if !a.Contains(netip.MustParseAddr("10.0.0.15")) || a.Contains(netip.MustParseAddr("10.0.0.7")) {
 		t.Error("Contains")
+	}
+}
+
+func TestWithLoadBalancerAddresses_ChecksThemAsLint(t *testing.T) {
+	in := &spec.Installer{Spec: spec.Spec{Network: spec.Network{PodCIDR: "10.244.0.0/16", ServiceCIDR: "10.96.0.0/12"},
+		LoadBalancer: &spec.LoadBalancer{Addresses: []string{"192.168.1.240/29"}}, Ingress: &spec.Ingress{Address: "192.168.1.240"}}}
+	for name, c := range map[string]struct {
+		ranges []string
+		want   string // in the error; "" for none
+	}{
+		"others":                  {[]string{"192.168.1.200-192.168.1.255", "10.0.0.0/29"}, ""},
+		"not a range":             {[]string{"192.168.1.240"}, `"192.168.1.240" is not a range of IPv4 addresses (such as `},
+		"twice":                   {[]string{"192.168.1.240/29", "192.168.1.247-192.168.1.250"}, "overlaps 192.168.1.240-192.168.1.247, which is in the list, too"},
+		"of pods":                 {[]string{"10.244.1.0/24", "192.168.1.240/29"}, "overlaps podCIDR"},
+		"loopback":                {[]string{"127.0.0.1-127.0.0.2"}, "contains loopback"},
+		"without that of ingress": {[]string{"192.168.1.241-192.168.1.250"}, "they do not contain 192.168.1.240 (which spec.ingress.address of the Installer requests)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, err := in.WithLoadBalancerAddresses(c.ranges)
+			switch {
+			case c.want != "":
+				if err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("%v, want %s", err, c.want)
+				}
+			case err != nil || !slices.Equal(out.Spec.LoadBalancer.Addresses, c.ranges) || len(in.Spec.LoadBalancer.Addresses) != 1:
+				t.Errorf("%+v, %v", out, err)
+			}
+		})
 	}
 }
 

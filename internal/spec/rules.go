@@ -77,6 +77,7 @@ func Rules() []Rule {
 		warn("worker-profile-unused", "Every worker profile in spec.k0s.config should be the one that the nodes use."),
 		fail("add-on-known", "This build of Plinth supports the add-on and its version."),
 		fail("load-balancer-addresses", "Addresses of loadBalancer are IPv4 CIDRs or ranges first-last, without overlaps with each other and with podCIDR and serviceCIDR, and not loopback, link-local, multicast or reserved."),
+		warn("load-balancer-flag", "A loadBalancer should have addresses: without them, every install needs --load-balancer-addresses."),
 		fail("load-balancer-ipvs", "With loadBalancer, kube-proxy in its mode ipvs has strictARP: otherwise every node answers ARP requests for each address."),
 		fail("ingress-expose", "The ingress controller is exposed by loadBalancer or by hostPorts."),
 		fail("ingress-address", "The address of ingress is one of loadBalancer's."),

@@ -160,7 +160,8 @@ func (d joinServer) describe(ctx context.Context, r token.Record) (agent.Cluster
 	}
 	vendor, err := desired.ReadVendorSignature(d.Host, d.DataDir)
 	return agent.ClusterInfo{CA: ca, Cluster: c.Receipt.Name, Role: r.Role, Bundle: c.Bundle, Fields: c.Fields, Nodes: nodes, API: c.Receipt.API, Time: d.Now().UTC(),
-		Signature: vendor.Signature, VendorKey: vendor.Key.PEM()}, err
+		LoadBalancer: desired.RememberedAddresses(ctx, d.Env, c.Receipt),
+		Signature:    vendor.Signature, VendorKey: vendor.Key.PEM()}, err
 }
 
 // registryCA returns the certificate of the built-in registry's authority in PEM; nil if

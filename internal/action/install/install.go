@@ -29,6 +29,7 @@ type Options struct {
 	PlanFile           string                 // apply exactly this plan, or nothing
 	Restart            bool                   // roll back an unfinished install that has other arguments
 	APIAddress         string                 // additional name or address of the Kubernetes API, of a load balancer in front of the controllers; "" for the known one
+	Addresses          []string               // of the load balancer; none for the known ones
 	NodeAddress        preflight.AddressFlags // how the address of this host is chosen
 	ConfigureFirewall  string                 // networks of the nodes, for rules in the firewalls of this host; preflight.OwnNetwork for that of its address, "" for none
 	RollBackOnFailure  bool                   // roll back a first install when one of its steps fails
@@ -193,6 +194,7 @@ func (o *operation) writeReceipt(env *action.Env) error {
 	}
 	r.Role, r.Node, r.MachineID, r.Address, r.API = "controller", o.node, o.machineID, o.address.String(), o.apiAddress
 	r.Firewall = o.firewall.State.Request
+	r.LoadBalancer = o.addresses
 	r.Bundle, r.Facts = o.bundle.Digest().String(), o.snapshot.Digest.String()
 	r.Warnings, r.Vendor = o.config.Trust.AppendWarning(o.warnings), source.VendorRecord(o.config.Trust)
 	for _, part := range o.addOns {

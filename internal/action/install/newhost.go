@@ -64,7 +64,7 @@ func RestoreOnNewHost(ctx context.Context, env *action.Env, opts Options, r Rest
 	defer func() { _ = bundle.Close() }()
 
 	o := operation{opts: opts, config: cfg, opened: bundle, bundle: bundle.Bundle, restored: &r,
-		receipt: journal.Receipt{InstalledAt: r.Receipt.InstalledAt, API: r.Receipt.API}}
+		receipt: journal.Receipt{InstalledAt: r.Receipt.InstalledAt, API: r.Receipt.API, LoadBalancer: r.Receipt.LoadBalancer}}
 	if o.args, err = journalArgs(ctx, o.bundle, cfg, opts); err != nil {
 		return Result{}, err
 	}
@@ -126,7 +126,7 @@ func (o *operation) inspectNewHost(ctx context.Context, env *action.Env) error {
 	if err := o.inspectFirewall(env); err != nil {
 		return err
 	}
-	return o.resolveParts(env)
+	return o.resolveParts(ctx, env)
 }
 
 // checkNewHostRuns refuses a restore while another run is unfinished, and finds out whether an unfinished restore only

@@ -41,6 +41,7 @@ type operation struct {
 	node         string               // Kubernetes name of this host
 	machineID    string               // of this host
 	apiAddress   string               // additional name or address of the Kubernetes API; "" for none
+	addresses    desired.Addresses    // of the load balancer
 	addOns       []addons.AddOn
 	warnings     []string // what was skipped or ignored on request, for the receipt
 	tolerated    []string // what failed or was lost, and may be repaired later: not for the receipt
@@ -109,12 +110,20 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	if warning != "" {
 		o.warnings = append(o.warnings, warning)
 	}
-	return o.resolveParts(env)
+	return o.resolveParts(ctx, env)
 }
 
 // resolveParts sets the add-ons and the agent that the steps install.
-func (o *operation) resolveParts(env *action.Env) (err error) {
-	if o.addOns, err = addons.Resolve(o.config.Installer, env.DataDir); err != nil {
+func (o *operation) resolveParts(ctx context.Context, env *action.Env) (err error) {
+	in := o.config.Installer
+	if o.addresses, err = desired.ChooseAddresses(ctx, env, in, o.receipt, o.opts.Addresses); err != nil {
+		return err
+	}
+	if err := o.addresses.Require(in); err != nil {
+		return err
+	}
+	o.args.LoadBalancer = o.addresses
+	if o.addOns, err = o.addresses.Resolve(in, env.DataDir); err != nil {
 		return err
 	}
 	if o.agent, err = env.AgentArtifact(); err != nil {
@@ -160,7 +169,7 @@ func (o *operation) inspectHost(env *action.Env, found facts.Facts) (err error) 
 // runPreflights runs the host preflights and stores what they found. It returns an
 // error when a check failed.
 func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpreflight.Report, error) {
-	want := desired.InstallRequirements(o.bundle, o.config.Installer, env.Journal(), env.DataDir)
+	want := desired.InstallRequirements(o.bundle, o.addresses.Apply(o.config.Installer), env.Journal(), env.DataDir)
 	want.Sources, want.Recorded, want.Address = o.opened.FetchURLs(), o.recorded, o.addressReq
 	o.firewall.SetRequirements(&want)
 	if o.restored != nil {

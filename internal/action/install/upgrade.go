@@ -18,7 +18,7 @@ func runUpgrade(ctx context.Context, env *action.Env, opts Options, bundle sourc
 	if err := checkUpgradeFlags(opts); err != nil {
 		return Result{}, err
 	}
-	res, err := upgrade.RunOpened(ctx, env, upgrade.Options{LoadOptions: opts.LoadOptions, Source: opts.Source, IgnorePreflights: opts.IgnorePreflights, Plan: opts.Plan, PlanFile: opts.PlanFile, Trace: opts.Trace, Install: true},
+	res, err := upgrade.RunOpened(ctx, env, upgrade.Options{LoadOptions: opts.LoadOptions, Source: opts.Source, IgnorePreflights: opts.IgnorePreflights, Plan: opts.Plan, PlanFile: opts.PlanFile, Trace: opts.Trace, Addresses: opts.Addresses, Install: true},
 		bundle, cfg)
 	return Result{Changed: res.Changed, Plan: res.Plan, Inputs: res.Inputs, Preflights: res.Preflights, ConsoleURL: res.ConsoleURL, Kubeconfig: k0s.AdminConf, Log: res.Log,
 		Trace: res.Trace}, err

@@ -199,7 +199,7 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 // runPreflights verifies that this host differs from all nodes of the cluster, that its
 // clock agrees with theirs and that k0s will run on it.
 func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpreflight.Report, error) {
-	want := desired.JoinRequirements(o.bundle, o.installer, env.Journal(), env.DataDir, hostpreflight.Role(o.clusterInfo.Role))
+	want := desired.JoinRequirements(o.bundle, desired.Addresses(o.clusterInfo.LoadBalancer).Apply(o.installer), env.Journal(), env.DataDir, hostpreflight.Role(o.clusterInfo.Role))
 	o.addressReq.Toward = controllerAddresses(o.token.Addresses, o.clusterInfo.Nodes)
 	want.Recorded, want.Address = o.recorded, o.addressReq
 	o.firewall.SetRequirements(&want)
@@ -333,6 +333,7 @@ func (o *operation) writeReceipt(env *action.Env) error {
 	}
 	r.Name, r.Role, r.Node, r.API = o.clusterInfo.Cluster, o.clusterInfo.Role, o.nodeName, o.clusterInfo.API
 	r.MachineID, r.Address, r.Firewall = o.facts.MachineID, o.address.String(), o.firewall.State.Request
+	r.LoadBalancer = o.clusterInfo.LoadBalancer
 	r.Bundle, r.Facts, r.Warnings = o.bundle.Digest().String(), o.snapshot.Digest.String(), o.warnings
 	r.Vendor = o.vendorRecord()
 	return journal.WriteReceipt(env.Host, env.DataDir, r)

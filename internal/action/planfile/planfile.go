@@ -163,6 +163,7 @@ func ResumeArgs() []Arg {
 // planArgs returns the arguments that must not change between a plan and its run.
 func planArgs() []Arg {
 	return append(ResumeArgs(),
+		Arg{"the load balancer's address list", func(a journal.Args) string { return strings.Join(a.LoadBalancer, ", ") }},
 		Arg{"the installed bundle", func(a journal.Args) string { return a.From }},
 		Arg{"the firewall", func(a journal.Args) string { return a.Firewall }},
 		Arg{"the license", func(a journal.Args) string { return a.License }},

@@ -45,6 +45,7 @@ func TestPlan_RefusesAChangedPlanOrHost(t *testing.T) {
 		"another bundle":   {good, here, journal.Args{Bundle: "sha256:2"}, steps, "the bundle was sha256:1 and is now sha256:2"},
 		"an added license": {good, here, journal.Args{Bundle: "sha256:1", License: "sha256:3"}, steps, "the license was none and is now sha256:3"},
 		"another address":  {good, here, journal.Args{Bundle: "sha256:1", APIAddress: "10.0.0.100"}, steps, "the API address was none and is now 10.0.0.100"},
+		"other addresses":  {good, here, journal.Args{Bundle: "sha256:1", LoadBalancer: []string{"10.0.0.0/28", "10.0.1.0/28"}}, steps, "the load balancer's address list was none and is now 10.0.0.0/28, 10.0.1.0/28"},
 		"something done":   {good, here, args, []step.Planned{{Step: "kernel", State: "done"}}, "step kernel was needed module overlay and is now done"},
 		"edited":           {strings.Replace(good, "90-plinth", "91-plinth", 1), here, args, steps, "its digest does not match"},
 		"not a plan":       {"{}", here, args, steps, "it is not a plan"},

@@ -32,6 +32,7 @@ type RunOptions struct {
 	Peers  []string // hosts that will share the cluster, by name or address
 	Code   string   // code that a listening peer printed; secret
 
+	Addresses   []string     // of the load balancer; none for the known ones
 	NodeAddress AddressFlags // how the node's address is chosen
 }
 
@@ -42,13 +43,17 @@ func Run(ctx context.Context, env *action.Env, req RunOptions) (hostpreflight.Re
 	if role != "" && role != hostpreflight.Controller && role != hostpreflight.Worker {
 		return hostpreflight.Report{}, problem.Newf(problem.ExitUsage, "check this host", "use --role controller or --role worker", "unknown role %q", req.Role)
 	}
+	hasBundle := req.Bundle != "" || req.Source != ""
+	if len(req.Addresses) > 0 && !hasBundle {
+		return hostpreflight.Report{}, problem.Newf(problem.ExitUsage, "check this host", "add --bundle FILE", "--load-balancer-addresses needs the bundle with the load balancer")
+	}
 	readOnly := env.ReadOnly()
 	j, err := openJournal(readOnly)
 	if err != nil {
 		return hostpreflight.Report{}, err
 	}
 	opts := Options{Requirements: desired.DefaultRequirements(j, env.DataDir), Ignore: req.Ignore, Journal: j}
-	if req.Bundle != "" || req.Source != "" {
+	if hasBundle {
 		if opts.Requirements, opts.VendorPreflights, err = bundleRequirements(ctx, req, j, readOnly); err != nil {
 			return hostpreflight.Report{}, err
 		}
@@ -179,9 +184,13 @@ func bundleRequirements(ctx context.Context, req RunOptions, j *journal.Journal,
 	if !d.Trust.Verified { // anyone can write a bundle that is only inspected
 		vendor = vendor.WithoutPrograms()
 	}
-	want := desired.InstallRequirements(b, m.Installer, j, env.DataDir)
+	receipt, _, _ := journal.ReadReceipt(env.Host, env.DataDir) // setHost reports the error
+	addresses, failed := desired.ChooseAddresses(ctx, env, m.Installer, receipt, req.Addresses)
+	if failed != nil {
+		return hostpreflight.Requirements{}, troubleshoot.Preflights{}, failed
+	}
+	want := desired.InstallRequirements(b, addresses.Apply(m.Installer), j, env.DataDir)
 	want.Sources = d.FetchURLs()
-	var failed error
 	if want.MissingBlobs, failed = d.MissingAtSource(ctx); failed != nil {
 		want.MissingBlobs = []string{failed.Error()}
 	}

@@ -72,6 +72,7 @@ func (opts Options) newHostFlags() (names []string) {
 		name  string
 	}{
 		{in.NodeAddress.Address != "", "--address"}, {in.NodeAddress.Interface != "", "--network-interface"}, {in.APIAddress != "", "--api-address"}, {in.ConfigureFirewall != "", "--configure-firewall"},
+		{len(in.Addresses) > 0, "--load-balancer-addresses"},
 		{len(in.IgnorePreflights) > 0, "--ignore-host-preflight"}, {in.Source.Base != "", "--base"}, {in.Source.VerifyKey != "", "--verify-key"},
 		{in.Source.KeyRotation != "", "--key-rotation"}, {in.Source.AllowUnsigned, "--allow-unsigned"},
 	} {

@@ -262,9 +262,10 @@ func TestIsOnNewHost_NeedsABundleAndNoCluster(t *testing.T) {
 	addressed := func(o install.Options) install.Options {
 		o.ConfigureFirewall = preflight.OwnNetwork
 		o.NodeAddress, o.APIAddress, o.IgnorePreflights = preflight.AddressFlags{Address: "10.0.0.9", Interface: "eth1"}, "api.example.com", []string{"memory"}
+		o.Addresses = []string{"10.0.0.0/28"}
 		return o
 	}
-	const unused = ": --address, --network-interface, --api-address, --configure-firewall, --ignore-host-preflight would have no effect"
+	const unused = ": --address, --network-interface, --api-address, --configure-firewall, --load-balancer-addresses, --ignore-host-preflight would have no effect"
 	for name, c := range map[string]struct {
 		opts      Options
 		installed bool

@@ -46,11 +46,12 @@ type operation struct {
 	plan   planfile.Plan  // of --plan-file
 
 	receipt    journal.Receipt
-	installed  *spec.Installer // of the cluster before the upgrade
-	from, to   string          // digests of the bundles before and after; equal if the bundle does not change
-	resumed    bool            // a run of the same upgrade is unfinished
-	saved      bool            // that run has saved the data of the cluster on this host: k0s may be stopped
-	changes    []string        // fields of the Installer that differ, for users
+	installed  *spec.Installer   // of the cluster before the upgrade
+	from, to   string            // digests of the bundles before and after; equal if the bundle does not change
+	resumed    bool              // a run of the same upgrade is unfinished
+	saved      bool              // that run has saved the data of the cluster on this host: k0s may be stopped
+	changes    []string          // fields of the Installer that differ, for users
+	addresses  desired.Addresses // of the load balancer
 	addOns     []addons.AddOn
 	dropped    []addons.AddOn // that the new bundle no longer has
 	agent      node.Artifact
@@ -97,7 +98,7 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 			return err
 		}
 	}
-	if o.addOns, err = addons.Resolve(o.config.Installer, env.DataDir); err != nil {
+	if err := o.resolveAddOns(ctx, env); err != nil {
 		return err
 	}
 	if o.dropped, err = o.droppedAddOns(env.DataDir); err != nil {
@@ -112,6 +113,25 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 		}
 	}
 	return env.NoteForeignProgram(o.agent)
+}
+
+// resolveAddOns sets the add-ons of the new bundle, with the addresses of its load balancer. A node that another one
+// upgrades does not know those that the upgrade brings, and installs no add-ons.
+func (o *operation) resolveAddOns(ctx context.Context, env *action.Env) (err error) {
+	in := o.config.Installer
+	if o.follows != nil {
+		o.addresses = desired.RememberedAddresses(ctx, env, o.receipt)
+	} else if o.addresses, err = desired.ChooseAddresses(ctx, env, in, o.receipt, o.opts.Addresses); err == nil {
+		err = o.addresses.Require(in)
+	}
+	if err != nil {
+		return err
+	}
+	if len(o.opts.Addresses) > 0 {
+		o.changes = append(o.changes, "the load balancer gets the addresses "+strings.Join(o.addresses, ", "))
+	}
+	o.addOns, err = o.addresses.Resolve(in, env.DataDir)
+	return err
 }
 
 // readCluster reads the nodes of the cluster and the record of its last upgrade. An unfinished upgrade to the same bundle
@@ -364,7 +384,7 @@ func (o *operation) planFacts() map[string]string {
 
 // runPreflights runs the host preflights and stores what they found. It returns an error when a check failed.
 func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpreflight.Report, error) {
-	want, err := desired.UpgradeRequirements(ctx, o.target(env), o.bundle, o.config.Installer, o.follows != nil || len(o.nodes.batches) > 0)
+	want, err := desired.UpgradeRequirements(ctx, o.target(env), o.bundle, o.addresses.Apply(o.config.Installer), o.follows != nil || len(o.nodes.batches) > 0)
 	if err != nil {
 		return nil, err
 	}
@@ -421,7 +441,7 @@ func (o *operation) fetchBundle(ctx context.Context, env *action.Env) (err error
 
 // journalArgs returns the arguments of this run, with the number of steps to apply.
 func (o *operation) journalArgs(_ *action.Env, count int) *journal.Args {
-	return &journal.Args{Cluster: o.receipt.Name, Bundle: o.to, From: o.from, PodCIDR: o.config.Installer.Spec.Network.PodCIDR, APIAddress: o.receipt.API,
+	return &journal.Args{Cluster: o.receipt.Name, Bundle: o.to, From: o.from, PodCIDR: o.config.Installer.Spec.Network.PodCIDR, APIAddress: o.receipt.API, LoadBalancer: o.addresses,
 		Node: o.node, MachineID: o.machineID, Address: o.address.String(), Facts: o.snapshot.Digest.String(), Steps: count,
 		Plan: o.plan.Digest(), OtherMinor: spec.KubernetesMinor(o.installed.Spec.K0s.Version) != spec.KubernetesMinor(o.config.Installer.Spec.K0s.Version)}
 }
@@ -436,6 +456,7 @@ func (o *operation) writeReceipt(env *action.Env) error {
 		return err
 	}
 	r.Role, r.Node, r.MachineID, r.Address, r.API = o.receipt.Role, o.node, o.machineID, o.address.String(), o.receipt.API
+	r.LoadBalancer = o.addresses
 	r.Bundle, r.Facts = o.to, cmp.Or(o.snapshot.Digest.String(), o.receipt.Facts)
 	r.Warnings, r.Vendor = o.config.Trust.AppendWarning(o.warnings), source.VendorRecord(o.config.Trust)
 	for _, part := range o.addOns {

@@ -218,7 +218,7 @@ func (r *rollback) restoreSteps(ctx context.Context, env *action.Env) ([]step.St
 
 // addOnSteps returns the steps that restore the add-ons and the console with the charts of the bundle before the upgrade.
 func (r *rollback) addOnSteps(ctx context.Context, env *action.Env, target desired.Target) (steps []step.Step, err error) {
-	if target.AddOns, err = addons.Resolve(r.installed.Installer, env.DataDir); err != nil {
+	if target.AddOns, err = desired.RememberedAddresses(ctx, env, r.receipt).Resolve(r.installed.Installer, env.DataDir); err != nil {
 		return nil, err
 	}
 	b, err := desired.OpenInstalledBundle(ctx, env.Host, r.snapshot.FilesDir(env.DataDir))

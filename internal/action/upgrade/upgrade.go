@@ -27,6 +27,7 @@ type Options struct {
 	NoDrain            bool           // restart k0s under running pods
 	SkipNodes          []string       // names of nodes to leave out
 	MaxUnavailable     int            // workers that are upgraded at the same time; 0 for one
+	Addresses          []string       // of the load balancer; none for the known ones
 	Trace              string         // file for the trace of the run; "" for none
 	Install            bool           // the user typed `plinth install`, and has to be told that it becomes an upgrade
 }

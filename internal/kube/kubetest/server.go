@@ -207,6 +207,7 @@ var knownKinds = map[string]map[string]string{
 	"certificates.k8s.io/v1": {"CertificateSigningRequest": "certificatesigningrequests"},
 	"coordination.k8s.io/v1": {"Lease": "leases"},
 	"policy/v1":              {"PodDisruptionBudget": "poddisruptionbudgets"},
+	"metallb.io/v1beta1":     {"IPAddressPool": "ipaddresspools"},
 	"velero.io/v1": {"BackupStorageLocation": "backupstoragelocations", "Backup": "backups", "PodVolumeBackup": "podvolumebackups",
 		"Restore": "restores", "PodVolumeRestore": "podvolumerestores"},
 	"storage.k8s.io/v1":            {"StorageClass": "storageclasses"},
