@@ -56,9 +56,9 @@ func TestLiveRenderer_ShowsTheTimeLeftInTheSecondHalf(t *testing.T) {
 		rows[e.Step+" "+string(e.State)] = row.String()
 	}
 	for at, want := range map[string]string{
-		"images-rest done":      "  install: 14 of 28 steps, 37s",
-		"console started":       "  install: 20 of 28 steps, 50s, about 45s left",
-		"console-proxy started": "  install: 22 of 28 steps, 1m30s, about 5s left",
+		"images-rest done":      "  install: 15 of 30 steps, 23s",
+		"console started":       "  install: 21 of 30 steps, 31s, about 25s left",
+		"console-proxy started": "  install: 23 of 30 steps, 55s, about 5s left",
 	} {
 		if rows[at] != want {
 			t.Errorf("%s: %q, want %q", at, rows[at], want)
