@@ -188,7 +188,7 @@ verify: vulns ## run golangci-lint, the list of words, shellcheck and the vulner
 	go vet -tags bench ./e2e/
 	scripts/check-words
 	$(call need,shellcheck)
-	git ls-files | xargs grep -lE '^#!.*\b(ba)?sh\b' | xargs shellcheck -x
+	git ls-files | xargs awk 'FNR == 1 && /^#!.*[\/ ](ba)?sh( |$$)/ {print FILENAME}' | xargs shellcheck -x
 
 .PHONY: vulns
 vulns: ## fail on known vulnerabilities of the plinth executable that distro/vulnerabilities.yaml does not except
