@@ -47,6 +47,9 @@ func Inspect(in *spec.Installer, src Source) (charts []Chart, violations []spec.
 		x.addOwn()
 	}
 	for _, c := range in.Spec.SortedCharts() {
+		if x.spent { // templates that do not end still take time and memory: no other chart is rendered beside them
+			break
+		}
 		i := slices.IndexFunc(in.Spec.Charts, func(other spec.Chart) bool { return other.Name == c.Name })
 		x.path = fmt.Sprintf("spec.charts[%d]", i)
 		if done, ok := x.inspect(c); ok {
@@ -107,6 +110,7 @@ type inspection struct {
 	portUsers  map[string][]portUser  // users of ports of the hosts by port and protocol
 	ownAPIs    map[string][]string    // that the add-ons of Plinth before a chart define, by its name
 	metricsAPI bool                   // a chart so far serves the metrics that autoscalers read
+	spent      bool                   // a chart takes more to render than a chart may
 	violations []spec.Violation
 	counts     map[[2]string]int // violations by path and rule
 }
@@ -150,6 +154,9 @@ func (x *inspection) inspect(c spec.Chart) (done Chart, ok bool) {
 	if !ok {
 		return done, false
 	}
+	if size, err := release.RecordSize(x.kubernetes); err == nil && size > helm.MaxRecord {
+		x.report("chart-size", "", fmt.Sprintf("its release takes %d bytes, and the Secret in which Helm stores it has at most %d", size, helm.MaxRecord), "remove files that its templates do not use, with .helmignore")
+	}
 	x.apis = append(x.apis, definedAPIs(install)...)
 	x.checkObjects(c, install)
 	found := FindImages(slices.Concat(install, upgrade))
@@ -167,6 +174,11 @@ func (x *inspection) render(release helm.Release, upgrade bool) ([]Object, bool)
 	var objects []Object
 	if err == nil {
 		objects, err = decodeAll(rendered.All())
+	}
+	if errors.Is(err, helm.ErrTooExpensive) {
+		x.spent = true
+		x.report("chart-render", "", "the chart does not render: "+err.Error(), "look for loops and for large counts in its templates and values")
+		return nil, false
 	}
 	if err != nil {
 		x.report("chart-render", "", "the chart does not render: "+oneLine(err.Error()), "correct its values; `helm template` shows the same")
@@ -192,11 +204,11 @@ func (x *inspection) checkChart(c spec.Chart, release helm.Release) bool {
 	for _, missing := range missingDependencies(ch) {
 		x.report("chart-read", "chart", "the dependency "+missing+" is not in the chart", "vendor it: run `helm dependency build` in the folder of the chart, and keep its charts/")
 	}
-	if err := release.ValidateValues(); err != nil {
+	switch err := release.ValidateValues(); {
+	case errors.Is(err, helm.ErrSchemaNotFollowed):
+		x.report("chart-unchecked", "values", "are not compared with the schema of the chart: "+oneLine(err.Error()), "copy what it refers to into the schema, below $defs, if the values are to be checked")
+	case err != nil:
 		x.reportSchema(ch, err)
-	}
-	if size, err := release.RecordSize(x.kubernetes); err == nil && size > helm.MaxRecord {
-		x.report("chart-size", "", fmt.Sprintf("its release takes %d bytes, and the Secret in which Helm stores it has at most %d", size, helm.MaxRecord), "remove files that its templates do not use, with .helmignore")
 	}
 	return !slices.ContainsFunc(x.violations[before:], func(v spec.Violation) bool { return v.Rule == "chart-read" })
 }

@@ -121,21 +121,22 @@ func (r Release) renderChart(o renderOptions, revision int) (ch *chart.Chart, ho
 	if err := chartutil.ProcessDependenciesWithMerge(ch, given); err != nil {
 		return nil, nil, nil, err
 	}
-	// ValidateValues checks the schema: it can name other documents on the network, which a host may not reach.
+	// ValidateValues checks the schema, where the bundle is built.
 	values, err := chartutil.ToRenderValuesWithSchemaValidation(ch, given, chartutil.ReleaseOptions{
 		Name: r.Name, Namespace: r.Namespace, Revision: revision, IsInstall: !o.upgrade, IsUpgrade: o.upgrade}, caps, true)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	var files map[string]string
-	switch {
-	case !r.External:
-		files, err = engine.Engine{Strict: true}.Render(ch, values)
-	case o.cluster != nil:
-		files, err = engine.RenderWithClientProvider(ch, values, o.cluster)
-	default:
-		files, err = engine.Render(ch, values)
-	}
+	files, err := limited(defaultLimits, func() (map[string]string, error) {
+		switch {
+		case !r.External:
+			return engine.Engine{Strict: true}.Render(ch, values)
+		case o.cluster != nil:
+			return engine.RenderWithClientProvider(ch, values, o.cluster)
+		default:
+			return engine.Render(ch, values)
+		}
+	})
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -238,37 +239,4 @@ func ServedAPIs(kubeVersion string) []string {
 		}
 	}
 	return slices.Sorted(maps.Keys(all))
-}
-
-// remoteReference matches a schema that names another document on the network.
-var remoteReference = regexp.MustCompile(`"\$ref"\s*:\s*"https?://`)
-
-// ValidateValues returns an error if the values of the release do not fit the values.schema.json of its chart or of
-// its dependencies. A chart with a schema that names documents on the network is not checked.
-func (r Release) ValidateValues() (err error) {
-	defer recoverRender(&err)
-	ch, err := LoadChart(r.Archive)
-	if err != nil {
-		return err
-	}
-	given := maps.Clone(r.Values)
-	if given == nil {
-		given = map[string]any{}
-	}
-	if err := chartutil.ProcessDependenciesWithMerge(ch, given); err != nil {
-		return err
-	}
-	if hasRemoteSchema(ch) {
-		return nil
-	}
-	values, err := chartutil.CoalesceValues(ch, given)
-	if err != nil {
-		return err
-	}
-	return chartutil.ValidateAgainstSchema(ch, values)
-}
-
-// hasRemoteSchema reports whether a schema of ch or of its dependencies names documents on the network.
-func hasRemoteSchema(ch *chart.Chart) bool {
-	return remoteReference.Match(ch.Schema) || slices.ContainsFunc(ch.Dependencies(), hasRemoteSchema)
 }

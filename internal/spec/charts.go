@@ -77,7 +77,7 @@ func chartRules() []Rule {
 		warn("chart-autoscaler", "Without metrics-server, nothing tells a HorizontalPodAutoscaler of CPU and memory, unless a chart before it brings another one."),
 		warn("chart-image-pull", "Containers should not pull always: without the registry, such a pod does not start."),
 		warn("chart-image-unknown", "What looks like an image of a chart should be in the bundle: name it in additionalImages if pods use it."),
-		warn("chart-unchecked", "A chart is checked if it is beside the Installer or in the cache of downloads: lint uses no network."),
+		warn("chart-unchecked", "A chart is checked if it is beside the Installer or in the cache of downloads, and its values if its schema refers to no other document: lint uses no network."),
 	}
 }
 
