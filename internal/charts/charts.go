@@ -3,6 +3,7 @@
 package charts
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"strings"
 
 	"helm.sh/helm/v3/pkg/chart"
+	"helm.sh/helm/v3/pkg/chartutil"
 
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/internal/helm"
@@ -213,10 +215,13 @@ func (x *inspection) checkChart(c spec.Chart, release helm.Release) bool {
 	return !slices.ContainsFunc(x.violations[before:], func(v spec.Violation) bool { return v.Rule == "chart-read" })
 }
 
-// missingDependencies returns the dependencies of a chart, and of its dependencies, that are not in it.
+// missingDependencies returns the dependencies of a chart, and of its dependencies, that are not in it, or only in a version
+// that it does not accept. Helm would render such a one, and ignore its condition and its alias.
 func missingDependencies(ch *chart.Chart) (missing []string) {
 	for _, d := range ch.Metadata.Dependencies {
-		if d != nil && !slices.ContainsFunc(ch.Dependencies(), func(sub *chart.Chart) bool { return sub.Name() == d.Name }) {
+		if d != nil && !slices.ContainsFunc(ch.Dependencies(), func(sub *chart.Chart) bool {
+			return sub.Name() == d.Name && chartutil.IsCompatibleRange(cmp.Or(d.Version, "*-0"), sub.Metadata.Version)
+		}) {
 			missing = append(missing, fmt.Sprintf("%s %s of %s", d.Name, d.Version, ch.Name()))
 		}
 	}

@@ -32,6 +32,7 @@ var removedBefore = sync.OnceValue(func() (rows []upgrade.RemovedAPI) {
 
 // checkObjects checks the objects of a chart.
 func (x *inspection) checkObjects(c spec.Chart, objects []Object) {
+	objects = slices.DeleteFunc(slices.Clone(objects), func(o Object) bool { return !x.checkFields(o) })
 	x.checkKinds(c, objects)
 	x.metricsAPI = x.metricsAPI || slices.ContainsFunc(objects, func(o Object) bool { return o.GetKind() == "APIService" && o.GetName() == "v1beta1.metrics.k8s.io" })
 	for _, obj := range objects {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"helm.sh/helm/v3/pkg/release"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/plinthdev/plinth/internal/k0s"
@@ -72,7 +73,12 @@ func (x *inspection) checkOwner(c spec.Chart, obj Object) {
 		return
 	}
 	key := objectKey(obj, c.Namespace)
-	if owner, taken := x.owners[key]; taken && owner.chart != c.Name {
+	owner, taken := x.owners[key]
+	if taken && owner.chart == c.Name && obj.GetAnnotations()[release.HookAnnotation] == "" {
+		x.report("chart-object", "", fmt.Sprintf("%s is created by %s, too", obj, owner.text), "leave one of the two out: Helm creates neither")
+		return
+	}
+	if taken && owner.chart != c.Name {
 		x.report("chart-object", "", fmt.Sprintf("%s is created by %s, too", obj, owner.text), cmp.Or(owner.hint, "choose another name in the values of the chart, or leave one of the two out"))
 		return
 	}
