@@ -31,6 +31,7 @@ type Request struct {
 	HostFiles   []HostFile
 	Charts      []Chart
 	Images      []string                           // full references, boot-critical ones first
+	ImageUsers  map[string]string                  // what needs an image, by its reference, for messages; may be nil
 	Platform    string                             // "" means linux/amd64
 	Release     int64                              // the vendor's release number; 0 for none
 	Expires     time.Time                          // zero for never

@@ -95,7 +95,11 @@ func selectManifests(have []ocispec.Descriptor, req Request, platform string) ([
 		case ok:
 			found = append(found, withPlatform(desc, platform, named[key]))
 		default:
-			missing = append(missing, key+similarItems(key, byName))
+			user := ""
+			if by := req.ImageUsers[named[key]]; by != "" {
+				user = ", which " + by + " needs"
+			}
+			missing = append(missing, key+user+similarItems(key, byName))
 		}
 	}
 	if missing != nil {

@@ -3,6 +3,7 @@ package bundle
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"strings"
@@ -72,6 +73,10 @@ func (s partSource) addCharts(req *build.Request, refs []string) []string {
 		req.Charts = append(req.Charts, build.Chart{Name: c.Name, Version: c.Version, Archive: c.Archive})
 		for _, i := range c.Images {
 			refs = append(refs, i.Ref)
+			if req.ImageUsers == nil {
+				req.ImageUsers = map[string]string{}
+			}
+			req.ImageUsers[i.Ref] = fmt.Sprintf("chart %s (%s)", c.Name, i.Template)
 		}
 	}
 	return refs

@@ -229,3 +229,11 @@ func TestBuild_RefusesValuesThatFillTheInstaller(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestBuild_NamesTheChartWhoseImageIsMissing(t *testing.T) {
+	installer, source := chartInstaller(t, "library/later")
+	_, err := Build(t.Context(), BuildRequest{Installer: installer, Source: source, Out: filepath.Join(t.TempDir(), "b")})
+	if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), "image docker.io/library/later:1.0.0, which chart hello (additionalImages) needs") {
+		t.Errorf("%v", err)
+	}
+}
