@@ -3,6 +3,8 @@ package main
 
 import (
 	"context"
+	"io"
+	"log"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 var version string
 
 func main() {
+	log.SetOutput(io.Discard) // libraries print lines of their own to it, such as Helm of each symbolic link in a chart
 	ctx, cancel := context.WithCancelCause(context.Background())
 	// The first signal requests a safe stop, the second ends the process at once.
 	// SIGPIPE is caught so that a lost terminal only fails the write and does not

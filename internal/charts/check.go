@@ -43,6 +43,7 @@ func (x *inspection) checkObjects(c spec.Chart, objects []Object) {
 			if pod.isForWindows() {
 				continue
 			}
+			x.checkContainers(pod)
 			x.checkPrivileges(pod)
 			x.checkPullPolicy(pod)
 		}

@@ -61,3 +61,18 @@ func wrongField(obj Object) string {
 		return "a field has a wrong format: " + oneLine(err.Error())
 	}
 }
+
+// checkContainers reports containers without an image, in pods of kinds of Kubernetes: an operator may add that of its own.
+func (x *inspection) checkContainers(pod podTemplate) {
+	if !scheme.Scheme.Recognizes(pod.GroupVersionKind()) {
+		return
+	}
+	for _, list := range containerLists {
+		containers, _ := pod.spec[list].([]any)
+		for _, item := range containers {
+			if c, ok := item.(map[string]any); ok && (c["image"] == nil || c["image"] == "") {
+				x.report("chart-field", "", fmt.Sprintf("%s: container %v has no image", pod.Object, c["name"]), "set the image in the values of the chart")
+			}
+		}
+	}
+}

@@ -229,6 +229,9 @@ func (f *imageFinder) addSuspect(obj Object, text string) {
 // the tag latest if there is none, and without the tag if there is a digest. It returns "" for a text that is no
 // reference.
 func normalizeReference(text string) string {
+	if strings.Contains(text, "://") { // a URL; its scheme would count as a registry with an empty port
+		return ""
+	}
 	repository, digest, hasDigest := strings.Cut(text, "@")
 	if hasDigest {
 		if colon := strings.LastIndex(repository, ":"); colon > strings.LastIndex(repository, "/") {
