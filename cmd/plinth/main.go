@@ -17,7 +17,7 @@ import (
 var version string
 
 func main() {
-	log.SetOutput(io.Discard) // libraries print lines of their own to it, such as Helm of each symbolic link in a chart
+	log.SetOutput(io.Discard) // libraries log to it: Helm, for example, logs each symbolic link in a chart
 	ctx, cancel := context.WithCancelCause(context.Background())
 	// The first signal requests a safe stop, the second ends the process at once.
 	// SIGPIPE is caught so that a lost terminal only fails the write and does not

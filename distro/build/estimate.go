@@ -72,8 +72,8 @@ func formatRemaining(d time.Duration) string {
 	case minutes < 1:
 		return ""
 	case minutes == 1:
-		return ", about a minute left in all"
+		return ", about a minute left"
 	default:
-		return fmt.Sprintf(", about %d minutes left in all", minutes)
+		return fmt.Sprintf(", about %d minutes left", minutes)
 	}
 }

@@ -47,7 +47,7 @@ func TestEstimator_Remaining(t *testing.T) {
 
 func TestFormatRemaining(t *testing.T) {
 	for d, want := range map[time.Duration]string{
-		0: "", 20 * time.Second: "", 45 * time.Second: ", about a minute left in all", 25*time.Minute + 10*time.Second: ", about 25 minutes left in all",
+		0: "", 20 * time.Second: "", 45 * time.Second: ", about a minute left", 25*time.Minute + 10*time.Second: ", about 25 minutes left",
 	} {
 		t.Run(d.String(), func(t *testing.T) {
 			if got := formatRemaining(d); got != want {

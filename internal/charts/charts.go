@@ -179,7 +179,7 @@ func (x *inspection) render(release helm.Release, upgrade bool) ([]Object, bool)
 	}
 	if errors.Is(err, helm.ErrTooExpensive) {
 		x.spent = true
-		x.report("chart-render", "", "the chart does not render: "+err.Error(), "look for loops and for large counts in its templates and values")
+		x.report("chart-render", "", "the chart does not render: "+err.Error(), "check its templates and values for endless loops and large counts")
 		return nil, false
 	}
 	if err != nil {
@@ -208,7 +208,7 @@ func (x *inspection) checkChart(c spec.Chart, release helm.Release) bool {
 	}
 	switch err := release.ValidateValues(); {
 	case errors.Is(err, helm.ErrSchemaNotFollowed):
-		x.report("chart-unchecked", "values", "are not compared with the schema of the chart: "+oneLine(err.Error()), "copy what it refers to into the schema, below $defs, if the values are to be checked")
+		x.report("chart-unchecked", "values", "are not checked: "+oneLine(err.Error()), "to have them checked, copy the referenced document into the schema, under $defs")
 	case err != nil:
 		x.reportSchema(ch, err)
 	}

@@ -75,7 +75,7 @@ func (x *inspection) checkOwner(c spec.Chart, obj Object) {
 	key := objectKey(obj, c.Namespace)
 	owner, taken := x.owners[key]
 	if taken && owner.chart == c.Name && obj.GetAnnotations()[release.HookAnnotation] == "" {
-		x.report("chart-object", "", fmt.Sprintf("%s is created by %s, too", obj, owner.text), "leave one of the two out: Helm creates neither")
+		x.report("chart-object", "", fmt.Sprintf("%s is created by %s, too", obj, owner.text), "remove one of the two from the chart")
 		return
 	}
 	if taken && owner.chart != c.Name {

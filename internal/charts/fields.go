@@ -12,8 +12,8 @@ import (
 // maxName is the length of the longest name of an object (Kubernetes: apimachinery, validation.DNS1123SubdomainMaxLength).
 const maxName = 253
 
-// checkFields reports an object without what each object has, and one with a field of a type that Kubernetes does not take.
-// The API server would refuse it in the middle of an install. It reports whether the object can be looked at further.
+// checkFields reports an object without what each object has, and one with a field of a type that Kubernetes does not accept.
+// The API server would refuse it in the middle of an install. It reports whether the object can be checked further.
 func (x *inspection) checkFields(obj Object) bool {
 	what := ""
 	switch name := obj.GetName(); {
@@ -36,8 +36,8 @@ func (x *inspection) checkFields(obj Object) bool {
 	return true
 }
 
-// jsonKinds are what JSON has, for people.
-var jsonKinds = map[string]string{"string": "a text", "number": "a number", "bool": "true or false", "array": "a list", "object": "a mapping"}
+// jsonKinds are the names of the types of JSON in messages.
+var jsonKinds = map[string]string{"string": "a string", "number": "a number", "bool": "a boolean", "array": "a list", "object": "a mapping"}
 
 // wrongField returns the first field of an object of a kind of Kubernetes that has a wrong type, with that; "" if none has. Of
 // other kinds nothing is known.

@@ -9,7 +9,7 @@ import (
 
 // ErrTooExpensive means that a chart takes more time or memory to render than a chart may. Its templates run on until
 // the program ends, because Helm's engine cannot be stopped: end the program soon.
-var ErrTooExpensive = errors.New("its templates do not end, or make too much text")
+var ErrTooExpensive = errors.New("rendering takes too much time or memory")
 
 // renderLimits are what one rendering may take. A large chart takes a second and 100 MB.
 type renderLimits struct {
@@ -17,7 +17,7 @@ type renderLimits struct {
 	memory uint64 // in bytes, of the whole program beyond that before
 }
 
-var defaultLimits = renderLimits{time: time.Minute, memory: 1 << 30}
+var defaultLimits = renderLimits{time: time.Minute, memory: 1e9}
 
 // limitInterval is how often the memory is measured.
 const limitInterval = 20 * time.Millisecond
@@ -52,7 +52,7 @@ func limited[T any](limits renderLimits, f func() (T, error)) (T, error) {
 				return none, fmt.Errorf("%w: not rendered after %s", ErrTooExpensive, limits.time)
 			}
 			if now := heapSize(); now > before+limits.memory {
-				return none, fmt.Errorf("%w: more than %d MB of memory", ErrTooExpensive, limits.memory>>20)
+				return none, fmt.Errorf("%w: more than %d MB of memory", ErrTooExpensive, limits.memory/1e6)
 			}
 		}
 	}

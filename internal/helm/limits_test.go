@@ -20,8 +20,8 @@ func TestLimited(t *testing.T) {
 		"a result": {defaultLimits, func() (string, error) { return "a", nil }, "a", nil},
 		"an error": {defaultLimits, func() (string, error) { return "", errors.New("no way") }, "no way", nil},
 		"a panic":  {defaultLimits, func() (string, error) { panic("index out of range") }, "makes its renderer fail: index out of range", nil},
-		"no end":   {renderLimits{50 * time.Millisecond, 1 << 30}, func() (string, error) { <-stop; return "", nil }, "not rendered after 50ms", ErrTooExpensive},
-		"much text": {renderLimits{time.Minute, 64 << 20}, func() (string, error) {
+		"no end":   {renderLimits{50 * time.Millisecond, 1e9}, func() (string, error) { <-stop; return "", nil }, "not rendered after 50ms", ErrTooExpensive},
+		"much text": {renderLimits{time.Minute, 64e6}, func() (string, error) {
 			kept = append(kept, make([]byte, 256<<20))
 			<-stop
 			return string(kept[0][:1]), nil

@@ -15,7 +15,7 @@ import (
 
 // ErrSchemaNotFollowed means that values were not compared with a schema, because it refers to another document. To follow
 // that would make the result depend on the network and on files of the machine.
-var ErrSchemaNotFollowed = errors.New("it refers to another document")
+var ErrSchemaNotFollowed = errors.New("refers to another document")
 
 // ValidateValues returns an error if the values of the release do not fit the values.schema.json of its chart or of
 // its dependencies, or an ErrSchemaNotFollowed.
@@ -45,9 +45,9 @@ func (r Release) ValidateValues() (err error) {
 // checkReferences returns an ErrSchemaNotFollowed for the first schema of ch or of its dependencies that refers to another document.
 func checkReferences(ch *chart.Chart) error {
 	var schema any
-	if json.Unmarshal(ch.Schema, &schema) == nil { // that it is not JSON is said by the validation
+	if json.Unmarshal(ch.Schema, &schema) == nil { // ValidateAgainstSchema reports invalid JSON
 		if ref := externalReference(schema); ref != "" {
-			return fmt.Errorf("the values.schema.json of %s: %w: %s", ch.Name(), ErrSchemaNotFollowed, ref)
+			return fmt.Errorf("the values.schema.json of %s %w: %s", ch.Name(), ErrSchemaNotFollowed, ref)
 		}
 	}
 	for _, sub := range ch.Dependencies() {

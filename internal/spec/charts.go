@@ -65,7 +65,7 @@ func chartRules() []Rule {
 		fail("chart-read", "A chart can be read, has the pinned version, is an application chart, and contains all its dependencies."),
 		fail("chart-values", "The values of a chart are a mapping, fit the chart's values.schema.json, and have at most 512 KiB."),
 		fail("chart-render", "A chart renders with its values and the pinned Kubernetes, which its kubeVersion allows."),
-		fail("chart-field", "The objects of a chart have a kind, an apiVersion, a name, and fields of the types that Kubernetes takes."),
+		fail("chart-field", "The objects of a chart have a kind, an apiVersion, a name, and fields of the types that Kubernetes accepts."),
 		fail("chart-size", "The release of a chart fits the 1 MiB of the Secret in which Helm stores it."),
 		fail("chart-removed-api", "A chart contains no object of an API version that the pinned Kubernetes does not serve any more."),
 		fail("chart-port", "A host port or node port of a chart is not used by Plinth, its add-ons, Kubernetes or another chart, node ports are in nodePortRange, and no two services share one."),
