@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/plinthdev/plinth/internal/problem"
 )
 
 // Kind is the program that manages the packet filter of a host.
@@ -44,19 +46,9 @@ type Command []string
 func (c Command) String() string {
 	words := []string{"sudo"}
 	for _, w := range c {
-		words = append(words, quote(w))
+		words = append(words, problem.QuoteWord(w))
 	}
 	return strings.Join(words, " ")
-}
-
-// quote returns word with quotation marks if a shell would change it.
-func quote(word string) string {
-	if word != "" && !strings.ContainsFunc(word, func(r rune) bool {
-		return !strings.ContainsRune("-_=/.,:+@%", r) && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
-	}) {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // Commands returns the command lines that add the rules to a firewall that has none of them.
